@@ -1,0 +1,55 @@
+//! Builds the freestanding init program with the compiler that builds the crate, for embedding.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a build script reports by panicking")]
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+fn main() {
+    let crate_root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let source = crate_root.join("src/init/main.rs");
+    let output = PathBuf::from(variable("OUT_DIR")).join("stockade-init");
+    for watched in ["src/init", "src/abi.rs", "src/launch.rs", "src/raw.rs", "src/wire.rs"] {
+        println!("cargo:rerun-if-changed={watched}");
+    }
+    println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
+    if variable("CARGO_CFG_TARGET_OS") != "linux" {
+        // src/lib.rs says what is wrong, in a better place than a build script can.
+        std::fs::write(&output, []).expect("OUT_DIR is writable");
+        return;
+    }
+    let script = crate_root.join("src/init/init.ld");
+    let mut rustc = Command::new(variable("RUSTC"));
+    rustc.args(["--edition=2024", "--crate-type=bin", "--crate-name=stockade_init"]);
+    rustc.arg("--target").arg(variable("TARGET")).arg(&source).arg("-o").arg(&output);
+    for option in [
+        "opt-level=s",
+        "lto=fat",
+        "codegen-units=1",
+        "panic=abort",
+        "overflow-checks=no",
+        "debug-assertions=no",
+        "force-unwind-tables=no",
+        "strip=symbols",
+        "relocation-model=static",
+        "target-feature=+crt-static",
+        "link-arg=-nostdlib",
+        "link-arg=-nostartfiles",
+        "link-arg=-static",
+        "link-arg=-Wl,--build-id=none,--no-eh-frame-hdr",
+    ] {
+        rustc.args(["-C", option]);
+    }
+    rustc.arg("-C").arg(format!("link-arg=-T{}", script.display()));
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        rustc.arg("-C").arg(format!("linker={}", PathBuf::from(linker).display()));
+    }
+    // The linker must not take a library's flags for this program.
+    rustc.env_remove("LD_RUN_PATH");
+    let status = rustc.status().expect("cargo's rustc can be started");
+    assert!(status.success(), "the init program of stockade could not be built: {rustc:?}");
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"))
+}

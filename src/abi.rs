@@ -1,0 +1,126 @@
+//! The kernel's constants that both the library and the freestanding init program need.
+//!
+//! Init cannot use the crate `libc`; a test compares each of these with libc's value.
+#![allow(dead_code, reason = "each side uses some")]
+
+macro_rules! constants {
+    ($($name:ident: $type:ty = $value:expr;)*) => {
+        $(pub(crate) const $name: $type = $value;)*
+        #[cfg(test)]
+        mod tests {
+            #[test]
+            fn constants_are_those_of_libc() {
+                $(assert_eq!(super::$name as i128, libc::$name as i128, stringify!($name));)*
+            }
+        }
+    };
+}
+
+constants! {
+    AT_FDCWD: i32 = -100;
+    AT_EMPTY_PATH: u32 = 0x1000;
+    AT_RECURSIVE: u32 = 0x8000;
+    O_RDONLY: u32 = 0;
+    O_WRONLY: u32 = 1;
+    O_CREAT: u32 = 0o100;
+    O_EXCL: u32 = 0o200;
+    O_CLOEXEC: u32 = 0o2000000;
+    O_NONBLOCK: u32 = 0o4000;
+    O_PATH: u32 = 0o10000000;
+    S_IFMT: u32 = 0o170000;
+    S_IFDIR: u32 = 0o040000;
+    S_IFREG: u32 = 0o100000;
+    S_IFCHR: u32 = 0o020000;
+
+    CLONE_VM: usize = 0x100;
+    CLONE_PIDFD: usize = 0x1000;
+    CLONE_PARENT: usize = 0x8000;
+    CLONE_NEWNS: usize = 0x0002_0000;
+    CLONE_NEWUSER: usize = 0x1000_0000;
+
+    MS_RDONLY: u32 = 1;
+    MS_NOSUID: u32 = 2;
+    MS_NODEV: u32 = 4;
+    MS_NOEXEC: u32 = 8;
+    MS_REMOUNT: u32 = 32;
+    MS_NOATIME: u32 = 1024;
+    MS_NODIRATIME: u32 = 2048;
+    MS_BIND: u32 = 4096;
+    MS_REC: u32 = 16384;
+    MS_PRIVATE: u32 = 1 << 18;
+    MS_RELATIME: u32 = 1 << 21;
+    MS_STRICTATIME: u32 = 1 << 24;
+    MNT_DETACH: u32 = 2;
+    OPEN_TREE_CLONE: u32 = 1;
+    MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+    MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
+    MOUNT_ATTR_RDONLY: u32 = 1;
+    MOUNT_ATTR_NOSUID: u32 = 2;
+    MOUNT_ATTR_NODEV: u32 = 4;
+    MOUNT_ATTR_NOEXEC: u32 = 8;
+    RESOLVE_NO_MAGICLINKS: u64 = 2;
+    RESOLVE_IN_ROOT: u64 = 0x10;
+
+    PR_SET_DUMPABLE: usize = 4;
+    PR_SET_NAME: usize = 15;
+    PR_CAPBSET_DROP: usize = 24;
+    PR_SET_SECUREBITS: usize = 28;
+    PR_SET_CHILD_SUBREAPER: usize = 36;
+    PR_SET_NO_NEW_PRIVS: usize = 38;
+    PR_CAP_AMBIENT: usize = 47;
+    PR_CAP_AMBIENT_RAISE: usize = 2;
+    PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
+    SECCOMP_SET_MODE_FILTER: usize = 1;
+    PRIO_PROCESS: usize = 0;
+
+    F_SETFD: usize = 2;
+    F_DUPFD_CLOEXEC: usize = 1030;
+    FD_CLOEXEC: usize = 1;
+    SOL_SOCKET: i32 = 1;
+    SCM_RIGHTS: i32 = 1;
+    MSG_NOSIGNAL: usize = 0x4000;
+    MSG_DONTWAIT: usize = 0x40;
+    MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    AF_INET: usize = 2;
+    SOCK_DGRAM: usize = 2;
+    SOCK_SEQPACKET: usize = 5;
+    RLIMIT_NOFILE: usize = 7;
+    AF_UNIX: usize = 1;
+    SOCK_CLOEXEC: usize = 0o2000000;
+    SIOCSIFFLAGS: usize = 0x8914;
+    TIOCSCTTY: usize = 0x540e;
+    POLLIN: i16 = 1;
+    PROT_READ: usize = 1;
+    PROT_WRITE: usize = 2;
+    MAP_PRIVATE: usize = 2;
+    MAP_ANONYMOUS: usize = 0x20;
+    RUSAGE_CHILDREN: isize = -1;
+    P_ALL: usize = 0;
+    P_PID: usize = 1;
+    WEXITED: usize = 4;
+    WNOHANG: usize = 1;
+    WNOWAIT: usize = 0x0100_0000;
+    __WALL: usize = 0x4000_0000;
+    CLD_DUMPED: i32 = 3;
+    CLOCK_MONOTONIC: usize = 1;
+    SIG_SETMASK: usize = 2;
+    SIGKILL: usize = 9;
+    SIGTERM: usize = 15;
+    SIGCHLD: usize = 17;
+    SIGCONT: usize = 18;
+
+    EPERM: i32 = 1;
+    ENOENT: i32 = 2;
+    EIO: i32 = 5;
+    E2BIG: i32 = 7;
+    ECHILD: i32 = 10;
+    ENOMEM: i32 = 12;
+    EACCES: i32 = 13;
+    EEXIST: i32 = 17;
+    ENOTDIR: i32 = 20;
+    EINVAL: i32 = 22;
+    EROFS: i32 = 30;
+    ENAMETOOLONG: i32 = 36;
+    ENOSYS: i32 = 38;
+    EPROTO: i32 = 71;
+}

@@ -1,0 +1,96 @@
+//! `stockade`: runs a program in a sandbox from the command line.
+
+mod descriptor;
+mod failure;
+mod logger;
+mod options;
+mod report;
+mod run;
+mod sandbox;
+mod values;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use stockade::{Command, Support};
+
+use crate::failure::{Failure, SET_UP, code_of_outcome};
+use crate::options::{Action, Cli, Run};
+
+fn main() -> ExitCode {
+    match stockade() {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            failure.print();
+            failure.code().into()
+        }
+    }
+}
+
+fn stockade() -> Result<u8, Failure> {
+    let matches = Cli::command().try_get_matches()?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    logger::install(cli.verbose);
+    match (cli.action, matches.subcommand()) {
+        (Action::Run(run), Some((_, matches))) => self::run(*run, matches),
+        _ => check(),
+    }
+}
+
+fn check() -> Result<u8, Failure> {
+    let support = Support::probe();
+    print(&support.to_string())?;
+    Ok(if support.is_sufficient() { 0 } else { SET_UP })
+}
+
+/// `stockade run`: the exit code is the program's, or says why there is none.
+fn run(run: Run, matches: &ArgMatches) -> Result<u8, Failure> {
+    let sandbox = sandbox::sandbox(&run, matches)?;
+    let Some((program, args)) = run.command.split_first() else {
+        return explain(&sandbox.plan()?.to_string());
+    };
+    let command = sandbox::command(&run.program, sandbox.command(program).args(args));
+    if run.explain {
+        return explain(&command.plan()?.to_string());
+    }
+    let Some(number) = run.json else {
+        return outcome(run::run(command)?.0);
+    };
+    // Duplicated before anything runs: a wrong number must not cost a run.
+    let json = descriptor::duplicate(number).map_err(|error| {
+        Failure::Usage(format!("descriptor {number} of '--json <FD>': {error}"))
+    })?;
+    reported(command, json.into())
+}
+
+fn reported(command: Command, json: std::fs::File) -> Result<u8, Failure> {
+    match run::run(command) {
+        Ok((status, missing)) => {
+            report::ended(&status, &missing).write(json)?;
+            outcome(status)
+        }
+        Err(failure) => {
+            report::failed(&failure).write(json)?;
+            Err(failure)
+        }
+    }
+}
+
+/// The exit code, and a word about what no exit code can say.
+fn outcome(status: stockade::Status) -> Result<u8, Failure> {
+    match code_of_outcome(status.outcome) {
+        Some(code) => Ok(code),
+        None => Err(Failure::Outcome(status.outcome)),
+    }
+}
+
+fn explain(plan: &str) -> Result<u8, Failure> {
+    print(plan).map(|()| 0)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::Io("write standard output", error))
+}

@@ -1,0 +1,248 @@
+//! The command line, as clap reads it.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use stockade::{CapabilitySet, Feature, Limit, Namespaces, Resource};
+
+use crate::values::{self, Scratch};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  the program's own, or
+  124    the time limit was reached
+  125    the sandbox could not be made, or wrong usage; the program did not run
+  126    the program was found and cannot be executed
+  127    the program, or the interpreter that it names, was not found in the sandbox
+  128+N  signal N ended the program";
+
+/// Runs programs in Linux sandboxes.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Tell on standard error what is done; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Run a program in a sandbox that is denied everything but what the options give
+    #[command(after_help = EXIT_CODES)]
+    Run(Box<Run>),
+    /// Show what this host can give; exit code 125 if a sandbox without options does not work
+    Check,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) tree: Tree,
+    #[command(flatten)]
+    pub(crate) namespaces: Spaces,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) program: Program,
+    /// Write the outcome and what was used as one JSON object to this descriptor, which the program
+    /// does not get
+    #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]
+    pub(crate) json: Option<RawFd>,
+    /// Print what would be done, and run nothing
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The program, looked up inside, and its arguments
+    #[arg(value_name = "PROGRAM", required_unless_present = "explain", trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What is mounted comes in the order of the command line.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "File tree (in the order given)")]
+pub(crate) struct Tree {
+    /// Begin with this directory, read-only, instead of the host's system directories
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rootfs: Option<PathBuf>,
+    /// Let the program write to the directory of --rootfs
+    #[arg(long, requires = "rootfs")]
+    pub(crate) writable_rootfs: bool,
+    /// Begin with nothing of the host's
+    #[arg(long, conflicts_with = "rootfs")]
+    pub(crate) empty_root: bool,
+    /// Show a file or directory of the host's, read-only
+    #[arg(long, num_args = 2, value_names = ["SRC", "DST"])]
+    pub(crate) ro_bind: Vec<PathBuf>,
+    /// Show a file or directory of the host's, writable
+    #[arg(long, num_args = 2, value_names = ["SRC", "DST"])]
+    pub(crate) bind: Vec<PathBuf>,
+    /// Put an empty file system in memory here, of at most SIZE (64m)
+    #[arg(long, value_name = "DST[:SIZE]",
+        value_parser = OsStringValueParser::new().try_map(values::scratch))]
+    pub(crate) tmpfs: Vec<Scratch>,
+    /// Make a directory
+    #[arg(long, value_name = "DST")]
+    pub(crate) dir: Vec<PathBuf>,
+    /// Make a symbolic link at PATH
+    #[arg(long, num_args = 2, value_names = ["TARGET", "PATH"])]
+    pub(crate) symlink: Vec<PathBuf>,
+    /// Make a file with what can be read from this descriptor
+    #[arg(long, num_args = 2, value_names = ["FD", "DST"])]
+    pub(crate) file: Vec<OsString>,
+    /// Show a read-only /sys
+    #[arg(long)]
+    pub(crate) sysfs: bool,
+    /// Show POSIX message queues at /dev/mqueue
+    #[arg(long)]
+    pub(crate) mqueue: bool,
+    /// How much of /proc is there
+    #[arg(long, default_value = "processes")]
+    pub(crate) proc: ProcKind,
+    /// How much fits into /tmp, the home directory and /dev/shm together [default: 256m]
+    #[arg(long, value_name = "SIZE", value_parser = values::room)]
+    pub(crate) tmp_size: Option<u64>,
+    /// How many files fit into them [default: 65536]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) tmp_inodes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ProcKind {
+    /// The sandbox's own processes only
+    Processes,
+    /// Everything, with what tells of the host masked
+    Full,
+    /// No /proc
+    None,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Namespaces")]
+pub(crate) struct Spaces {
+    /// Which network is there
+    #[arg(long, default_value = "loopback")]
+    pub(crate) net: NetKind,
+    /// Share the caller's namespace of this kind: user, mount, pid, network, ipc, uts, cgroup, time
+    #[arg(long, value_name = "KIND", value_parser = values::kind)]
+    pub(crate) share: Vec<Namespaces>,
+    /// Join an existing namespace
+    #[arg(long, value_name = "KIND=PATH",
+        value_parser = OsStringValueParser::new().try_map(values::existing))]
+    pub(crate) join: Vec<(Namespaces, PathBuf)>,
+    /// Accept that without a pid namespace of its own the sandbox does not end all at once
+    #[arg(long)]
+    pub(crate) without_atomic_end: bool,
+    /// Let the program make user namespaces
+    #[arg(long)]
+    pub(crate) allow_nested_userns: bool,
+    /// The host name inside [default: stockade]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<OsString>,
+    /// The NIS domain name inside [default: (none)]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domainname: Option<OsString>,
+    /// Seconds to add to the monotonic clock inside
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) monotonic: Option<i64>,
+    /// Seconds to add to the boot-time clock inside
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) boottime: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum NetKind {
+    /// Not even loopback
+    None,
+    /// 127.0.0.1 and ::1
+    Loopback,
+    /// The caller's own
+    Host,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Identity and privilege")]
+pub(crate) struct Identity {
+    /// The uid inside [default: the caller's, or 1000 for root]
+    #[arg(long)]
+    pub(crate) uid: Option<u32>,
+    /// The gid inside [default: the caller's, or 1000 for root]
+    #[arg(long)]
+    pub(crate) gid: Option<u32>,
+    /// The host's ids behind them, for root to choose [default: 65534:65534]
+    #[arg(long, value_name = "UID:GID", value_parser = values::ids)]
+    pub(crate) host_ids: Option<(u32, u32)>,
+    /// Keep the host's uid 0 behind them
+    #[arg(long, conflicts_with = "host_ids")]
+    pub(crate) host_root: bool,
+    /// Keep a capability over the sandbox's own namespaces
+    #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = values::capabilities)]
+    pub(crate) cap_add: Vec<CapabilitySet>,
+    /// Let exec gain privileges (no no_new_privs)
+    #[arg(long)]
+    pub(crate) new_privileges: bool,
+    /// Run also where the host cannot give this protection
+    #[arg(long, value_name = "FEATURE", value_parser = values::feature)]
+    pub(crate) best_effort: Vec<Feature>,
+    /// Do not run where the host cannot give this protection
+    #[arg(long, value_name = "FEATURE", value_parser = values::feature)]
+    pub(crate) require: Vec<Feature>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// How long it may run: 500ms, 10s, 2m, 1h
+    #[arg(long, value_name = "TIME", value_parser = values::limit)]
+    pub(crate) timeout: Option<Duration>,
+    /// How long it has after SIGTERM once the time is up
+    #[arg(long, value_name = "TIME", value_parser = values::duration, requires = "timeout")]
+    pub(crate) grace: Option<Duration>,
+    /// How long what the program left may go on after its end
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) linger: Option<Duration>,
+    /// A resource limit: nofile=64, nproc=10:20, as=512m, core=unlimited
+    #[arg(long, value_name = "NAME=N[:N]", value_parser = values::rlimit)]
+    pub(crate) rlimit: Vec<(Resource, Limit)>,
+    /// The nice value
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        value_parser = value_parser!(i32).range(-20..=19))]
+    pub(crate) nice: Option<i32>,
+    /// How eagerly the kernel kills it when memory is short
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        value_parser = value_parser!(i32).range(-1000..=1000))]
+    pub(crate) oom_score_adj: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Program")]
+pub(crate) struct Program {
+    /// Set an environment variable; nothing of the caller's gets in by itself
+    #[arg(long, value_name = "NAME=VALUE",
+        value_parser = OsStringValueParser::new().try_map(values::variable))]
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Leave out PATH, HOME and LANG, which are set otherwise
+    #[arg(long)]
+    pub(crate) clear_env: bool,
+    /// The working directory inside [default: the home directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) chdir: Option<PathBuf>,
+    /// The name under which the program is started
+    #[arg(long, value_name = "NAME")]
+    pub(crate) argv0: Option<OsString>,
+    /// The permissions that new files do not get
+    #[arg(long, value_name = "MASK", value_parser = values::mask)]
+    pub(crate) umask: Option<u32>,
+    /// Make the program PID 1: signals that it does not handle do nothing to it, Ctrl-C included
+    #[arg(long)]
+    pub(crate) no_init: bool,
+    /// Where the init program may be put if programs in memory may not be executed
+    #[arg(long, value_name = "PATH")]
+    pub(crate) init_file: Option<PathBuf>,
+}

@@ -1,0 +1,89 @@
+//! The outcome and what was used, as one JSON object.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stockade::{Feature, Outcome, Status, Usage};
+
+use crate::failure::{Failure, code_of_outcome};
+use crate::values::name_of;
+
+/// What is written for one run.
+#[derive(Debug)]
+pub(crate) struct Report(Value);
+
+impl Report {
+    pub(crate) fn write(&self, mut file: File) -> Result<(), Failure> {
+        let line = format!("{}\n", self.0);
+        file.write_all(line.as_bytes()).map_err(|error| Failure::Io("write --json", error))
+    }
+}
+
+/// The program ran.
+pub(crate) fn ended(status: &Status, missing: &[Feature]) -> Report {
+    let exit_code =
+        code_of_outcome(status.outcome).unwrap_or_else(|| Failure::Outcome(status.outcome).code());
+    let left = status.left.iter().map(|left| json!({ "pid": left.pid, "name": left.name }));
+    let (outcome, code, signal, core_dumped) = parts(status.outcome);
+    Report(json!({
+        "outcome": outcome,
+        "exit_code": exit_code,
+        "code": code,
+        "signal": signal,
+        "core_dumped": core_dumped,
+        "usage": status.usage.map(usage),
+        "left_count": status.left_count,
+        "left": left.collect::<Vec<_>>(),
+        "missing": missing.iter().copied().map(name_of).collect::<Vec<_>>(),
+    }))
+}
+
+/// Nothing ran.
+pub(crate) fn failed(failure: &Failure) -> Report {
+    let Failure::Sandbox(error) = failure else {
+        return Report(json!({
+            "outcome": "failed",
+            "exit_code": failure.code(),
+            "error": failure.to_string(),
+        }));
+    };
+    let failed = error.failed();
+    Report(json!({
+        "outcome": "failed",
+        "exit_code": failure.code(),
+        "error": error.to_string(),
+        "stage": failed.map(|failed| failed.stage.to_string()),
+        "operation": failed.map(|failed| failed.operation),
+        "object": failed.map(|failed| &failed.object),
+        "errno": error.raw_os_error(),
+        "hint": error.hint().map(ToString::to_string),
+    }))
+}
+
+/// Name, exit code, signal and whether there is a core dump.
+fn parts(outcome: Outcome) -> (&'static str, Option<i32>, Option<i32>, bool) {
+    match outcome {
+        Outcome::Exited(code) => ("exited", Some(code), None, false),
+        Outcome::Signaled { signal, core_dumped } => ("signaled", None, Some(signal), core_dumped),
+        Outcome::TimedOut => ("timed_out", None, None, false),
+        Outcome::Killed => ("killed", None, None, false),
+        Outcome::InitKilled { signal } => ("init_killed", None, Some(signal), false),
+        _ => ("unknown", None, None, false),
+    }
+}
+
+fn usage(usage: Usage) -> Value {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    json!({
+        "user_us": micros(usage.user),
+        "system_us": micros(usage.system),
+        "wall_us": micros(usage.wall),
+        "peak_rss_of_largest": usage.peak_rss_of_largest,
+        "minor_faults": usage.minor_faults,
+        "major_faults": usage.major_faults,
+        "voluntary_switches": usage.voluntary_switches,
+        "involuntary_switches": usage.involuntary_switches,
+    })
+}

@@ -1,0 +1,101 @@
+//! Running the program, and passing on the signals that arrive meanwhile.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use stockade::{Child, Command, Feature, Status};
+
+use crate::failure::Failure;
+
+/// What a terminal or a service manager sends to end a program.
+const FORWARDED: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// Runs until the sandbox has ended; returns how, and what it lacked.
+pub(crate) fn run(command: Command) -> Result<(Status, Vec<Feature>), Failure> {
+    let signals = Signals::block()?;
+    let (mut child, waiting) = spawn(command, &signals)?;
+    if let Some(signal) = waiting {
+        forward(&child, signal);
+    }
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, child.missing().to_vec()));
+        }
+        wait(&[child.pidfd(), signals.0.as_fd()])?;
+        while let Some(signal) = signals.next()? {
+            forward(&child, signal);
+        }
+    }
+}
+
+/// Starts the program in a thread: making the sandbox may hang on a dead file system, and then
+/// Ctrl-C must still do something. A first signal waits for the program, a second one does not.
+fn spawn(command: Command, signals: &Signals) -> Result<(Child, Option<i32>), Failure> {
+    let (finished, at_end) =
+        UnixStream::pair().map_err(|error| Failure::Io("socketpair", error))?;
+    let worker = thread::spawn(move || {
+        let result = command.spawn();
+        drop(at_end);
+        result
+    });
+    let mut waiting = None;
+    while !worker.is_finished() {
+        if wait(&[finished.as_fd(), signals.0.as_fd()])? {
+            break;
+        }
+        match (signals.next()?, waiting) {
+            (Some(second), Some(_)) => return Err(Failure::Interrupted(second)),
+            (Some(first), None) => waiting = Some(first),
+            (None, _) => {}
+        }
+    }
+    let result = worker
+        .join()
+        .map_err(|_| Failure::Io("spawn", std::io::Error::other("the spawning thread panicked")))?;
+    Ok((result?, waiting))
+}
+
+/// Waits until one of them is readable or closed; whether the first is.
+fn wait(fds: &[BorrowedFd<'_>]) -> Result<bool, Failure> {
+    let mut set: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    match poll(&mut set, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(Failure::Io("poll", errno.into())),
+    }
+    Ok(set.first().and_then(PollFd::any).unwrap_or(false))
+}
+
+fn forward(child: &Child, signal: i32) {
+    match child.signal(signal) {
+        Ok(()) => log::debug!("passed signal {signal} on"),
+        // It has just ended.
+        Err(error) => log::debug!("{error}"),
+    }
+}
+
+/// Signals as something to read, so that no handler runs in the middle of something else. The
+/// program gets its own mask: the library resets it.
+#[derive(Debug)]
+struct Signals(SignalFd);
+
+impl Signals {
+    fn block() -> Result<Self, Failure> {
+        let failed = |operation| move |errno: Errno| Failure::Io(operation, errno.into());
+        let set: SigSet = FORWARDED.into_iter().collect();
+        set.thread_block().map_err(failed("block signals"))?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        SignalFd::with_flags(&set, flags).map(Signals).map_err(failed("signalfd"))
+    }
+
+    /// The next one that has arrived.
+    fn next(&self) -> Result<Option<i32>, Failure> {
+        let read =
+            self.0.read_signal().map_err(|errno| Failure::Io("read signal", errno.into()))?;
+        Ok(read.and_then(|information| i32::try_from(information.ssi_signo).ok()))
+    }
+}

@@ -1,0 +1,210 @@
+//! From options to a sandbox and a command.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use stockade::{
+    Capabilities, CapabilitySet, Command, Namespaces, Network, Proc, Rootfs, Sandbox, Stdio,
+    TimeOffsets, Tmpfs,
+};
+
+use crate::descriptor;
+use crate::failure::Failure;
+use crate::options::{Identity, Limits, NetKind, ProcKind, Program, Run, Spaces, Tree};
+
+/// The sandbox that the options describe.
+pub(crate) fn sandbox(run: &Run, matches: &ArgMatches) -> Result<Sandbox, Failure> {
+    let mut sandbox = spaces(&run.namespaces);
+    sandbox = identity(&run.identity, sandbox);
+    sandbox = limits(&run.limits, sandbox).init(!run.program.no_init);
+    if let Some(path) = &run.program.init_file {
+        sandbox = sandbox.init_file(path);
+    }
+    tree(&run.tree, matches, sandbox)
+}
+
+fn spaces(spaces: &Spaces) -> Sandbox {
+    let network = match spaces.net {
+        NetKind::None => Network::None,
+        NetKind::Loopback => Network::Loopback,
+        NetKind::Host => Network::Host,
+    };
+    let mut new = Namespaces::all();
+    new.set(Namespaces::NET, network != Network::Host);
+    let shared: Namespaces = spaces.share.iter().copied().collect();
+    let mut sandbox = Sandbox::new().network(network).namespaces(new - shared);
+    for (kind, path) in &spaces.join {
+        sandbox = sandbox.join(*kind, path.as_path());
+    }
+    if spaces.without_atomic_end {
+        sandbox = sandbox.without_atomic_end();
+    }
+    if spaces.allow_nested_userns {
+        sandbox = sandbox.allow_nested_user_namespaces();
+    }
+    if let Some(name) = &spaces.hostname {
+        sandbox = sandbox.hostname(name);
+    }
+    if let Some(name) = &spaces.domainname {
+        sandbox = sandbox.domainname(name);
+    }
+    if spaces.monotonic.is_some() || spaces.boottime.is_some() {
+        sandbox = sandbox.time_offsets(TimeOffsets {
+            monotonic: spaces.monotonic.unwrap_or(0),
+            boottime: spaces.boottime.unwrap_or(0),
+        });
+    }
+    sandbox
+}
+
+fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
+    if let Some(uid) = identity.uid {
+        sandbox = sandbox.uid(uid);
+    }
+    if let Some(gid) = identity.gid {
+        sandbox = sandbox.gid(gid);
+    }
+    if let Some((uid, gid)) = identity.host_ids {
+        sandbox = sandbox.host_ids(uid, gid);
+    }
+    if identity.host_root {
+        sandbox = sandbox.as_host_root();
+    }
+    let kept: CapabilitySet = identity.cap_add.iter().flat_map(|set| set.iter()).collect();
+    sandbox = sandbox.capabilities(Capabilities::keep(kept));
+    if identity.new_privileges {
+        sandbox = sandbox.allow_new_privileges();
+    }
+    sandbox = identity.best_effort.iter().fold(sandbox, |sandbox, &one| sandbox.best_effort(one));
+    identity.require.iter().fold(sandbox, |sandbox, &one| sandbox.require(one))
+}
+
+fn limits(limits: &Limits, mut sandbox: Sandbox) -> Sandbox {
+    if let Some(limit) = limits.timeout {
+        sandbox = sandbox.wall_time(limit);
+    }
+    if let Some(grace) = limits.grace {
+        sandbox = sandbox.grace_period(grace);
+    }
+    if let Some(linger) = limits.linger {
+        sandbox = sandbox.linger(linger);
+    }
+    for (resource, limit) in &limits.rlimit {
+        sandbox = sandbox.rlimit(*resource, *limit);
+    }
+    if let Some(nice) = limits.nice {
+        sandbox = sandbox.nice(nice);
+    }
+    if let Some(score) = limits.oom_score_adj {
+        sandbox = sandbox.oom_score_adj(score);
+    }
+    sandbox
+}
+
+/// Something that is added to the tree, and its place on the command line.
+struct Step<'a> {
+    place: usize,
+    add: Box<dyn FnOnce(Sandbox) -> Sandbox + 'a>,
+}
+
+fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandbox, Failure> {
+    if let Some(directory) = &tree.rootfs {
+        let root = Rootfs::directory(directory);
+        sandbox = sandbox.rootfs(if tree.writable_rootfs { root.writable() } else { root });
+    }
+    if tree.empty_root {
+        sandbox = sandbox.rootfs(Rootfs::empty());
+    }
+    match tree.proc {
+        ProcKind::Processes => {}
+        ProcKind::Full => sandbox = sandbox.proc(Proc::Full),
+        ProcKind::None => sandbox = sandbox.proc(Proc::None),
+    }
+    if let Some(bytes) = tree.tmp_size {
+        sandbox = sandbox.tmp_size(bytes);
+    }
+    if let Some(count) = tree.tmp_inodes {
+        sandbox = sandbox.tmp_inodes(count);
+    }
+    let mut steps = pairs(matches, "ro_bind", &tree.ro_bind, Sandbox::bind_ro);
+    steps.extend(pairs(matches, "bind", &tree.bind, Sandbox::bind_rw));
+    steps.extend(pairs(matches, "symlink", &tree.symlink, Sandbox::symlink));
+    steps.extend(places(matches, "tmpfs").zip(&tree.tmpfs).map(|(place, scratch)| {
+        let tmpfs = Tmpfs::new(&scratch.path);
+        let tmpfs = scratch.size.map_or(tmpfs.clone(), |size| tmpfs.size(size));
+        Step { place, add: Box::new(|sandbox| sandbox.mount_tmpfs(tmpfs)) }
+    }));
+    steps.extend(places(matches, "dir").zip(&tree.dir).map(|(place, path)| Step {
+        place,
+        add: Box::new(move |sandbox| sandbox.directory(path, 0o755)),
+    }));
+    for (place, pair) in places(matches, "file").step_by(2).zip(tree.file.chunks_exact(2)) {
+        let [number, path] = pair else { continue };
+        let data = read(number)?;
+        steps.push(Step { place, add: Box::new(move |sandbox| sandbox.file(path, data)) });
+    }
+    for (id, given, add) in [
+        ("sysfs", tree.sysfs, Sandbox::sysfs as fn(Sandbox) -> Sandbox),
+        ("mqueue", tree.mqueue, Sandbox::mqueue),
+    ] {
+        let place = places(matches, id).next().filter(|_| given);
+        steps.extend(place.map(|place| Step { place, add: Box::new(add) }));
+    }
+    steps.sort_by_key(|step| step.place);
+    Ok(steps.into_iter().fold(sandbox, |sandbox, step| (step.add)(sandbox)))
+}
+
+/// Where the values of an option are on the command line.
+fn places<'a>(matches: &'a ArgMatches, id: &str) -> impl Iterator<Item = usize> + use<'a> {
+    matches.indices_of(id).into_iter().flatten()
+}
+
+/// The steps of an option of two values.
+fn pairs<'a>(
+    matches: &ArgMatches,
+    id: &str,
+    values: &'a [PathBuf],
+    add: fn(Sandbox, &'a Path, &'a Path) -> Sandbox,
+) -> Vec<Step<'a>> {
+    let step = |(place, pair): (usize, &'a [PathBuf])| match pair {
+        [first, second] => {
+            Some(Step { place, add: Box::new(move |sandbox| add(sandbox, first, second)) })
+        }
+        _ => None,
+    };
+    places(matches, id).step_by(2).zip(values.chunks_exact(2)).filter_map(step).collect()
+}
+
+/// Everything that a descriptor of the caller's has to give.
+fn read(number: &OsString) -> Result<Vec<u8>, Failure> {
+    let wrong = |reason: &dyn std::fmt::Display| {
+        Failure::Usage(format!("invalid value {number:?} for '--file <FD> <DST>': {reason}"))
+    };
+    let Some(fd) = number.to_str().and_then(|text| text.parse().ok()) else {
+        return Err(wrong(&"not a descriptor's number"));
+    };
+    let mut file = std::fs::File::from(descriptor::duplicate(fd).map_err(|error| wrong(&error))?);
+    let mut data = Vec::new();
+    file.read_to_end(&mut data).map_err(|error| wrong(&error))?;
+    Ok(data)
+}
+
+/// The command with its environment, directory and streams.
+pub(crate) fn command(program: &Program, mut command: Command) -> Command {
+    if program.clear_env {
+        command = command.env_clear();
+    }
+    command = command.envs(program.env.iter().map(|(key, value)| (key, value)));
+    if let Some(directory) = &program.chdir {
+        command = command.current_dir(directory);
+    }
+    if let Some(name) = &program.argv0 {
+        command = command.arg0(name);
+    }
+    if let Some(mask) = program.umask {
+        command = command.umask(mask);
+    }
+    command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit())
+}

@@ -1,0 +1,231 @@
+//! Values of options: durations, sizes, pairs.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use stockade::{Capability, CapabilitySet, Feature, Limit, Max, Namespaces, Resource};
+
+/// `500ms`, `10s`, `2m`, `1h`, `1d`, several of them in a row (`1m30s`); a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let wrong = || "not a duration such as 500ms, 10s, 2m or 1h".to_owned();
+    let (mut total, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let (number, unit);
+        (number, rest) = split_digits(rest);
+        (unit, rest) = rest.split_at(rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len()));
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let millis = match unit {
+            "ms" => Some(number),
+            "s" => number.checked_mul(1000),
+            "m" => number.checked_mul(60 * 1000),
+            "h" => number.checked_mul(3600 * 1000),
+            "d" => number.checked_mul(24 * 3600 * 1000),
+            _ => return Err(wrong()),
+        };
+        let part = millis.map(Duration::from_millis);
+        total = part.and_then(|part| total.checked_add(part)).ok_or("too long")?;
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// A duration above zero.
+pub(crate) fn limit(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("leaves no time to run".to_owned()),
+        limit => Ok(limit),
+    }
+}
+
+fn split_digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// A number of bytes: `4096`, `512k`, `64m`, `2g`; the units are powers of 1024.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_digits(text);
+    let wrong = || "not a size such as 4096, 512k, 64m or 2g".to_owned();
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+/// A size above zero, which the kernel would take for "no limit".
+pub(crate) fn room(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("0 would mean \"no limit\"".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A place for a tmpfs, and how large it may grow.
+#[derive(Debug, Clone)]
+pub(crate) struct Scratch {
+    pub(crate) path: PathBuf,
+    pub(crate) size: Option<u64>,
+}
+
+/// `DST` or `DST:SIZE`.
+pub(crate) fn scratch(text: OsString) -> Result<Scratch, String> {
+    match split(&text, b':', Side::Last) {
+        None => Ok(Scratch { path: text.into(), size: None }),
+        Some((path, size)) => {
+            let size = size.to_str().ok_or("the size is not UTF-8")?;
+            Ok(Scratch { path: path.into(), size: Some(room(size)?) })
+        }
+    }
+}
+
+/// `K=V`.
+pub(crate) fn variable(text: OsString) -> Result<(OsString, OsString), String> {
+    match split(&text, b'=', Side::First) {
+        Some((key, value)) if !key.is_empty() => Ok((key, value)),
+        _ => Err("not of the form NAME=VALUE".to_owned()),
+    }
+}
+
+/// `KIND=PATH`.
+pub(crate) fn existing(text: OsString) -> Result<(Namespaces, PathBuf), String> {
+    let (kind, path) = split(&text, b'=', Side::First).ok_or("not of the form KIND=PATH")?;
+    let kind = kind.to_str().ok_or("the kind is not UTF-8")?;
+    Ok((kind.parse().map_err(of_namespace)?, path.into()))
+}
+
+/// The kind of a namespace.
+pub(crate) fn kind(text: &str) -> Result<Namespaces, String> {
+    text.parse().map_err(of_namespace)
+}
+
+fn of_namespace(unknown: stockade::UnknownName) -> String {
+    format!("{unknown}; there are user, mount, pid, network, ipc, uts, cgroup and time")
+}
+
+#[derive(PartialEq, Eq)]
+enum Side {
+    First,
+    Last,
+}
+
+fn split(text: &OsString, at: u8, side: Side) -> Option<(OsString, OsString)> {
+    let bytes = text.as_bytes();
+    let mut places = bytes.iter().enumerate().filter(|(_, byte)| **byte == at);
+    let (place, _) = if side == Side::First { places.next() } else { places.next_back() }?;
+    let part = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    Some((part(bytes.get(..place)?), part(bytes.get(place + 1..)?)))
+}
+
+/// `NAME=N` for both limits, or `NAME=SOFT:HARD`; each a number, a size or `unlimited`.
+pub(crate) fn rlimit(text: &str) -> Result<(Resource, Limit), String> {
+    let (name, limits) = text.split_once('=').ok_or("not of the form NAME=N or NAME=SOFT:HARD")?;
+    let resource: Resource = name.parse().map_err(|unknown| format!("{unknown}"))?;
+    let max = |text: &str| match text.parse() {
+        Ok(max) => Ok(max),
+        Err(_) => size(text).map(Max::from),
+    };
+    let limit = match limits.split_once(':') {
+        Some((soft, hard)) => Limit { soft: max(soft)?, hard: max(hard)? },
+        None => max(limits)?.into(),
+    };
+    if limit.soft > limit.hard {
+        return Err("the soft limit is above the hard one".to_owned());
+    }
+    Ok((resource, limit))
+}
+
+/// A capability, or `all` that this program has names for.
+pub(crate) fn capabilities(text: &str) -> Result<CapabilitySet, String> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(CapabilitySet::all_known());
+    }
+    let capability: Capability = text.parse().map_err(|unknown| format!("{unknown}"))?;
+    Ok([capability].into())
+}
+
+/// An octal permission mask.
+pub(crate) fn mask(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mask) if mask <= 0o777 && !text.starts_with('+') => Ok(mask),
+        _ => Err("not an octal number of up to 777".to_owned()),
+    }
+}
+
+/// `UID:GID`.
+pub(crate) fn ids(text: &str) -> Result<(u32, u32), String> {
+    let pair =
+        text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    pair.ok_or_else(|| "not of the form UID:GID".to_owned())
+}
+
+/// The names under which the command line knows what may be missing.
+const FEATURES: [(&str, Feature); 6] = [
+    ("supplementary-groups", Feature::SupplementaryGroups),
+    ("nested-user-namespace-count", Feature::NestedUserNamespaceCount),
+    ("session-keyring", Feature::SessionKeyring),
+    ("time-namespace", Feature::TimeNamespace),
+    ("oom-score-adj", Feature::OomScoreAdj),
+    ("id-mapped-mounts", Feature::IdMappedMounts),
+];
+
+/// A protection by its name.
+pub(crate) fn feature(text: &str) -> Result<Feature, String> {
+    let found = FEATURES.iter().find(|(name, _)| *name == text);
+    found.map(|(_, feature)| *feature).ok_or_else(|| {
+        let names: Vec<_> = FEATURES.iter().map(|(name, _)| *name).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+/// The name of a protection.
+pub(crate) fn name_of(feature: Feature) -> String {
+    let found = FEATURES.iter().find(|(_, other)| *other == feature);
+    found.map_or_else(|| feature.to_string(), |(name, _)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, millis) in
+            [("500ms", 500), ("10s", 10_000), ("2m", 120_000), ("1h", 3_600_000), ("7", 7000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for text in ["", "s", "10x", "-1s", "1.5s", "10s5", "99999999999999999h", "1 s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(limit("0ms").is_err());
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in [("4096", 4096), ("1k", 1024), ("64M", 64 << 20), ("2GiB", 2 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "m", "1x", "-1", "99999999999g", "1 m"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert!(room("0").is_err());
+    }
+
+    #[test]
+    fn every_feature_has_a_name() {
+        for named in Feature::ALL {
+            assert_eq!(feature(&name_of(named)), Ok(named));
+        }
+    }
+}

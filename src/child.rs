@@ -1,0 +1,486 @@
+//! The handle of a running sandbox.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+
+use crate::error::{Error, Feature, Result, Stage};
+use crate::outcome::{End, Left, Output, Status};
+use crate::spawn::{Made, Received, SLACK, kill, pid_of_pidfd, receive_now};
+use crate::wire::{DETACH, Report, report};
+use crate::{sys, warden};
+
+/// How long dropping a handle waits for the kernel to end the sandbox. A process in the middle of
+/// I/O that never comes (a dead NFS server) must not hang the caller for ever.
+const DROP_WAIT: Duration = Duration::from_secs(10);
+/// How long init has to end what it follows where the kernel does not do it by itself.
+const FOLLOW_WAIT: Duration = Duration::from_secs(2);
+
+/// A running sandbox. Dropping it ends everything inside, and waits for that.
+///
+/// All of it works from any thread, whether or not the thread that spawned it still exists.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Outcome, Sandbox};
+/// let mut child = Sandbox::new().command("/bin/true").spawn()?;
+/// assert_eq!(child.wait()?.outcome, Outcome::Exited(0));
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Child {
+    /// The writing end of the program's standard input, if it is piped.
+    pub stdin: Option<ChildStdin>,
+    /// The reading end of the program's standard output, if it is piped.
+    pub stdout: Option<ChildStdout>,
+    /// The reading end of the program's standard error, if it is piped.
+    pub stderr: Option<ChildStderr>,
+    owner: u32,
+    pid: u32,
+    inner_pid: u32,
+    pidfd: Arc<OwnedFd>,
+    program: Option<OwnedFd>,
+    control: Option<OwnedFd>,
+    warden_id: u64,
+    missing: Vec<Feature>,
+    started: Instant,
+    deadline: Option<Instant>,
+    supervised: bool,
+    own_pids: bool,
+    killed: bool,
+    detached: bool,
+    keep_bytes: usize,
+    last_report: Option<Box<Report>>,
+    left: Vec<Left>,
+    status: Option<Status>,
+}
+
+/// What a new handle is made of besides the sandbox itself.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) missing: Vec<Feature>,
+    pub(crate) supervised: bool,
+    pub(crate) own_pids: bool,
+    pub(crate) limit: Option<Duration>,
+    pub(crate) keep_bytes: usize,
+}
+
+impl Child {
+    pub(crate) fn new(made: Made, attached: Attached) -> Self {
+        let Attached {
+            stdin,
+            stdout,
+            stderr,
+            mut missing,
+            supervised,
+            own_pids,
+            limit,
+            keep_bytes,
+        } = attached;
+        let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
+        missing.extend(Feature::ALL.into_iter().filter(skipped));
+        Child {
+            stdin,
+            stdout,
+            stderr,
+            owner: std::process::id(),
+            pid: made.pid,
+            inner_pid: made.inner_pid,
+            pidfd: made.pidfd,
+            program: made.program,
+            control: Some(made.control),
+            warden_id: made.warden_id,
+            missing,
+            started: made.started,
+            deadline: limit.and_then(|limit| made.started.checked_add(limit)),
+            supervised,
+            own_pids,
+            killed: false,
+            detached: false,
+            keep_bytes,
+            last_report: None,
+            left: Vec::new(),
+            status: None,
+        }
+    }
+
+    /// The host's pid of the sandbox's first process: init, or without it the program.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// The host's pid of the program, while it runs.
+    #[must_use]
+    pub fn program_id(&self) -> Option<u32> {
+        let proc = std::fs::File::open("/proc").ok()?;
+        pid_of_pidfd(proc.as_fd(), self.program_pidfd())
+    }
+
+    /// The program's pid inside.
+    #[must_use]
+    pub fn inner_id(&self) -> u32 {
+        self.inner_pid
+    }
+
+    /// A descriptor that becomes readable when all of the sandbox has ended (pidfd_open(2)).
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// What the sandbox lacks because the system could not give it and it was best effort.
+    #[must_use]
+    pub fn missing(&self) -> &[Feature] {
+        &self.missing
+    }
+
+    fn program_pidfd(&self) -> BorrowedFd<'_> {
+        self.program.as_ref().map_or(self.pidfd.as_fd(), AsFd::as_fd)
+    }
+
+    /// Sends a signal to the program alone.
+    ///
+    /// Without init the program is PID 1 of its namespace, where a signal without a handler does
+    /// nothing, SIGKILL and SIGSTOP excepted (pid_namespaces(7)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with `ESRCH` if the program has ended, `EINVAL` for a number that is no
+    /// signal's.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let result = if self.status.is_some() {
+            Err(Errno::ESRCH)
+        } else {
+            sys::signal(self.program_pidfd(), signal)
+        };
+        result.map_err(|errno| Error::new(Stage::Run, "send signal", signal.to_string(), errno))
+    }
+
+    /// Ends everything inside at once. Nothing happens if it has ended already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the kernel refuses the signal, which it does not for one's own sandbox.
+    pub fn kill(&mut self) -> Result<()> {
+        self.take_reports();
+        if self.ended() || self.last_report.is_some() {
+            return Ok(());
+        }
+        self.killed = true;
+        self.end_followed();
+        match sys::signal(self.pidfd.as_fd(), libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(Error::new(Stage::Run, "kill", "sandbox", errno)),
+        }
+    }
+
+    /// Waits until the program has ended and everything that it left is gone. Closes a piped
+    /// standard input first, as a program that reads it to its end would wait too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the kernel cannot be asked; not for anything that the program does.
+    pub fn wait(&mut self) -> Result<Status> {
+        drop(self.stdin.take());
+        loop {
+            if let Some(status) = self.wait_timeout(Duration::MAX)? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Like [`wait`](Self::wait), without waiting: `None` if it still runs. Leaves standard input
+    /// open.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<Status>> {
+        self.wait_timeout(Duration::ZERO)
+    }
+
+    /// Like [`wait`](Self::wait), for that long at the most: `None` if it still runs. Leaves
+    /// standard input open.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Status>> {
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            self.take_reports();
+            if self.ended() {
+                return Ok(self.status.clone());
+            }
+            let mut left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            left = self.enforce_deadline(left);
+            self.sleep(&[], left)?;
+        }
+    }
+
+    /// Waits as [`wait`](Self::wait) does, and reads what comes through piped standard output and
+    /// standard error meanwhile, up to [`Command::keep_output`](crate::Command::keep_output) bytes
+    /// of each; the rest is read and dropped, so that the program never blocks on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_with_output(mut self) -> Result<Output> {
+        drop(self.stdin.take());
+        let mut readers = [
+            Reader::new(self.stdout.take().map(OwnedFd::from), self.keep_bytes),
+            Reader::new(self.stderr.take().map(OwnedFd::from), self.keep_bytes),
+        ];
+        let status = loop {
+            self.take_reports();
+            if self.ended() {
+                if let Some(status) = self.status.clone() {
+                    break status;
+                }
+            }
+            let left = self.enforce_deadline(None);
+            self.sleep(&[readers[0].fd(), readers[1].fd()], left)?;
+            for reader in &mut readers {
+                reader.read_available();
+            }
+        };
+        // What was written before the end is in the pipes; who else holds them is not waited for.
+        for reader in &mut readers {
+            reader.read_available();
+        }
+        let [out, err] = readers;
+        Ok(Output {
+            outcome: status.outcome,
+            usage: status.usage,
+            left_count: status.left_count,
+            left: status.left,
+            stdout: out.kept,
+            stderr: err.kept,
+            stdout_truncated: out.truncated,
+            stderr_truncated: err.truncated,
+        })
+    }
+
+    /// Lets the sandbox go: it runs on without a handle, and outlives the caller. Its wall time and
+    /// the end of everything with its program stay. The caller's process reaps it with its next
+    /// spawn.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the warden or init cannot be told; the sandbox is ended then.
+    pub fn detach(mut self) -> Result<()> {
+        let failed = |errno| Error::new(Stage::Run, "detach", "sandbox", errno);
+        warden::detach(self.warden_id).map_err(failed)?;
+        if let (true, Some(control)) = (self.supervised, &self.control) {
+            let flags = MsgFlags::MSG_NOSIGNAL;
+            let told = send(std::os::fd::AsRawFd::as_raw_fd(control), &[DETACH], flags);
+            match told {
+                Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        self.detached = true;
+        Ok(())
+    }
+
+    /// Without a pid namespace of its own what descends from init does not end with it: init is
+    /// told to end it first.
+    fn end_followed(&self) {
+        let Some(control) = self.control.as_ref().filter(|_| !self.own_pids) else {
+            return;
+        };
+        // Not only closed: a forked copy of the embedder may hold it.
+        let told = shutdown(std::os::fd::AsRawFd::as_raw_fd(control), Shutdown::Both);
+        if told.is_ok() {
+            sys::wait_readable(self.pidfd.as_fd(), Some(FOLLOW_WAIT));
+        }
+    }
+
+    /// Ends the sandbox if it is past its deadline and has not ended itself; returns how long to
+    /// sleep.
+    fn enforce_deadline(&self, left: Option<Duration>) -> Option<Duration> {
+        let Some(deadline) = self.deadline else {
+            return left;
+        };
+        let until = (deadline + SLACK).saturating_duration_since(Instant::now());
+        if until.is_zero() {
+            kill(self.pidfd.as_fd());
+            return left;
+        }
+        Some(left.map_or(until, |left| left.min(until)))
+    }
+
+    /// Waits for the end or one of the given descriptors.
+    fn sleep(&self, others: &[Option<BorrowedFd<'_>>], timeout: Option<Duration>) -> Result<()> {
+        // Reports wait in the socket until the end is seen: they are not worth a wake-up.
+        let own = [Some(self.pidfd.as_fd())];
+        let fds = own.iter().chain(others).flatten();
+        let mut set: Vec<_> = fds.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        let timeout = timeout.map_or(PollTimeout::NONE, |left| {
+            // Rounded up: a poll that returns too early would spin.
+            let millis = left.as_millis().saturating_add(1).min(i32::MAX as u128);
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut set, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::new(Stage::Run, "poll", "sandbox", errno)),
+        }
+    }
+
+    /// Takes in what init has sent.
+    fn take_reports(&mut self) {
+        while let Some(control) = &self.control {
+            match receive_now(control.as_fd()) {
+                None => return,
+                Some(Received::Report(report, _)) => self.note(report),
+                Some(_) => self.control = None,
+            }
+        }
+    }
+
+    fn note(&mut self, report: Box<Report>) {
+        match report.kind {
+            report::LEFT if self.left.len() < 32 => self.left.push(Left {
+                pid: u32::try_from(report.numbers[0]).unwrap_or(0),
+                name: String::from_utf8_lossy(report.text()).into_owned(),
+            }),
+            report::ENDED => self.last_report = Some(report),
+            _ => {}
+        }
+    }
+
+    /// Whether the first process is gone; reaps it and fills in the status then.
+    fn ended(&mut self) -> bool {
+        if self.status.is_some() {
+            return true;
+        }
+        if !sys::wait_readable(self.pidfd.as_fd(), Some(Duration::ZERO)) {
+            return false;
+        }
+        // Its last words came before its end.
+        self.take_reports();
+        let reaped = match sys::reap(self.pidfd.as_fd()) {
+            Ok(reaped) => Some(reaped),
+            // The embedder ignores SIGCHLD or has reaped it itself.
+            Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
+        };
+        let end = End {
+            report: self.last_report.as_deref(),
+            reaped,
+            supervised: self.supervised,
+            killed: self.killed,
+            past_deadline: self.deadline.is_some_and(|deadline| Instant::now() >= deadline),
+            wall: self.started.elapsed(),
+            left: std::mem::take(&mut self.left),
+        };
+        self.status = Some(end.status());
+        self.control = None;
+        true
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd()
+    }
+}
+
+/// Sandboxes whose handle is gone before their end was seen, to be reaped with the next spawn.
+static UNREAPED: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
+
+/// Reaps what has ended since.
+pub(crate) fn reap_the_detached() {
+    // Nobody waits here: a lock that is taken is left to who has it.
+    let Ok(mut unreaped) = UNREAPED.try_lock() else {
+        return;
+    };
+    unreaped.retain(|pidfd| {
+        let ended = sys::wait_readable(pidfd.as_fd(), Some(Duration::ZERO));
+        if ended {
+            if let Err(errno) = sys::reap(pidfd.as_fd()) {
+                log::trace!("reaped elsewhere: {errno}");
+            }
+        }
+        !ended
+    });
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // In a forked copy of the embedder the sandbox is somebody else's.
+        if self.owner != std::process::id() || self.status.is_some() {
+            return;
+        }
+        if !self.detached {
+            self.end_followed();
+            kill(self.pidfd.as_fd());
+            if sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT)) && self.ended() {
+                return;
+            }
+            log::error!("sandbox {} does not end; it is reaped later", self.pid);
+        }
+        let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
+        unreaped.push(Arc::clone(&self.pidfd));
+    }
+}
+
+/// A pipe that is read without blocking, into a buffer of limited size.
+#[derive(Debug)]
+struct Reader {
+    pipe: Option<std::fs::File>,
+    kept: Vec<u8>,
+    limit: usize,
+    truncated: bool,
+}
+
+impl Reader {
+    fn new(pipe: Option<OwnedFd>, limit: usize) -> Self {
+        let piped = pipe.is_some();
+        let pipe = pipe.filter(|pipe| {
+            use nix::fcntl::{FcntlArg, OFlag, fcntl};
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
+        });
+        let truncated = piped && pipe.is_none();
+        Reader { pipe: pipe.map(Into::into), kept: Vec::new(), limit, truncated }
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what is there; a bounded number of times, so that a flood on one pipe does not keep
+    /// the other, or the time, from being looked at.
+    fn read_available(&mut self) {
+        let mut buffer = [0; 64 * 1024];
+        for _ in 0..32 {
+            let Some(pipe) = &mut self.pipe else { return };
+            match pipe.read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => self.keep(buffer.get(..length).unwrap_or(&[])),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => (self.pipe, self.truncated) = (None, true),
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = self.limit - self.kept.len();
+        self.kept.extend(bytes.iter().take(room));
+        self.truncated |= bytes.len() > room;
+    }
+}

@@ -1,0 +1,612 @@
+//! A program to be started, in `std::process::Command`'s vocabulary.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use crate::child::{Attached, Child, reap_the_detached};
+use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::hint::{self, Hint};
+use crate::lower;
+use crate::namespace::Namespaces;
+use crate::outcome::{Output, Status};
+use crate::plan::Plan;
+use crate::rlimit::{Max, Resource};
+use crate::rootfs::Trees;
+use crate::sandbox::{Policy, Sandbox, check_text};
+use crate::seccomp::Filter;
+use crate::spawn::{Refused, Start, make};
+use crate::sys;
+use crate::wire::{self, Call, Program, Put, Report};
+
+/// PATH inside, unless the command sets another.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How much of each output stream is kept, unless asked for otherwise.
+const KEEP: usize = 64 << 20;
+/// The kernel's own limit of one argument (`MAX_ARG_STRLEN`).
+const LONGEST_ARGUMENT: usize = 128 * 1024;
+
+/// A program, its arguments, environment and descriptors, and the sandbox it is to run in.
+///
+/// The environment has PATH, HOME and LANG=C.UTF-8 and nothing of the caller's. The working
+/// directory is HOME. Descriptors of the caller's get in by name only: standard input is empty,
+/// standard output and error are dropped ([`output`](Self::output) pipes them), and
+/// [`fd`](Self::fd) passes others.
+///
+/// # Examples
+///
+/// ```
+/// let output = stockade::Sandbox::new()
+///     .command("sh")
+///     .args(["-c", "echo $GREETING"])
+///     .env("GREETING", "hello")
+///     .output()?;
+/// assert_eq!(output.stdout, b"hello\n");
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a command does nothing until it is started"]
+pub struct Command {
+    sandbox: Sandbox,
+    program: OsString,
+    arg0: Option<OsString>,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    directory: Option<PathBuf>,
+    streams: [Option<Stdio>; 3],
+    descriptors: BTreeMap<RawFd, OwnedFd>,
+    umask: u32,
+    terminal: bool,
+    keep: usize,
+}
+
+/// Where a standard stream comes from or goes to.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Sandbox, Stdio};
+/// let log = std::fs::File::create("/dev/null").unwrap();
+/// let status = Sandbox::new().command("true").stdout(log).stderr(Stdio::null()).status()?;
+/// assert!(status.outcome.is_success());
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Stdio(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Null,
+    Inherit,
+    Piped,
+    Fd(OwnedFd),
+}
+
+impl Stdio {
+    /// /dev/null.
+    #[must_use]
+    pub fn null() -> Self {
+        Stdio(Kind::Null)
+    }
+
+    /// The caller's own stream: a widening. A terminal takes input that the program pushes back
+    /// into it (`TIOCSTI`, up to Linux 6.2), and through /proc/self/fd a file can be opened again
+    /// with all rights that the program's id has on it.
+    #[must_use]
+    pub fn inherit() -> Self {
+        Stdio(Kind::Inherit)
+    }
+
+    /// A pipe whose other end is in the [`Child`].
+    #[must_use]
+    pub fn piped() -> Self {
+        Stdio(Kind::Piped)
+    }
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Self {
+        Stdio(Kind::Fd(fd))
+    }
+}
+
+impl From<File> for Stdio {
+    fn from(file: File) -> Self {
+        OwnedFd::from(file).into()
+    }
+}
+
+impl Command {
+    pub(crate) fn new(sandbox: Sandbox, program: &OsStr) -> Self {
+        let home = sandbox.policy().tree.home();
+        let env = [("PATH", PATH), ("HOME", home), ("LANG", "C.UTF-8")];
+        Command {
+            sandbox,
+            program: program.to_owned(),
+            arg0: None,
+            args: Vec::new(),
+            env: env.map(|(key, value)| (key.into(), value.into())).into(),
+            directory: None,
+            streams: [None, None, None],
+            descriptors: BTreeMap::new(),
+            umask: 0o022,
+            terminal: false,
+            keep: KEEP,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// The program's own name, `argv[0]`; default the name it is started by.
+    pub fn arg0(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.arg0 = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.insert(key.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// Sets environment variables.
+    pub fn envs(
+        mut self,
+        pairs: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+    ) -> Self {
+        for (key, value) in pairs {
+            self = self.env(key, value);
+        }
+        self
+    }
+
+    /// Removes an environment variable, a default one included.
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.env.remove(key.as_ref());
+        self
+    }
+
+    /// Removes all environment variables, the default ones included.
+    pub fn env_clear(mut self) -> Self {
+        self.env.clear();
+        self
+    }
+
+    /// The working directory inside; default HOME.
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    fn stream(mut self, number: usize, stdio: Stdio) -> Self {
+        if let Some(stream) = self.streams.get_mut(number) {
+            *stream = Some(stdio);
+        }
+        self
+    }
+
+    /// Standard input; default [`Stdio::null`].
+    pub fn stdin(self, stdin: impl Into<Stdio>) -> Self {
+        self.stream(0, stdin.into())
+    }
+
+    /// Standard output; default [`Stdio::null`], and [`Stdio::piped`] for [`output`](Self::output).
+    pub fn stdout(self, stdout: impl Into<Stdio>) -> Self {
+        self.stream(1, stdout.into())
+    }
+
+    /// Standard error; default [`Stdio::null`], and [`Stdio::piped`] for [`output`](Self::output).
+    pub fn stderr(self, stderr: impl Into<Stdio>) -> Self {
+        self.stream(2, stderr.into())
+    }
+
+    /// Passes a descriptor, which the program finds under this number: a widening by what it is.
+    /// A number of 0 to 2 replaces the standard stream.
+    pub fn fd(mut self, number: RawFd, fd: impl Into<OwnedFd>) -> Self {
+        match usize::try_from(number) {
+            Ok(stream @ 0..=2) => self.stream(stream, fd.into().into()),
+            _ => {
+                self.descriptors.insert(number, fd.into());
+                self
+            }
+        }
+    }
+
+    /// The permission bits that new files do not get; default 0022, whatever the caller's is.
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.umask = mask & 0o777;
+        self
+    }
+
+    /// Makes standard input, which has to be a terminal of no other session, the controlling
+    /// terminal. Without this the program has none.
+    pub fn controlling_terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
+    /// How many bytes of each output stream [`output`](Self::output) keeps; default 64 MiB.
+    pub fn keep_output(mut self, bytes: usize) -> Self {
+        self.keep = bytes;
+        self
+    }
+
+    /// Starts the program. `Ok` means that it was executed, inside a complete sandbox.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for contradictions, of the sandbox and of the command, all at once;
+    /// [`Error::Unsupported`] for what this system cannot give; [`Error::Failed`] with the step that
+    /// failed, after everything done so far was undone.
+    pub fn spawn(self) -> Result<Child> {
+        self.start(false)
+    }
+
+    /// Starts the program and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn status(self) -> Result<Status> {
+        self.spawn()?.wait()
+    }
+
+    /// Starts the program with piped output, and collects that until its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn output(mut self) -> Result<Output> {
+        for stream in &mut self.streams[1..] {
+            stream.get_or_insert_with(Stdio::piped);
+        }
+        self.spawn()?.wait_with_output()
+    }
+
+    /// Does everything but the exec, in a sandbox that ends at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn), except for what the exec itself would say.
+    pub fn check(self) -> Result<()> {
+        self.start(true).map(drop)
+    }
+
+    /// What would be done to make the sandbox, as a value; nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::plan`].
+    pub fn plan(&self) -> Result<Plan> {
+        self.validate()?;
+        Ok(lower::lower(&self.sandbox)?.plan)
+    }
+
+    fn start(mut self, check_only: bool) -> Result<Child> {
+        let began = Instant::now();
+        self.validate()?;
+        reap_the_detached();
+        let sandbox = self.sandbox.clone();
+        let policy = sandbox.policy();
+        let lowered = lower::lower(&sandbox)?;
+        log::debug!("lowered to {} operations after {:?}", lowered.plan.len(), began.elapsed());
+        let best_effort = policy.is_best_effort(Feature::IdMappedMounts);
+        let init_file = policy.init_file.as_deref();
+        let trees = Trees::make(&lowered.trees, lowered.ids, init_file, best_effort)?;
+        let streams = self.open_streams()?;
+        let mut pairs = Vec::new();
+        for (target, theirs) in (0..).zip(&streams.theirs) {
+            pairs.push((theirs.as_raw_fd(), target));
+        }
+        pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_raw_fd(), *number)));
+        let program = self.lower(policy, &pairs, check_only)?;
+        let start = Start {
+            policy,
+            lowered: &lowered,
+            trees: &trees.fds,
+            program,
+            descriptors: pairs.iter().map(|(source, _)| *source).collect(),
+            supervised: policy.init && !check_only,
+        };
+        let made = make(&start).map_err(|refused| match refused {
+            Refused::Error(error) => error,
+            Refused::Start(report) => self.not_started(&report),
+        })?;
+        log::debug!("spawned after {:?}", began.elapsed());
+        let mut missing = lowered.missing.clone();
+        missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
+        let [stdin, stdout, stderr] = streams.ours;
+        let attached = Attached {
+            stdin: stdin.map(Into::into),
+            stdout: stdout.map(Into::into),
+            stderr: stderr.map(Into::into),
+            missing,
+            supervised: policy.init,
+            own_pids: policy.has_own_pids(),
+            limit: policy.wall.map(|wall| wall.saturating_add(policy.grace)),
+            keep_bytes: self.keep,
+        };
+        Ok(Child::new(made, attached))
+    }
+
+    fn validate(&self) -> Result<()> {
+        let mut problems = match self.sandbox.policy().validate() {
+            Err(Error::Invalid(problems)) => problems,
+            other => {
+                other?;
+                Vec::new()
+            }
+        };
+        if self.program.is_empty() {
+            problems.push("the program has no name".to_owned());
+        }
+        check_text("the program's name", &self.program, &mut problems);
+        for arg in self.args.iter().chain(&self.arg0) {
+            check_text("the argument", arg, &mut problems);
+            if arg.len() >= LONGEST_ARGUMENT {
+                problems.push(format!(
+                    "an argument of {} bytes is longer than the kernel's limit of {}",
+                    arg.len(),
+                    LONGEST_ARGUMENT - 1
+                ));
+            }
+        }
+        for (key, value) in &self.env {
+            check_text("the environment variable", key, &mut problems);
+            // Values can be secrets, so they are not shown.
+            if value.as_encoded_bytes().contains(&0) {
+                problems.push(format!("the value of {key:?} contains a NUL byte"));
+            }
+            if key.is_empty() || key.as_encoded_bytes().contains(&b'=') {
+                problems.push(format!("{key:?} is no name for an environment variable"));
+            }
+        }
+        if let Some(directory) = &self.directory {
+            check_text("the working directory", &directory.clone().into(), &mut problems);
+        }
+        self.descriptor_problems(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
+    fn descriptor_problems(&self, problems: &mut Vec<String>) {
+        let limit = self.sandbox.policy().rlimits.limit(Resource::OpenFiles).soft;
+        for &number in self.descriptors.keys() {
+            let above = match (u64::try_from(number), limit) {
+                (Err(_), _) => true,
+                (Ok(number), Max::At(limit)) => number >= limit,
+                (Ok(_), Max::Unlimited) => false,
+            };
+            if above {
+                problems.push(format!("descriptor {number} is not below the limit of open files"));
+            }
+        }
+        if self.descriptors.len() + 3 > wire::DESCRIPTORS_MAX {
+            problems
+                .push(format!("more than {} descriptors are passed", wire::DESCRIPTORS_MAX - 3));
+        }
+    }
+
+    fn open_streams(&mut self) -> Result<Streams> {
+        let mut streams = Streams { theirs: Vec::new(), ours: [None, None, None] };
+        for (number, stream) in self.streams.iter_mut().enumerate() {
+            let kind = stream.take().map_or(Kind::Null, |stdio| stdio.0);
+            let (theirs, ours) = open_stream(number, kind).map_err(|errno| {
+                let names = ["standard input", "standard output", "standard error"];
+                let name = names.get(number).copied().unwrap_or_default();
+                Error::new(Stage::Prepare, "open", name, errno)
+            })?;
+            streams.theirs.push(theirs);
+            if let Some(place) = streams.ours.get_mut(number) {
+                *place = ours;
+            }
+        }
+        Ok(streams)
+    }
+
+    /// The paths that are tried: one, or the name in each directory of the sandbox's PATH.
+    fn candidates(&self) -> Vec<Vec<u8>> {
+        let name = self.program.as_bytes();
+        if name.contains(&b'/') {
+            return vec![name.to_vec()];
+        }
+        let path = self.env.get(OsStr::new("PATH")).map_or(&b""[..], |path| path.as_bytes());
+        let directories = path.split(|&byte| byte == b':').filter(|part| !part.is_empty());
+        let found: Vec<_> = directories.map(|part| [part, b"/", name].concat()).collect();
+        // Without a PATH there is still a name to say in the error.
+        if found.is_empty() { vec![name.to_vec()] } else { found }
+    }
+
+    /// The encoded program part of the plan.
+    fn lower(
+        &self,
+        policy: &Policy,
+        pairs: &[(RawFd, RawFd)],
+        check_only: bool,
+    ) -> Result<Vec<u8>> {
+        let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
+            texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+        };
+        let mut argv = texts(&[self.arg0.as_ref().unwrap_or(&self.program)]);
+        argv.extend(self.args.iter().map(|arg| arg.as_bytes().to_vec()));
+        let pair = |(key, value): (&OsString, &OsString)| {
+            [key.as_bytes(), b"=", value.as_bytes()].concat()
+        };
+        let mut descriptors = Vec::new();
+        for (source, target) in pairs {
+            descriptors.extend(source.to_ne_bytes());
+            descriptors.extend(target.to_ne_bytes());
+        }
+        let directory = self.directory.clone().unwrap_or_else(|| policy.tree.home().into());
+        let directory =
+            if self.directory.is_none() && !policy.new_namespaces().contains(Namespaces::MOUNT) {
+                PathBuf::from("/")
+            } else {
+                directory
+            };
+        let sets = &policy.capabilities;
+        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let program = Program {
+            flags: self.flags(policy, check_only),
+            umask: self.umask,
+            nice: policy.nice,
+            securebits: securebits(),
+            bounding: sets.bounding().bits(),
+            permitted: sets.permitted().bits(),
+            effective: sets.effective().bits(),
+            inheritable: sets.inheritable().bits(),
+            ambient: sets.ambient().bits(),
+            wall: policy.wall.map_or(0, nanos),
+            grace: nanos(policy.grace),
+            linger: nanos(policy.linger),
+            directory: directory.into_os_string().into_vec(),
+            rlimits: self.rlimits(policy)?,
+            descriptors,
+            filter: filter(policy).bytes()?,
+            candidates: self.candidates(),
+            argv,
+            envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
+        };
+        let mut out = Vec::new();
+        program.put(&mut out);
+        Ok(out)
+    }
+
+    fn flags(&self, policy: &Policy, check_only: bool) -> u32 {
+        let mut flags = 0;
+        for (on, flag) in [
+            (policy.init && !check_only, wire::SUPERVISED),
+            (policy.new_privileges, wire::NEW_PRIVILEGES),
+            (self.terminal, wire::CONTROLLING_TERMINAL),
+            (check_only, wire::CHECK_ONLY),
+            (policy.has_own_pids(), wire::OWN_PIDS),
+        ] {
+            flags |= if on { flag } else { 0 };
+        }
+        flags
+    }
+
+    fn rlimits(&self, policy: &Policy) -> Result<Vec<u8>> {
+        let hard = sys::hard_limits()
+            .map_err(|errno| Error::new(Stage::Prepare, "prlimit", "of the caller", errno))?;
+        let limits = policy.rlimits.clamped_to(&hard.map(Max::from));
+        let number = |max: Max| match max {
+            Max::Unlimited => u64::MAX,
+            Max::At(limit) => limit,
+        };
+        let mut bytes = Vec::with_capacity(256);
+        for resource in Resource::ALL {
+            let limit = limits.limit(resource);
+            bytes.extend(number(limit.soft).to_ne_bytes());
+            bytes.extend(number(limit.hard).to_ne_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// Puts init's report about the start into words.
+    fn not_started(&self, report: &Report) -> Error {
+        let [_, call, errno, detail, ..] = report.numbers;
+        let call = Call::from_number(call).unwrap_or(Call::Exec);
+        let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(libc::EPROTO));
+        let detail = usize::try_from(detail).unwrap_or(usize::MAX);
+        let object = match call {
+            Call::Exec => self.name_of_candidate(detail, errno),
+            Call::Interpreter => {
+                let interpreter = OsString::from_vec(report.text().to_vec());
+                let name = self.name_of_candidate(detail, Errno::EACCES);
+                format!("{} of {name}", quoted(&interpreter))
+            }
+            Call::Chdir => quoted(self.directory.clone().unwrap_or_default()),
+            Call::Rlimit => Resource::ALL.get(detail).map_or_else(String::new, ToString::to_string),
+            Call::Descriptor => detail.to_string(),
+            _ => String::new(),
+        };
+        let hint = match (call, errno) {
+            (Call::Exec, Errno::ENOENT) => self.only_outside(&self.program),
+            (Call::Interpreter, _) => self.only_outside(OsStr::from_bytes(report.text())),
+            _ => hint::for_operation(call.name(), &object, errno),
+        };
+        Error::new(Stage::Start, call.name(), object, errno).with_hint(hint)
+    }
+
+    fn name_of_candidate(&self, index: usize, errno: Errno) -> String {
+        let candidates = self.candidates();
+        match candidates.get(index).filter(|_| errno != Errno::ENOENT) {
+            Some(path) => quoted(OsString::from_vec(path.clone())),
+            None => quoted(&self.program),
+        }
+    }
+
+    /// A program that the host has and the sandbox has not.
+    fn only_outside(&self, name: &OsStr) -> Option<Hint> {
+        let inside = self.env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+        let outside = std::env::var_os("PATH").unwrap_or_default();
+        let names: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
+            vec![name.into()]
+        } else {
+            let all = std::env::split_paths(&inside).chain(std::env::split_paths(&outside));
+            all.map(|directory| directory.join(name)).collect()
+        };
+        let found = names.into_iter().find(|path| path.is_absolute() && is_program(path));
+        found.map(Hint::OnlyOutside)
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// The filter that a policy asks for.
+fn filter(policy: &Policy) -> Filter {
+    Filter { nesting: !policy.nested_user_namespaces, init: policy.init && policy.has_own_pids() }
+}
+
+/// `NOROOT`, `NO_SETUID_FIXUP` and `NO_CAP_AMBIENT_RAISE`, and all four of them locked.
+fn securebits() -> u32 {
+    const NOROOT: u32 = 1;
+    const NO_SETUID_FIXUP: u32 = 1 << 2;
+    const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+    const LOCKS: u32 = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 7;
+    NOROOT | NO_SETUID_FIXUP | NO_CAP_AMBIENT_RAISE | LOCKS
+}
+
+/// Both ends of the standard streams.
+#[derive(Debug)]
+struct Streams {
+    theirs: Vec<OwnedFd>,
+    ours: [Option<OwnedFd>; 3],
+}
+
+fn open_stream(number: usize, kind: Kind) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
+    let inherited = RawFd::try_from(number).map_err(|_| Errno::EBADF)?;
+    match kind {
+        Kind::Fd(fd) => Ok((fd, None)),
+        Kind::Inherit => sys::duplicate(inherited).map(|fd| (fd, None)),
+        Kind::Null => {
+            let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+            let null = nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty())?;
+            Ok((null, None))
+        }
+        Kind::Piped => {
+            let (reading, writing) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+            Ok(if number == 0 { (reading, Some(writing)) } else { (writing, Some(reading)) })
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What can go wrong, and how it is told.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use crate::hint::Hint;
+
+/// Why a sandbox could not be made, run or asked.
+///
+/// A failure after the validation means that everything done so far was undone: no process, mount
+/// or descriptor of it is left.
+///
+/// # Examples
+///
+/// ```
+/// let error = stockade::Sandbox::new().command("/no/such/program").spawn().unwrap_err();
+/// assert_eq!(error.raw_os_error(), Some(2)); // ENOENT
+/// assert_eq!(error.stage(), Some(stockade::Stage::Start));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The description contradicts itself; nothing was tried. All contradictions are listed.
+    #[error("invalid sandbox: {}", .0.join("; "))]
+    Invalid(Vec<String>),
+    /// This system cannot give something that was asked for.
+    #[error("this system lacks {feature}: {reason}")]
+    Unsupported {
+        /// What is missing.
+        feature: Feature,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// A step failed.
+    #[error(transparent)]
+    Failed(#[from] Box<Failed>),
+}
+
+/// A step that failed: where, what, on what, with which answer of the kernel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The part of a sandbox's life.
+    pub stage: Stage,
+    /// The system call, or what a group of them does.
+    pub operation: &'static str,
+    /// What it was done to: a path, a namespace, a limit; empty where there is no such thing.
+    pub object: String,
+    /// The kernel's answer.
+    pub errno: Errno,
+    /// What to do about it, where that is known.
+    pub hint: Option<Hint>,
+}
+
+impl std::error::Error for Failed {}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.operation)?;
+        if !self.object.is_empty() {
+            write!(f, " {}", self.object)?;
+        }
+        let text = self.errno.desc();
+        let mut letters = text.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+        let text: String = first.into_iter().chain(letters).collect();
+        write!(f, ": {text} (os error {})", self.errno as i32)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The part of a sandbox's life in which something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Making descriptors, detached mounts and the plan, in the caller's process.
+    Prepare,
+    /// Cloning, and executing the init program.
+    Launch,
+    /// Joining existing namespaces.
+    Join,
+    /// Writing the user and group maps.
+    Identity,
+    /// Carrying out the plan, inside.
+    Setup,
+    /// Executing the program.
+    Start,
+    /// Waiting, signalling, reading output.
+    Run,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Prepare => "prepare",
+            Stage::Launch => "launch",
+            Stage::Join => "join",
+            Stage::Identity => "identity",
+            Stage::Setup => "setup",
+            Stage::Start => "start",
+            Stage::Run => "run",
+        })
+    }
+}
+
+/// A protection that a system may be unable to give.
+///
+/// [`Sandbox::best_effort`](crate::Sandbox::best_effort) lets a sandbox run without one,
+/// [`Sandbox::require`](crate::Sandbox::require) insists on one that is best effort by default, and
+/// [`Child::missing`](crate::Child::missing) lists what a running sandbox lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Feature {
+    /// The caller's supplementary groups are dropped. Best effort by default: an unprivileged caller
+    /// cannot drop its groups in a namespace in which `setgroups` is denied (user_namespaces(7)).
+    SupplementaryGroups,
+    /// `user.max_user_namespaces` is 0 inside, besides the filter that forbids nested user
+    /// namespaces. Best effort by default: some systems mount /proc/sys read-only.
+    NestedUserNamespaceCount,
+    /// A session keyring of its own (keyrings(7)). Required by default.
+    SessionKeyring,
+    /// A time namespace of its own (Linux 5.6, time_namespaces(7)). Required by default.
+    TimeNamespace,
+    /// A raised `oom_score_adj`. Required if asked for.
+    OomScoreAdj,
+    /// Binds of a root caller show the caller's files as the program's own (Linux 5.12,
+    /// `MOUNT_ATTR_IDMAP`). Required by default where it applies.
+    IdMappedMounts,
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: [Feature; 6] = [
+        Feature::SupplementaryGroups,
+        Feature::NestedUserNamespaceCount,
+        Feature::SessionKeyring,
+        Feature::TimeNamespace,
+        Feature::OomScoreAdj,
+        Feature::IdMappedMounts,
+    ];
+
+    /// Whether a sandbox runs without it unless [`Sandbox::require`](crate::Sandbox::require) says
+    /// otherwise.
+    #[must_use]
+    pub fn is_best_effort_by_default(self) -> bool {
+        matches!(self, Feature::SupplementaryGroups | Feature::NestedUserNamespaceCount)
+    }
+
+    /// The number that stands for it on the wire; 0 stands for "required".
+    pub(crate) fn bit(self) -> u32 {
+        self as u32 + 1
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Feature::SupplementaryGroups => "dropping supplementary groups",
+            Feature::NestedUserNamespaceCount => "a limit of nested user namespaces",
+            Feature::SessionKeyring => "a session keyring of its own",
+            Feature::TimeNamespace => "a time namespace",
+            Feature::OomScoreAdj => "a raised oom_score_adj",
+            Feature::IdMappedMounts => "id-mapped mounts",
+        })
+    }
+}
+
+impl Error {
+    /// The kernel's error number, if the kernel refused something.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.failed().map(|failed| failed.errno as i32)
+    }
+
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&Hint> {
+        self.failed().and_then(|failed| failed.hint.as_ref())
+    }
+
+    /// The part of the sandbox's life that failed; `None` if nothing was tried.
+    #[must_use]
+    pub fn stage(&self) -> Option<Stage> {
+        self.failed().map(|failed| failed.stage)
+    }
+
+    /// The failed step, if one failed.
+    #[must_use]
+    pub fn failed(&self) -> Option<&Failed> {
+        match self {
+            Error::Failed(failed) => Some(failed),
+            Error::Invalid(_) | Error::Unsupported { .. } => None,
+        }
+    }
+
+    /// Whether this system cannot do what was asked for, whatever the caller does.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Error::Unsupported { .. })
+    }
+
+    /// A failed step without a hint.
+    pub(crate) fn new(
+        stage: Stage,
+        operation: &'static str,
+        object: impl Into<String>,
+        errno: Errno,
+    ) -> Self {
+        let (object, hint) = (object.into(), None);
+        Error::Failed(Box::new(Failed { stage, operation, object, errno, hint }))
+    }
+
+    /// The same with a hint, if it is a failed step without one.
+    pub(crate) fn with_hint(mut self, hint: Option<Hint>) -> Self {
+        if let Error::Failed(failed) = &mut self {
+            failed.hint = failed.hint.take().or(hint);
+        }
+        self
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.raw_os_error() {
+            Some(errno) => std::io::Error::from_raw_os_error(errno).kind(),
+            None if error.is_unsupported() => std::io::ErrorKind::Unsupported,
+            None => std::io::ErrorKind::InvalidInput,
+        };
+        std::io::Error::new(kind, error)
+    }
+}
+
+/// The result of this crate's fallible functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A text that names nothing this crate knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what}: {name:?}")]
+pub struct UnknownName {
+    /// What was looked for: "capability", "resource limit", "namespace".
+    pub what: &'static str,
+    /// The text as it was given.
+    pub name: String,
+}
+
+/// Shows a path in an error: quoted, with what is not UTF-8 escaped.
+pub(crate) fn quoted(path: impl Into<PathBuf>) -> String {
+    format!("{:?}", path.into())
+}

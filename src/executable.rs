@@ -1,0 +1,158 @@
+//! The init program: embedded, and put into a sealed file in memory once a process.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::AtomicPtr;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::error::{Error, Result, Stage, quoted};
+use crate::hint;
+
+/// The program itself; build.rs makes it.
+static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stockade-init"));
+
+/// `MFD_EXEC`, which says that executing is meant (Linux 6.3).
+const MFD_EXEC: u32 = 0x10;
+
+/// The identity of an open file, by which an embedder that closes descriptors that are not its own
+/// is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Option<Self> {
+        let stat = nix::sys::stat::fstat(fd).ok()?;
+        Some(Identity { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
+/// A descriptor that lives as long as the process, with what it should be.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    number: RawFd,
+    identity: Identity,
+}
+
+impl Kept {
+    pub(crate) fn new(fd: OwnedFd) -> Option<Self> {
+        let identity = Identity::of(fd.as_fd())?;
+        Some(Kept { number: fd.into_raw_fd(), identity })
+    }
+
+    /// A duplicate, if the number still stands for the same file.
+    pub(crate) fn duplicate(&self) -> Option<OwnedFd> {
+        let fd = crate::sys::duplicate(self.number).ok()?;
+        (Identity::of(fd.as_fd()) == Some(self.identity)).then_some(fd)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Only what is still its own; then there is nothing to say about a failed close.
+        let _closed = self.duplicate().map(|_own| nix::unistd::close(self.number));
+    }
+}
+
+static IN_MEMORY: AtomicPtr<Kept> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The init program, ready to be executed; `file` is where it may be put if memory may not be
+/// executed.
+pub(crate) fn open(file: Option<&Path>) -> Result<OwnedFd> {
+    if let Some(fd) = crate::kept::get(&IN_MEMORY).and_then(Kept::duplicate) {
+        return Ok(fd);
+    }
+    match (in_memory(), file) {
+        (Ok(fd), _) => {
+            let copy = fd.as_fd().try_clone_to_owned().ok();
+            crate::kept::set(&IN_MEMORY, copy.and_then(Kept::new));
+            Ok(fd)
+        }
+        (Err(_), Some(path)) => in_file(path),
+        (Err(errno), None) => {
+            let error = Error::new(Stage::Launch, "memfd_create", "stockade-init", errno);
+            Err(error.with_hint(hint::for_memfd()))
+        }
+    }
+}
+
+fn in_memory() -> Result<OwnedFd, Errno> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let executable = flags | MFdFlags::from_bits_retain(MFD_EXEC);
+    let fd = match memfd_create("stockade-init", executable) {
+        // Before Linux 6.3 every such file can be executed.
+        Err(Errno::EINVAL) => memfd_create("stockade-init", flags)?,
+        other => other?,
+    };
+    let mut file = File::from(fd);
+    file.write_all(PROGRAM).map_err(|error| errno_of(&error))?;
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
+
+/// A file at the caller's place: made if it is missing, and used only if it holds the program.
+pub(crate) fn in_file(path: &Path) -> Result<OwnedFd> {
+    let failed = |error: std::io::Error| {
+        Error::new(Stage::Launch, "init file", quoted(path), errno_of(&error))
+    };
+    let mut made = OpenOptions::new();
+    match made.write(true).create_new(true).mode(0o555).open(path) {
+        Ok(mut file) => file.write_all(PROGRAM).map_err(failed)?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let mut file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let caller = nix::unistd::geteuid().as_raw();
+    let mine = metadata.uid() == caller || metadata.uid() == 0;
+    let safe = mine && metadata.permissions().mode() & 0o022 == 0;
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).map_err(failed)?;
+    if !safe || content != PROGRAM {
+        return Err(Error::new(Stage::Launch, "verify init file", quoted(path), Errno::EPERM));
+    }
+    Ok(file.into())
+}
+
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_small() {
+        assert!(!PROGRAM.is_empty() && PROGRAM.len() < 32 * 1024, "{} bytes", PROGRAM.len());
+    }
+
+    #[test]
+    fn the_program_in_memory_cannot_be_changed() {
+        let fd = open(None).unwrap();
+        let again = nix::unistd::write(&fd, b"x");
+        assert_eq!(again, Err(Errno::EPERM));
+    }
+
+    #[test]
+    fn a_kept_descriptor_that_was_replaced_is_noticed() {
+        let null = File::open("/dev/null").unwrap();
+        let kept = Kept::new(null.into()).unwrap();
+        assert!(kept.duplicate().is_some());
+        let zero = File::open("/dev/zero").unwrap();
+        crate::sys::replace(zero.as_fd(), kept.number).unwrap();
+        assert!(kept.duplicate().is_none());
+    }
+}

@@ -1,0 +1,166 @@
+//! What to do about a failure: each hint is found by looking at the host.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+/// Advice that goes with a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// `kernel.apparmor_restrict_unprivileged_userns` is 1 (Ubuntu 23.10 and later).
+    AppArmorUserNamespaces,
+    /// `kernel.unprivileged_userns_clone` is 0 (Debian).
+    UnprivilegedUserNamespacesOff,
+    /// `user.max_user_namespaces` is reached or 0.
+    MaxUserNamespaces,
+    /// Another `user.max_*_namespaces` is reached.
+    MaxNamespaces,
+    /// The caller runs in a chroot, where no user namespace can be made.
+    Chrooted,
+    /// The caller's /proc is masked, as in a container.
+    MaskedProc,
+    /// `vm.memfd_noexec` forbids executing from memory.
+    MemfdNoExec,
+    /// A system call filter of the caller's forbids the call.
+    Filtered,
+    /// Making namespaces needs a user namespace, or privilege.
+    NeedsUserNamespace,
+    /// The file system cannot map ids.
+    NoIdMapping,
+    /// The program is on the host but not in the sandbox; this path would have to be bound.
+    OnlyOutside(PathBuf),
+    /// The place does not exist, and nothing is created in what is the host's.
+    CreateMountPoint,
+    /// `kernel.keys.maxkeys` is reached for this user.
+    MaxKeys,
+    /// The namespace belongs to another user namespace, which has to be joined as well.
+    JoinOwner,
+    /// The limit is above the caller's own hard limit.
+    AboveHardLimit,
+    /// The minimum kernel.
+    NeedsKernel(&'static str),
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hint::AppArmorUserNamespaces => {
+                "AppArmor restricts unprivileged user namespaces; give the program a profile with \
+                 \"userns,\" or set kernel.apparmor_restrict_unprivileged_userns to 0"
+            }
+            Hint::UnprivilegedUserNamespacesOff => {
+                "set kernel.unprivileged_userns_clone to 1, or run as root"
+            }
+            Hint::MaxUserNamespaces => {
+                "user.max_user_namespaces is reached; raise it, or end other sandboxes"
+            }
+            Hint::MaxNamespaces => {
+                "a limit below /proc/sys/user is reached; raise it, or end other sandboxes (the \
+                 kernel takes ended ones apart in the background)"
+            }
+            Hint::Chrooted => {
+                "the caller runs in a chroot, where the kernel makes no user namespace; use \
+                 pivot_root(2) instead of chroot(2)"
+            }
+            Hint::MaskedProc => {
+                "parts of the caller's /proc are covered, as in a container, and then the kernel \
+                 mounts no new one; use proc(Proc::None), or run the container with an unmasked \
+                 /proc"
+            }
+            Hint::MemfdNoExec => {
+                "vm.memfd_noexec forbids executing from memory; name a place with init_file(..)"
+            }
+            Hint::Filtered => "a system call filter of the caller's own may forbid it",
+            Hint::NeedsUserNamespace => {
+                "only root makes namespaces without a new user namespace; add Namespaces::USER"
+            }
+            Hint::NoIdMapping => {
+                "this file system cannot map ids; bind from another one, or use \
+                 best_effort(Feature::IdMappedMounts)"
+            }
+            Hint::OnlyOutside(path) => {
+                return write!(f, "it exists on the host only; add bind_same({path:?})");
+            }
+            Hint::CreateMountPoint => {
+                "the place does not exist, and nothing is created in what is the host's; create it"
+            }
+            Hint::MaxKeys => "kernel.keys.maxkeys is reached for this user; raise it",
+            Hint::JoinOwner => {
+                "the namespace belongs to another user namespace; join that one as well"
+            }
+            Hint::AboveHardLimit => "it is above the caller's own hard limit",
+            Hint::NeedsKernel(version) => {
+                return write!(f, "this needs Linux {version} or later");
+            }
+        })
+    }
+}
+
+/// A setting below /proc/sys, as a number.
+fn setting(path: &str) -> Option<u64> {
+    fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
+}
+
+/// Whether the caller's root directory is not its mount namespace's.
+fn is_chrooted() -> bool {
+    // The root of a mount namespace is itself a mount point; a chroot rarely is.
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    !table.is_empty() && !table.lines().any(|line| line.split(' ').nth(4) == Some("/"))
+}
+
+/// Why a clone with new namespaces failed.
+pub(crate) fn for_clone(errno: Errno, with_user: bool) -> Option<Hint> {
+    match errno {
+        Errno::EPERM if !with_user => Some(Hint::NeedsUserNamespace),
+        Errno::EPERM if is_chrooted() => Some(Hint::Chrooted),
+        Errno::EPERM if setting("kernel/unprivileged_userns_clone") == Some(0) => {
+            Some(Hint::UnprivilegedUserNamespacesOff)
+        }
+        Errno::EPERM => apparmor().or(Some(Hint::Filtered)),
+        Errno::ENOSPC | Errno::EUSERS if setting("user/max_user_namespaces") == Some(0) => {
+            Some(Hint::MaxUserNamespaces)
+        }
+        Errno::ENOSPC => Some(Hint::MaxNamespaces),
+        Errno::EUSERS => Some(Hint::MaxUserNamespaces),
+        _ => None,
+    }
+}
+
+fn apparmor() -> Option<Hint> {
+    let on = setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1);
+    on.then_some(Hint::AppArmorUserNamespaces)
+}
+
+/// Why an id map was refused.
+pub(crate) fn for_maps(errno: Errno) -> Option<Hint> {
+    matches!(errno, Errno::EPERM | Errno::EACCES).then(apparmor).flatten()
+}
+
+/// Why the init program could not be executed.
+pub(crate) fn for_memfd() -> Option<Hint> {
+    (setting("vm/memfd_noexec").unwrap_or(0) != 0).then_some(Hint::MemfdNoExec)
+}
+
+/// Why an operation of init's failed.
+pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Option<Hint> {
+    match (operation, errno) {
+        ("mount", Errno::EPERM) if object.starts_with("proc ") => {
+            apparmor().or(Some(Hint::MaskedProc))
+        }
+        ("join new session keyring", Errno::EDQUOT) => Some(Hint::MaxKeys),
+        ("create mount point" | "create directory", Errno::EROFS) => Some(Hint::CreateMountPoint),
+        ("unshare", Errno::ENOSPC) => Some(Hint::MaxNamespaces),
+        ("unshare", Errno::EINVAL) if object == "time" => Some(Hint::NeedsKernel("5.6")),
+        ("join new session keyring", Errno::EPERM | Errno::ENOSYS) => Some(Hint::Filtered),
+        ("set resource limit", Errno::EPERM) => Some(Hint::AboveHardLimit),
+        ("setns", Errno::EPERM) => Some(Hint::JoinOwner),
+        ("fsopen" | "move_mount" | "open_tree", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.2")),
+        ("resolve target", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.6")),
+        ("close_range", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.9")),
+        (_, Errno::EPERM) => apparmor(),
+        _ => None,
+    }
+}

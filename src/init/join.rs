@@ -1,0 +1,79 @@
+//! Joining namespaces that exist, before the sandbox's own are made.
+//!
+//! This process shares nothing with the embedder any more: whoever is in a namespace that is joined
+//! finds only init's few pages. It ends as soon as it has made the sandbox's PID 1, which is a
+//! child of the embedder like any other.
+
+use crate::abi::*;
+use crate::plan::{self, Lines};
+use crate::raw::exit;
+use crate::sys::{self, Outcome, Poll};
+use crate::wire::{Call, Fault, JOIN, JOIN_MAX, Join, Report, Take, report};
+
+/// The mode: joins, clones, hands over.
+pub(crate) fn run(lines: Lines) -> ! {
+    sys::set_name(b"stockade-join\0\0\0");
+    match join(lines) {
+        Ok(pidfd) => {
+            let told = sys::send(lines.control, &Report::new(report::JOINED).to_bytes(), &[pidfd]);
+            if told.is_err() {
+                // Nobody else knows of it.
+                let _dead = sys::signal_pidfd(pidfd, SIGKILL);
+                sys::poll(&mut [Poll::new(pidfd)], None);
+            }
+            exit(0)
+        }
+        Err((index, fault)) => lines.fail(report::LAUNCH, fault, index as u64, &[]),
+    }
+}
+
+fn join(lines: Lines) -> Result<i32, (usize, Fault)> {
+    let wanted = receive(lines).map_err(|fault| (JOIN_MAX, fault))?;
+    // Undumpable: a process in the joined namespaces may have our uid.
+    sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0).map_err(|fault| (JOIN_MAX, fault))?;
+    let mut waiting = [false; JOIN_MAX];
+    // First what the caller's own privilege reaches: once in a user namespace it is lost.
+    for (index, &(fd, kind)) in entries(&wanted) {
+        if kind as usize == CLONE_NEWUSER {
+            continue;
+        }
+        match sys::setns(fd, kind as usize) {
+            Err(Fault { errno, .. }) if errno.0 == EPERM => waiting[index] = true,
+            Err(fault) => return Err((index, fault)),
+            Ok(_) => {}
+        }
+    }
+    for (index, &(fd, kind)) in entries(&wanted) {
+        if kind as usize == CLONE_NEWUSER {
+            sys::setns(fd, CLONE_NEWUSER).map_err(|fault| (index, fault))?;
+        }
+    }
+    for (index, &(fd, kind)) in entries(&wanted) {
+        if waiting[index] {
+            sys::setns(fd, kind as usize).map_err(|fault| (index, fault))?;
+        }
+        sys::close(fd);
+    }
+    let argument = (&raw const lines).cast_mut().cast();
+    let flags = wanted.flags as usize | CLONE_PARENT;
+    let child = sys::clone_init(flags, become_init, argument);
+    let fault = |errno| (JOIN_MAX, Fault { call: Call::Clone, errno });
+    child.map(|(_, pidfd)| pidfd).map_err(fault)
+}
+
+fn entries(join: &Join) -> impl Iterator<Item = (usize, &(i32, u32))> {
+    join.namespaces.iter().enumerate().filter(|(_, entry)| entry.1 != 0)
+}
+
+fn receive(lines: Lines) -> Outcome<Join> {
+    let mut bytes = [0; JOIN];
+    if !lines.wait() {
+        exit(1);
+    }
+    sys::receive(lines.control, &mut bytes, &mut [], 0)?;
+    Join::take(&mut &bytes[..]).map_or_else(|| sys::fault(Call::Plan, EPROTO), Ok)
+}
+
+extern "C" fn become_init(argument: *mut u8) -> ! {
+    plan::run(*sys::argument(argument.cast_const().cast::<Lines>()))
+}

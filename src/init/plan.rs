@@ -1,0 +1,193 @@
+//! Receiving a plan and carrying out its operations, in order.
+
+use crate::abi::*;
+use crate::program::{self, Late};
+use crate::raw::{Errno, exit};
+use crate::sys::{self, Outcome, Poll, fault};
+use crate::tree::{Tree, write_all};
+use crate::wire::{
+    Call, Fault, HEADER, Header, MAGIC, Op, Program, Report, SUPERVISED, Take, Text, VERSION,
+    report,
+};
+
+/// How often init lets others run before it sleeps. The plan comes after some dozens of
+/// microseconds, in which the embedder writes the id maps on another processor: to be woken from
+/// sleep would take as long again.
+const YIELDS: u32 = 100;
+
+/// The two descriptors that every init has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lines {
+    pub(crate) control: i32,
+    pub(crate) embedder: i32,
+}
+
+impl Lines {
+    /// Waits until the control socket has something to say; `false` when the embedder is gone.
+    pub(crate) fn wait(self) -> bool {
+        let mut patience = YIELDS;
+        loop {
+            let mut set = [Poll::new(self.control), Poll::new(self.embedder)];
+            let timeout = if patience > 0 { Some(0) } else { None };
+            if sys::poll(&mut set, timeout) == 0 {
+                patience = patience.saturating_sub(1);
+                sys::yield_now();
+                continue;
+            }
+            if set[0].revents & POLLIN != 0 && set[1].revents == 0 {
+                return true;
+            }
+            if set[0].revents != 0 || set[1].revents != 0 {
+                return false;
+            }
+        }
+    }
+
+    /// Says that the sandbox failed, and ends it.
+    pub(crate) fn fail(self, index: u64, fault: Fault, detail: u64, text: &[u8]) -> ! {
+        let mut report = Report::new(report::FAILED);
+        report.numbers[0] = index;
+        report.numbers[1] = fault.call as u64;
+        report.numbers[2] = fault.errno.0 as u64;
+        report.numbers[3] = detail;
+        report.set_text(text);
+        // If nobody listens any more there is nobody left to tell; short of memory, it is tried again.
+        let bytes = report.to_bytes();
+        let _told = (0..4).any(|_| sys::send(self.control, &bytes, &[]).is_ok());
+        exit(1)
+    }
+}
+
+/// The mode of a sandbox's PID 1.
+pub(crate) fn run(lines: Lines) -> ! {
+    sys::set_name(b"stockade-init\0\0\0");
+    // Modes are given in full; this call cannot fail.
+    let _callers = sys::umask(0);
+    if let Err(fault) = sys::raise_open_files() {
+        lines.fail(report::LAUNCH, fault, 0, &[]);
+    }
+    let (header, setup, rest) = match receive(lines) {
+        Ok(plan) => plan,
+        Err(fault) => lines.fail(report::LAUNCH, fault, 0, &[]),
+    };
+    let Some(wanted) = Program::take(&mut &*rest) else {
+        lines.fail(report::LAUNCH, Fault { call: Call::Plan, errno: Errno(EPROTO) }, 0, &[]);
+    };
+    let supervised = wanted.flags & SUPERVISED != 0;
+    let (mut skipped, mut late) = (0, None);
+    let mut tree = Tree::new(header.proc_fd);
+    let (mut index, mut operations) = (0, &setup[..]);
+    while !operations.is_empty() {
+        let result = match Op::take(&mut operations) {
+            Some(Op::NoNesting { optional }) if supervised => {
+                late = Some(Late { index, optional });
+                Ok(())
+            }
+            Some(operation) => execute(&mut tree, &operation, &mut skipped),
+            None => fault(Call::Plan, EPROTO),
+        };
+        if let Err(fault) = result {
+            lines.fail(index, fault, 0, &[]);
+        }
+        index += 1;
+    }
+    drop(tree);
+    // The operations hold paths of the host.
+    sys::unmap(setup);
+    let failure = match program::start(lines, header.proc_fd, &wanted, skipped, late) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    lines.fail(report::START, failure.fault, failure.detail, &failure.text)
+}
+
+/// Reads the header, and the two parts into memory of their own.
+fn receive(lines: Lines) -> Outcome<(Header, &'static mut [u8], &'static mut [u8])> {
+    let mut bytes = [0; HEADER];
+    next(lines, &mut bytes, &mut [])?;
+    let header = Header::take(&mut &bytes[..]);
+    let Some(header) = header.filter(|header| header.magic == MAGIC && header.version == VERSION)
+    else {
+        return fault(Call::Plan, EPROTO);
+    };
+    let setup = sys::map((header.setup as usize).max(1))?;
+    let program = sys::map(header.program as usize)?;
+    let (mut got, total) = (0, (header.setup + header.program) as usize);
+    while got < total {
+        let in_setup = got.min(header.setup as usize);
+        let first = setup.get_mut(in_setup..header.setup as usize).unwrap_or(&mut []);
+        let second = program.get_mut(got - in_setup..).unwrap_or(&mut []);
+        got += next(lines, first, second)?;
+    }
+    let setup_length = header.setup as usize;
+    Ok((header, shorten(setup, setup_length), program))
+}
+
+/// A mapping of one byte stands for an empty one, which the kernel does not make.
+fn shorten(memory: &'static mut [u8], length: usize) -> &'static mut [u8] {
+    if length == 0 { &mut [] } else { memory }
+}
+
+/// One message; if there is nobody any more to send it, the sandbox ends here.
+fn next(lines: Lines, first: &mut [u8], second: &mut [u8]) -> Outcome<usize> {
+    if !lines.wait() {
+        exit(1);
+    }
+    match sys::receive(lines.control, first, second, 0)? {
+        (0, _) => exit(1),
+        (length, _) => Ok(length),
+    }
+}
+
+/// Carries out one operation; an optional one that fails sets its bit in `skipped`.
+#[inline(never)]
+fn execute<'a>(tree: &mut Tree<'a>, operation: &Op<Text<'a>>, skipped: &mut u64) -> Outcome {
+    let (result, optional) = match *operation {
+        Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
+        Op::WriteFile { path, data, optional } => (write_file(path, data), optional),
+        Op::Keyring { optional } => (sys::new_session_keyring(), optional),
+        Op::Unshare { flags, optional } => (sys::unshare(flags as usize).map(drop), optional),
+        Op::Groups { optional } => (sys::drop_groups(), optional),
+        Op::Credentials { uid, gid } => (credentials(uid, gid), 0),
+        Op::Private {} => {
+            let flags = MS_REC | MS_PRIVATE;
+            (sys::mount(Call::MountPrivate, Text::new(b"/\0"), None, flags, None), 0)
+        }
+        Op::Loopback {} => (sys::loopback_up(), 0),
+        Op::Hostname { name } => (sys::sethostname(name.bytes()), 0),
+        Op::Domainname { name } => (sys::setdomainname(name.bytes()), 0),
+        Op::RootTmpfs { size, inodes } => (tree.root_tmpfs(size, inodes), 0),
+        Op::RootDirectory { from, fd, attributes } => {
+            (tree.root_directory(from, fd, attributes), 0)
+        }
+        Op::Directory { path, mode } => (tree.directory(path, mode), 0),
+        Op::File { path, mode, data } => (tree.file(path, mode, data), 0),
+        Op::Symlink { path, target } => (tree.symlink(path, target), 0),
+        Op::Bind { from, fd, to, flags, attributes } => {
+            (tree.bind(from, fd, to, flags, attributes), 0)
+        }
+        Op::Again { path, attributes } => (tree.again(path, attributes), 0),
+        Op::Mount { kind, to, flags, options } => (tree.mount(kind, to, flags, options), 0),
+        Op::Mask { path } => (tree.mask(path), 0),
+        Op::Pivot { attributes } => (tree.pivot(attributes), 0),
+        Op::Lock { uid, gid, nested } => (tree.lock(uid, gid, nested != 0), 0),
+    };
+    if optional != 0 && result.is_err() {
+        *skipped |= 1 << (optional - 1);
+        return Ok(());
+    }
+    result
+}
+
+fn write_file(path: Text<'_>, data: Text<'_>) -> Outcome {
+    let file = sys::open(AT_FDCWD, path, O_WRONLY, 0)?;
+    write_all(file.0, data.bytes())
+}
+
+/// Takes ids of the inside. Capabilities stay until the program's own are set.
+fn credentials(uid: u32, gid: u32) -> Outcome {
+    // SECBIT_NO_SETUID_FIXUP
+    sys::prctl(Call::Securebits, PR_SET_SECUREBITS, 4, 0)?;
+    sys::setresgid(gid, gid, gid)?;
+    sys::setresuid(uid, uid, uid).map(drop)
+}

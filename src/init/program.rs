@@ -1,0 +1,322 @@
+//! From a finished sandbox to the program's exec.
+
+use core::convert::Infallible;
+
+use crate::abi::*;
+use crate::plan::Lines;
+use crate::raw::{Errno, exit};
+use crate::supervise;
+use crate::sys::{self, Fd, Outcome};
+use crate::tree;
+use crate::wire::{
+    CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
+    OWN_PIDS, Program, Report, SUPERVISED, Take, Text, Texts, report,
+};
+
+/// The library's description of the program, as init reads it.
+type Wanted<'a> = Program<Text<'a>, Texts<'a>>;
+
+/// Why the program did not start: the fault, which of several, and the name of what was missing.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) fault: Fault,
+    pub(crate) detail: u64,
+    pub(crate) text: [u8; DETAIL],
+}
+
+impl Failure {
+    pub(crate) const fn new(fault: Fault) -> Self {
+        Failure { fault, detail: 0, text: [0; DETAIL] }
+    }
+
+    fn number(fault: Fault, detail: usize) -> Self {
+        Failure { detail: detail as u64, ..Failure::new(fault) }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Failure::new(fault)
+    }
+}
+
+/// A started program, and what its supervisor needs to know.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pid: i32,
+    pub(crate) child_signals: Fd,
+    pub(crate) started: u64,
+    pub(crate) flags: u32,
+    pub(crate) wall: u64,
+    pub(crate) grace: u64,
+    pub(crate) linger: u64,
+}
+
+/// What is done while the program is being started: an operation's index, and the mark of what may
+/// fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Late {
+    pub(crate) index: u64,
+    pub(crate) optional: u32,
+}
+
+/// Gives up what the program must not have, and starts it.
+pub(crate) fn start(
+    lines: Lines,
+    proc_fd: i32,
+    wanted: &Wanted<'_>,
+    skipped: u64,
+    late: Option<Late>,
+) -> Result<Infallible, Failure> {
+    sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
+    sys::default_signals();
+    if wanted.flags & OWN_PIDS == 0 {
+        // Orphans come to init, although it is no PID 1.
+        sys::prctl(Call::Subreaper, PR_SET_CHILD_SUBREAPER, 1, 0)?;
+    }
+    if wanted.flags & SUPERVISED == 0 {
+        return become_the_program(lines, wanted, skipped);
+    }
+    supervised(lines, proc_fd, wanted, skipped, late)
+}
+
+/// The five capability sets, the securebits and `no_new_privs`; the order is S2.4's.
+fn privileges(wanted: &Wanted<'_>) -> Outcome {
+    for capability in 0..64usize {
+        if wanted.bounding >> capability & 1 == 0 && !drop_bounding(capability)? {
+            break;
+        }
+    }
+    let all = sys::permitted()?;
+    sys::capset(all, all, wanted.inheritable)?;
+    sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
+    for capability in (0..64usize).filter(|bit| wanted.ambient >> bit & 1 != 0) {
+        sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)?;
+    }
+    sys::prctl(Call::Securebits, PR_SET_SECUREBITS, wanted.securebits as usize, 0)?;
+    sys::capset(wanted.effective, wanted.permitted, wanted.inheritable)?;
+    if wanted.flags & NEW_PRIVILEGES == 0 {
+        sys::prctl(Call::NoNewPrivileges, PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    }
+    Ok(())
+}
+
+/// Drops one capability from the bounding set; `false` when the kernel knows no such number.
+fn drop_bounding(capability: usize) -> Outcome<bool> {
+    match sys::prctl(Call::Bounding, PR_CAPBSET_DROP, capability, 0) {
+        Ok(()) => Ok(true),
+        Err(Fault { errno, .. }) if errno.0 == EINVAL => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// Pairs of a descriptor of init's and its number in the program.
+fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + use<'a> {
+    let mut bytes = wanted.descriptors.bytes();
+    core::iter::from_fn(move || Some((i32::take(&mut bytes)?, i32::take(&mut bytes)?)))
+}
+
+/// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
+/// library knows of it: not the control socket, which a forked copy of the embedder may hold open.
+fn announce(lines: Lines, numbers: [u64; 2], fds: [i32; 2]) -> Outcome {
+    let mut ready = Report::new(report::READY);
+    ready.numbers[..2].copy_from_slice(&numbers);
+    sys::send(lines.control, &ready.to_bytes(), &fds)
+}
+
+/// Without a supervisor: this process executes the program.
+fn become_the_program(
+    mut lines: Lines,
+    wanted: &Wanted<'_>,
+    skipped: u64,
+) -> Result<Infallible, Failure> {
+    let tables = Tables::new(wanted)?;
+    let (theirs, ours) = sys::socketpair()?;
+    announce(lines, [1, skipped], [theirs.0, -1])?;
+    lines.control = ours.0;
+    execute_or_fail(lines, wanted, &tables)
+}
+
+/// The last stretch of the process that becomes the program; `lines` has the socket for its
+/// failure.
+fn execute_or_fail(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables) -> ! {
+    let failure = match stage(wanted, &mut lines.control) {
+        Ok(()) if wanted.flags & CHECK_ONLY != 0 => exit(0),
+        Ok(()) => execute(wanted, tables),
+        Err(failure) => failure,
+    };
+    lines.fail(report::START, failure.fault, failure.detail, &failure.text)
+}
+
+/// The argument and environment vectors.
+struct Tables {
+    argv: &'static [*const u8],
+    envp: &'static [*const u8],
+}
+
+impl Tables {
+    fn new(wanted: &Wanted<'_>) -> Outcome<Self> {
+        Ok(Tables { argv: sys::pointers(wanted.argv)?, envp: sys::pointers(wanted.envp)? })
+    }
+}
+
+/// What the child of [`supervised`] finds in the memory that it shares.
+struct Child<'a> {
+    wanted: &'a Wanted<'a>,
+    tables: Tables,
+    lines: Lines,
+}
+
+/// With init as PID 1: a child executes the program. Init does not wait for that, and never returns
+/// from here: the child uses this very stack frame.
+fn supervised(
+    lines: Lines,
+    proc_fd: i32,
+    wanted: &Wanted<'_>,
+    mut skipped: u64,
+    late: Option<Late>,
+) -> Result<Infallible, Failure> {
+    let child_signals = sys::child_signals()?;
+    let (theirs, ours) = sys::socketpair()?;
+    let tables = Tables::new(wanted)?;
+    let child = Child { wanted, tables, lines: Lines { control: ours.0, ..lines } };
+    let started = sys::now();
+    let (pid, pidfd) = sys::clone_program(child_entry, (&raw const child).cast_mut().cast())
+        .map_err(|errno| Fault { call: Call::Clone, errno })?;
+    if let Some(Late { index, optional }) = late {
+        match tree::forbid_nesting(proc_fd) {
+            Err(_) if optional != 0 => skipped |= 1 << (optional - 1),
+            Err(fault) => lines.fail(index, fault, 0, &[]),
+            Ok(()) => {}
+        }
+    }
+    // What is kept is the program's.
+    sys::capset(0, 0, 0)?;
+    announce(lines, [pid as u64, skipped], [theirs.0, pidfd])?;
+    for fd in [pidfd, theirs.0, ours.0] {
+        sys::close(fd);
+    }
+    for (source, _) in descriptors(wanted) {
+        sys::close(source);
+    }
+    let Program { flags, wall, grace, linger, .. } = *wanted;
+    let running = Running { pid, child_signals, started, flags, wall, grace, linger };
+    supervise::run(lines, proc_fd, running)
+}
+
+/// The child's first and only function, on a stack of its own in init's memory.
+extern "C" fn child_entry(argument: *mut u8) -> ! {
+    let child: &Child<'_> = sys::argument(argument.cast_const().cast());
+    execute_or_fail(child.lines, child.wanted, &child.tables)
+}
+
+/// All that belongs to the program's process alone. `errors` is moved out of the way of the
+/// program's descriptors.
+fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
+    sys::setsid()?;
+    place_descriptors(wanted, errors)?;
+    if wanted.flags & NEW_PRIVILEGES != 0 && !wanted.filter.bytes().is_empty() {
+        // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
+        sys::install_filter(wanted.filter.bytes())?;
+    }
+    privileges(wanted)?;
+    if wanted.flags & CONTROLLING_TERMINAL != 0 {
+        sys::take_terminal()?;
+    }
+    sys::umask(wanted.umask)?;
+    if wanted.nice != 0 {
+        sys::setpriority(PRIO_PROCESS, 0, wanted.nice)?;
+    }
+    sys::chdir(wanted.directory)?;
+    for (resource, pair) in wanted.rlimits.bytes().chunks_exact(16).enumerate() {
+        sys::set_rlimit(resource, pair).map_err(|fault| Failure::number(fault, resource))?;
+    }
+    sys::unblock_signals()?;
+    if wanted.flags & NEW_PRIVILEGES == 0 && !wanted.filter.bytes().is_empty() {
+        sys::install_filter(wanted.filter.bytes())?;
+    }
+    Ok(())
+}
+
+/// Gives each descriptor its number. First all go above the highest number wanted, so that none is
+/// overwritten before it was placed.
+fn place_descriptors(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
+    let above = descriptors(wanted).map(|(_, target)| target + 1).max().unwrap_or(0).max(3);
+    let lift = |fd: i32| sys::fcntl(fd, F_DUPFD_CLOEXEC, above as usize).map(|fd| fd as i32);
+    *errors = lift(*errors)?;
+    let mut lifted = [0; DESCRIPTORS_MAX];
+    if descriptors(wanted).count() > lifted.len() {
+        return Err(Fault { call: Call::Descriptor, errno: Errno(E2BIG) }.into());
+    }
+    for (to, (source, target)) in lifted.iter_mut().zip(descriptors(wanted)) {
+        *to = lift(source).map_err(|fault| Failure::number(fault, target as usize))?;
+    }
+    for (from, (_, target)) in lifted.iter().zip(descriptors(wanted)) {
+        sys::dup3(*from, target, 0).map_err(|fault| Failure::number(fault, target as usize))?;
+    }
+    close_all_but(descriptors(wanted).map(|(_, target)| target), *errors)?;
+    Ok(())
+}
+
+/// Closes everything but the program's own descriptors, which come sorted, and `errors` above them.
+fn close_all_but(targets: impl Iterator<Item = i32>, errors: i32) -> Outcome {
+    let mut next = 0;
+    for keep in targets.chain([errors]) {
+        if keep > next {
+            sys::close_range(next, keep - 1)?;
+        }
+        next = keep + 1;
+    }
+    sys::close_range(next, i32::MAX).map(drop)
+}
+
+/// Tries the candidates in order; returns why the last one could not be executed.
+fn execute(wanted: &Wanted<'_>, tables: &Tables) -> Failure {
+    let mut failure = Failure::new(Fault { call: Call::Exec, errno: Errno(ENOENT) });
+    for (index, path) in wanted.candidates.take(wanted.candidates.count as usize).enumerate() {
+        let errno = sys::exec(path, tables.argv, tables.envp);
+        let fault = Fault { call: Call::Exec, errno };
+        match errno.0 {
+            ENOENT | ENOTDIR if !sys::exists(path) => {}
+            // The file is there: what is missing is what the kernel needs to run it.
+            ENOENT | ENOTDIR => return missing_interpreter(path, index),
+            EACCES => failure = Failure::number(fault, index),
+            _ => return Failure::number(fault, index),
+        }
+    }
+    failure
+}
+
+/// Finds out what a script or an ELF file wants to be run by.
+fn missing_interpreter(path: Text<'_>, index: usize) -> Failure {
+    let fault = Fault { call: Call::Interpreter, errno: Errno(ENOENT) };
+    let mut failure = Failure::number(fault, index);
+    let mut head = [0; 4096];
+    let length = sys::open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0)
+        .and_then(|file| sys::read(file.0, &mut head))
+        .unwrap_or(0);
+    let name = interpreter(head.get(..length).unwrap_or(&[])).unwrap_or(&[]);
+    for (to, from) in failure.text.iter_mut().zip(name) {
+        *to = *from;
+    }
+    failure
+}
+
+/// The interpreter that the beginning of a file names.
+fn interpreter(head: &[u8]) -> Option<&[u8]> {
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let end = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n');
+        return line.trim_ascii_start().split(end).next();
+    }
+    head.starts_with(b"\x7fELF").then_some(())?;
+    let number = |at: usize, length: usize| {
+        let bytes = head.get(at..at + length)?;
+        Some(bytes.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte)) as usize)
+    };
+    // ELF64, little-endian: e_phoff, e_phentsize, e_phnum; then p_type, p_offset, p_filesz.
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let wanted = (0..count).map(|index| table.saturating_add(index * size));
+    let header = wanted.take_while(|&at| at < head.len()).find(|&at| number(at, 4) == Some(3))?;
+    let (start, length) = (number(header + 8, 8)?, number(header + 32, 8)?);
+    head.get(start..start.checked_add(length)?)?.split(|&byte| byte == 0).next()
+}

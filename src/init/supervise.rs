@@ -1,0 +1,262 @@
+//! PID 1 while the program runs: one loop that reaps, keeps the time and reports the end.
+
+use crate::abi::*;
+use crate::plan::Lines;
+use crate::program::Running;
+use crate::raw::exit;
+use crate::sys::{self, Ended, Fd, Poll};
+use crate::wire::{DETACH, Fault, OWN_PIDS, REPORT, Report, Text, ended, report};
+
+/// How many of the processes that the program left are named.
+const NAMED: u64 = 32;
+
+/// How far the sandbox is on its way to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// The time is up and SIGTERM was sent.
+    Grace,
+    /// The program ended; what it left may go on until the deadline.
+    Lingering,
+    /// Everything was killed.
+    Killed,
+}
+
+#[derive(Debug)]
+struct Supervisor {
+    lines: Lines,
+    proc_fd: i32,
+    running: Running,
+    phase: Phase,
+    deadline: Option<u64>,
+    detached: bool,
+    ended: Option<Ended>,
+    end: Report,
+}
+
+/// Runs until the sandbox is empty.
+pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running) -> ! {
+    let own_pids = running.flags & OWN_PIDS != 0;
+    if own_pids && proc_fd >= 0 {
+        sys::close(proc_fd);
+    }
+    let deadline = (running.wall != 0).then(|| running.started.saturating_add(running.wall));
+    let supervisor = Supervisor {
+        lines,
+        proc_fd: if own_pids { -1 } else { proc_fd },
+        running,
+        phase: Phase::Running,
+        deadline,
+        detached: false,
+        ended: None,
+        end: Report::new(report::ENDED),
+    };
+    supervisor.supervise()
+}
+
+impl Supervisor {
+    fn supervise(mut self) -> ! {
+        loop {
+            let children = self.reap();
+            if self.ended.is_some() && !children {
+                self.finish();
+            }
+            if self.ended.is_some() && matches!(self.phase, Phase::Running | Phase::Grace) {
+                self.phase = Phase::Lingering;
+                let linger = sys::now().saturating_add(self.running.linger);
+                self.deadline = Some(self.deadline.map_or(linger, |wall| wall.min(linger)));
+            }
+            let left = self.deadline.map(|at| at.saturating_sub(sys::now()));
+            if left == Some(0) {
+                self.time_is_up();
+                continue;
+            }
+            self.sleep(left);
+        }
+    }
+
+    /// Waits for a child, a word from the embedder or the deadline.
+    fn sleep(&mut self, timeout: Option<u64>) {
+        let embedder = if self.detached { -1 } else { self.lines.embedder };
+        let mut set = [
+            Poll::new(self.running.child_signals.0),
+            Poll::new(self.lines.control),
+            Poll::new(embedder),
+        ];
+        sys::poll(&mut set, timeout);
+        if set[0].revents != 0 {
+            let mut information = [0; 128];
+            // One is enough: the next look at the children finds all of them.
+            let _drained = sys::read(self.running.child_signals.0, &mut information);
+        }
+        if set[1].revents != 0 || set[2].revents != 0 {
+            // A word from an embedder that has died since counts.
+            self.listen();
+        }
+    }
+
+    /// A word on the control socket: the embedder lets go, or has closed it.
+    fn listen(&mut self) {
+        let mut word = [0; 8];
+        match sys::receive(self.lines.control, &mut word, &mut [], MSG_DONTWAIT) {
+            Ok((1, _)) if word[0] == DETACH => {
+                self.detached = true;
+                self.lines.control = -1;
+            }
+            _ => self.abandon(),
+        }
+    }
+
+    /// The embedder is gone, and the sandbox with it.
+    fn abandon(&mut self) -> ! {
+        self.kill_all();
+        while self.running.flags & OWN_PIDS == 0 && sys::wait(0, 0).is_ok() {
+            self.kill_all();
+        }
+        exit(1)
+    }
+
+    fn time_is_up(&mut self) {
+        let timed_out = matches!(self.phase, Phase::Running | Phase::Grace);
+        if timed_out {
+            self.end.numbers[ended::TIMED_OUT] = 1;
+        }
+        if self.phase == Phase::Running && self.running.grace != 0 {
+            self.phase = Phase::Grace;
+            self.deadline = Some(sys::now().saturating_add(self.running.grace));
+            self.signal_all(SIGTERM);
+            // A stopped process does not see SIGTERM before it goes on.
+            self.signal_all(SIGCONT);
+            return;
+        }
+        self.phase = Phase::Killed;
+        self.deadline = None;
+        self.kill_all();
+    }
+
+    fn kill_all(&self) {
+        self.signal_all(SIGKILL);
+    }
+
+    /// Signals every process of the sandbox but init.
+    fn signal_all(&self, signal: usize) {
+        if self.running.flags & OWN_PIDS != 0 {
+            // As PID 1 this reaches exactly the namespace, atomically; ESRCH when it is empty.
+            let _empty = sys::kill(-1, signal);
+            return;
+        }
+        // Without a pid namespace of its own: what descends from init, one generation a time. As
+        // subreaper init inherits the next one, and its caller comes again until none is left.
+        self.each_child(|pid| {
+            let _gone = sys::kill(pid as isize, signal);
+        });
+    }
+
+    /// Calls `act` with each child, as /proc lists them.
+    fn each_child(&self, act: impl Fn(i32)) {
+        let mut list = [0; 4096];
+        let path = Text::new(b"thread-self/children\0");
+        let Ok(file) = sys::open(self.proc_fd, path, O_RDONLY, 0) else {
+            act(self.running.pid);
+            return;
+        };
+        let length = sys::read(file.0, &mut list).unwrap_or(0);
+        for number in list.get(..length).unwrap_or(&[]).split(|&byte| byte == b' ') {
+            let number = sys::number(number).and_then(|pid| self.own_number(pid));
+            // Only a child of init's own is signalled, whatever the list says.
+            if let Some(pid) = number.filter(|&pid| sys::wait(pid, WNOHANG | WNOWAIT).is_ok()) {
+                act(pid);
+            }
+        }
+    }
+
+    /// The pid that a process has here; /proc shows the one of the namespace that it belongs to.
+    fn own_number(&self, pid: i32) -> Option<i32> {
+        let (mut path, mut status) = ([0; 40], [0; 2048]);
+        let path = crate::tree::numbered(b"", pid, b"/status", &mut path);
+        let file = sys::open(self.proc_fd, path, O_RDONLY, 0).ok()?;
+        let length = sys::read(file.0, &mut status).ok()?;
+        let mut lines = status.get(..length)?.split(|&byte| byte == b'\n');
+        let line = lines.find_map(|line| line.strip_prefix(b"NSpid:"))?;
+        sys::number(line.split(|&byte| byte == b'\t').next_back()?)
+    }
+
+    /// Reaps what has ended; `false` when init has no children any more.
+    fn reap(&mut self) -> bool {
+        loop {
+            let child = match sys::wait(0, WNOHANG | WNOWAIT) {
+                Ok(Some(child)) => child,
+                Ok(None) => return true,
+                Err(Fault { errno, .. }) if errno.0 == ECHILD => return false,
+                // Who cannot be asked about its children cannot be trusted with them.
+                Err(_) => self.abandon(),
+            };
+            if child.code > CLD_DUMPED {
+                // A child that made init its tracer stopped: the news is taken, and that is all.
+                let _taken = sys::wait(child.pid, WNOHANG);
+                continue;
+            }
+            if self.phase == Phase::Killed && child.pid != self.running.pid {
+                self.report_left(child.pid);
+            }
+            // The child is there: it was just seen.
+            let _reaped = sys::wait(child.pid, WNOHANG);
+            if child.pid == self.running.pid {
+                self.ended = Some(child);
+                self.end.numbers[ended::WALL] = sys::now().saturating_sub(self.running.started);
+            } else if self.phase == Phase::Killed && self.running.flags & OWN_PIDS == 0 {
+                self.kill_all();
+            }
+        }
+    }
+
+    /// Counts a process that had to be killed, and tells its name.
+    fn report_left(&mut self, pid: i32) {
+        self.end.numbers[ended::LEFT] += 1;
+        if self.end.numbers[ended::LEFT] > NAMED {
+            return;
+        }
+        let mut left = Report::new(report::LEFT);
+        left.numbers[0] = pid as u64;
+        let mut name = [0; 64];
+        let length = command_name(pid, &mut name);
+        left.set_text(name.get(..length).unwrap_or(&[]));
+        self.tell(&left);
+    }
+
+    /// Says how it ended, and ends.
+    fn finish(mut self) -> ! {
+        let usage = sys::usage_of_children();
+        let micros = |at: usize| usage[at] * 1_000_000 + usage[at + 1];
+        let numbers = &mut self.end.numbers;
+        if let Some(child) = self.ended {
+            numbers[ended::HOW] = child.code as u64;
+            numbers[ended::STATUS] = child.status as u64;
+        }
+        // struct rusage: two times, then 14 words.
+        numbers[ended::USER] = micros(0);
+        numbers[ended::SYSTEM] = micros(2);
+        numbers[ended::PEAK_RSS] = usage[4];
+        numbers[ended::MINOR_FAULTS] = usage[8];
+        numbers[ended::MAJOR_FAULTS] = usage[9];
+        numbers[ended::VOLUNTARY] = usage[16];
+        numbers[ended::INVOLUNTARY] = usage[17];
+        self.tell(&self.end);
+        exit(0)
+    }
+
+    /// Sends a report; the library may be gone or, detached, not interested.
+    fn tell(&self, report: &Report) {
+        let bytes: [u8; REPORT] = report.to_bytes();
+        let _told = sys::send(self.lines.control, &bytes, &[]);
+    }
+}
+
+/// The name of a process, from the sandbox's /proc if it has one.
+fn command_name(pid: i32, name: &mut [u8]) -> usize {
+    let mut path = [0; 40];
+    let path = crate::tree::numbered(b"/proc/", pid, b"/comm", &mut path);
+    let file = sys::open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
+    let read = |file: Fd| sys::read(file.0, name);
+    file.and_then(read).unwrap_or(0).saturating_sub(1)
+}

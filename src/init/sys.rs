@@ -1,0 +1,651 @@
+//! System calls as safe functions; the only file of init, besides the start, with unsafe code.
+//!
+//! Every failure carries the call that failed, so that a report can name it. What is used in many
+//! places is not inlined: init must stay small.
+#![allow(unsafe_code)]
+
+use crate::abi::*;
+use crate::raw::{Errno, clone, nr, syscall};
+use crate::wire::{Call, Fault, Text};
+
+/// The result of everything that can fail in init.
+pub(crate) type Outcome<T = ()> = Result<T, Fault>;
+
+/// A failure of init's own finding.
+pub(crate) const fn fault<T>(call: Call, errno: i32) -> Outcome<T> {
+    Err(Fault { call, errno: Errno(errno) })
+}
+
+/// A descriptor that is closed when it goes out of scope.
+#[derive(Debug)]
+pub(crate) struct Fd(pub(crate) i32);
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        if self.0 >= 0 {
+            close(self.0);
+        }
+    }
+}
+
+/// Closes a descriptor. The kernel frees the number whatever it answers.
+#[inline(never)]
+pub(crate) fn close(fd: i32) {
+    // SAFETY: close takes a number; init alone decides which numbers it still uses.
+    let _freed = unsafe { syscall(nr::CLOSE, [fd as usize, 0, 0, 0, 0, 0]) };
+}
+
+/// Up to six arguments, the rest zero.
+macro_rules! six {
+    () => {
+        [0; 6]
+    };
+    ($a:expr) => {
+        [$a, 0, 0, 0, 0, 0]
+    };
+    ($a:expr, $b:expr) => {
+        [$a, $b, 0, 0, 0, 0]
+    };
+    ($a:expr, $b:expr, $c:expr) => {
+        [$a, $b, $c, 0, 0, 0]
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr) => {
+        [$a, $b, $c, $d, 0, 0]
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+        [$a, $b, $c, $d, $e, 0]
+    };
+    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
+        [$a, $b, $c, $d, $e, $f]
+    };
+}
+
+macro_rules! plain {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) = $number:ident, $call:ident;)*) => {$(
+        $(#[$doc])*
+        #[inline(never)]
+        pub(crate) fn $name($($arg: $type),*) -> Outcome<usize> {
+            let args = six!($($arg as usize),*);
+            // SAFETY: this call takes numbers only; none of them is an address.
+            unsafe { syscall(nr::$number, args) }.map_err(|errno| Fault { call: Call::$call, errno })
+        }
+    )*};
+}
+
+plain! {
+    unshare(flags: usize) = UNSHARE, Unshare;
+    setns(fd: i32, kind: usize) = SETNS, Setns;
+    setresgid(real: u32, effective: u32, saved: u32) = SETRESGID, Gid;
+    setresuid(real: u32, effective: u32, saved: u32) = SETRESUID, Uid;
+    setsid() = SETSID, Session;
+    sched_yield() = SCHED_YIELD, Signals;
+    fchdir(fd: i32) = FCHDIR, Chdir;
+    umask(mask: u32) = UMASK, Plan;
+    setpriority(which: usize, who: usize, nice: i32) = SETPRIORITY, Nice;
+    dup3(from: i32, to: i32, flags: u32) = DUP3, Descriptor;
+    fcntl(fd: i32, command: usize, argument: usize) = FCNTL, Descriptor;
+    close_range(first: i32, last: i32) = CLOSE_RANGE, CloseRange;
+    fsmount(context: i32, flags: u32, attributes: u32) = FSMOUNT, Fsmount;
+    socket(domain: usize, kind: usize, protocol: usize) = SOCKET, Loopback;
+    fchmod(fd: i32, mode: u32) = FCHMOD, Mkdir;
+    kill(pid: isize, signal: usize) = KILL, Signals;
+}
+
+/// prctl(2) with numeric arguments.
+#[inline(never)]
+pub(crate) fn prctl(call: Call, option: usize, arg2: usize, arg3: usize) -> Outcome {
+    // SAFETY: only options whose arguments are numbers are passed.
+    unsafe { syscall(nr::PRCTL, [option, arg2, arg3, 0, 0, 0]) }
+        .map(drop)
+        .map_err(|errno| Fault { call, errno })
+}
+
+/// Sets the name that ps shows; nothing depends on it.
+pub(crate) fn set_name(name: &'static [u8; 16]) {
+    // SAFETY: `name` is 16 readable bytes, the size that the kernel reads.
+    let _cosmetic =
+        unsafe { syscall(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]) };
+}
+
+macro_rules! with_pointers {
+    ($call:expr, $number:ident, $($arg:expr),*) => {{
+        let args = six!($($arg as usize),*);
+        // SAFETY: each pointer comes from a reference or slice that lives across the call, with
+        // the length that is passed along or a NUL at its end.
+        unsafe { syscall(nr::$number, args) }.map_err(|errno| Fault { call: $call, errno })
+    }};
+}
+
+/// openat(2).
+#[inline(never)]
+pub(crate) fn open(directory: i32, path: Text<'_>, flags: u32, mode: u32) -> Outcome<Fd> {
+    with_pointers!(Call::Open, OPENAT, directory, path.as_ptr(), flags | O_CLOEXEC, mode)
+        .map(|fd| Fd(fd as i32))
+}
+
+/// openat2(2) with `RESOLVE_IN_ROOT`: no link leads out of `root`.
+#[inline(never)]
+pub(crate) fn open_inside(root: i32, path: Text<'_>, flags: u32) -> Outcome<Fd> {
+    let how = [u64::from(flags | O_CLOEXEC), 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS];
+    with_pointers!(Call::Resolve, OPENAT2, root, path.as_ptr(), how.as_ptr(), size_of_val(&how))
+        .map(|fd| Fd(fd as i32))
+}
+
+/// read(2) into `buffer`.
+#[inline(never)]
+pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Outcome<usize> {
+    with_pointers!(Call::Read, READ, fd, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// write(2).
+#[inline(never)]
+pub(crate) fn write(fd: i32, bytes: &[u8]) -> Outcome<usize> {
+    with_pointers!(Call::Write, WRITE, fd, bytes.as_ptr(), bytes.len())
+}
+
+/// What fstat(2) tells that init needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    pub(crate) device: u64,
+    pub(crate) mode: u32,
+    pub(crate) rdev: u64,
+}
+
+/// fstat(2).
+#[inline(never)]
+pub(crate) fn stat(fd: i32) -> Outcome<Stat> {
+    let mut words = [0u64; 18];
+    with_pointers!(Call::Stat, FSTAT, fd, words.as_mut_ptr())?;
+    // struct stat begins: dev, ino, then nlink (u64), mode on x86-64; mode, nlink (u32) elsewhere.
+    #[cfg(target_arch = "x86_64")]
+    let (mode, rdev) = (words[3] as u32, words[5]);
+    #[cfg(not(target_arch = "x86_64"))]
+    let (mode, rdev) = (words[2] as u32, words[4]);
+    Ok(Stat { device: words[0], mode, rdev })
+}
+
+/// readlinkat(2) of a descriptor's path, through the given /proc.
+pub(crate) fn read_link(directory: i32, path: Text<'_>, buffer: &mut [u8]) -> Outcome<usize> {
+    with_pointers!(
+        Call::Resolve,
+        READLINKAT,
+        directory,
+        path.as_ptr(),
+        buffer.as_mut_ptr(),
+        buffer.len()
+    )
+}
+
+/// mkdirat(2).
+#[inline(never)]
+pub(crate) fn mkdir(directory: i32, path: Text<'_>, mode: u32) -> Outcome {
+    with_pointers!(Call::Mkdir, MKDIRAT, directory, path.as_ptr(), mode).map(drop)
+}
+
+/// mknodat(2) of an empty regular file.
+pub(crate) fn make_file(directory: i32, path: Text<'_>, mode: u32) -> Outcome {
+    with_pointers!(Call::Create, MKNODAT, directory, path.as_ptr(), S_IFREG | mode, 0).map(drop)
+}
+
+/// symlinkat(2).
+pub(crate) fn symlink(target: Text<'_>, directory: i32, path: Text<'_>) -> Outcome {
+    with_pointers!(Call::Symlink, SYMLINKAT, target.as_ptr(), directory, path.as_ptr()).map(drop)
+}
+
+/// chdir(2).
+pub(crate) fn chdir(path: Text<'_>) -> Outcome {
+    with_pointers!(Call::Chdir, CHDIR, path.as_ptr()).map(drop)
+}
+
+/// access(2) for existence.
+pub(crate) fn exists(path: Text<'_>) -> bool {
+    with_pointers!(Call::Stat, FACCESSAT, AT_FDCWD, path.as_ptr(), 0).is_ok()
+}
+
+/// mount(2); a `None` is a null pointer.
+#[inline(never)]
+pub(crate) fn mount(
+    call: Call,
+    target: Text<'_>,
+    kind: Option<Text<'_>>,
+    flags: u32,
+    options: Option<Text<'_>>,
+) -> Outcome {
+    let pointer = |text: Option<Text<'_>>| text.map_or(core::ptr::null(), Text::as_ptr);
+    let source = pointer(kind);
+    with_pointers!(call, MOUNT, source, target.as_ptr(), pointer(kind), flags, pointer(options))
+        .map(drop)
+}
+
+/// umount2(2) of the current directory's mount.
+pub(crate) fn detach_here() -> Outcome {
+    with_pointers!(Call::Umount, UMOUNT2, c".".as_ptr(), MNT_DETACH).map(drop)
+}
+
+/// pivot_root(".", "."): the old root ends up on top of the new one.
+pub(crate) fn pivot_here() -> Outcome {
+    with_pointers!(Call::Pivot, PIVOT_ROOT, c".".as_ptr(), c".".as_ptr()).map(drop)
+}
+
+/// fsopen(2).
+pub(crate) fn fsopen(kind: Text<'_>) -> Outcome<Fd> {
+    with_pointers!(Call::Fsopen, FSOPEN, kind.as_ptr(), 1).map(|fd| Fd(fd as i32))
+}
+
+/// fsconfig(2): `FSCONFIG_SET_STRING`.
+pub(crate) fn fsconfig_string(context: i32, key: Text<'_>, value: Text<'_>) -> Outcome {
+    with_pointers!(Call::Fsconfig, FSCONFIG, context, 1, key.as_ptr(), value.as_ptr(), 0).map(drop)
+}
+
+/// fsconfig(2): `FSCONFIG_CMD_CREATE`.
+pub(crate) fn fsconfig_create(context: i32) -> Outcome {
+    with_pointers!(Call::Fsconfig, FSCONFIG, context, 6, 0, 0, 0).map(drop)
+}
+
+/// open_tree(2).
+#[inline(never)]
+pub(crate) fn open_tree(directory: i32, path: Text<'_>, flags: u32) -> Outcome<Fd> {
+    with_pointers!(Call::OpenTree, OPEN_TREE, directory, path.as_ptr(), flags | O_CLOEXEC)
+        .map(|fd| Fd(fd as i32))
+}
+
+/// move_mount(2) between two descriptors.
+#[inline(never)]
+pub(crate) fn move_mount(from: i32, to: i32) -> Outcome {
+    let (empty, flags) = (c"".as_ptr(), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    with_pointers!(Call::MoveMount, MOVE_MOUNT, from, empty, to, empty, flags).map(drop)
+}
+
+/// move_mount(2) onto the root directory.
+pub(crate) fn move_mount_to_root(from: i32) -> Outcome {
+    let (empty, root) = (c"".as_ptr(), c"/".as_ptr());
+    with_pointers!(
+        Call::MoveMount,
+        MOVE_MOUNT,
+        from,
+        empty,
+        AT_FDCWD,
+        root,
+        MOVE_MOUNT_F_EMPTY_PATH
+    )
+    .map(drop)
+}
+
+/// mount_setattr(2): sets attributes on a tree, or on one mount.
+pub(crate) fn mount_setattr(fd: i32, attributes: u32, recursive: bool) -> Outcome {
+    let how = [u64::from(attributes), 0, 0, 0];
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    with_pointers!(
+        Call::MountSetattr,
+        MOUNT_SETATTR,
+        fd,
+        c"".as_ptr(),
+        flags,
+        how.as_ptr(),
+        size_of_val(&how)
+    )
+    .map(drop)
+}
+
+/// sethostname(2).
+pub(crate) fn sethostname(name: &[u8]) -> Outcome {
+    with_pointers!(Call::Hostname, SETHOSTNAME, name.as_ptr(), name.len()).map(drop)
+}
+
+/// setdomainname(2).
+pub(crate) fn setdomainname(name: &[u8]) -> Outcome {
+    with_pointers!(Call::Domainname, SETDOMAINNAME, name.as_ptr(), name.len()).map(drop)
+}
+
+/// setgroups(2) to none.
+pub(crate) fn drop_groups() -> Outcome {
+    with_pointers!(Call::Groups, SETGROUPS, 0, core::ptr::null::<u32>()).map(drop)
+}
+
+/// keyctl(2): `KEYCTL_JOIN_SESSION_KEYRING` with an anonymous keyring.
+pub(crate) fn new_session_keyring() -> Outcome {
+    with_pointers!(Call::Keyring, KEYCTL, 1, core::ptr::null::<u8>()).map(drop)
+}
+
+/// Brings the interface `lo` up; the kernel gives it its addresses.
+pub(crate) fn loopback_up() -> Outcome {
+    let socket = Fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)? as i32);
+    // struct ifreq: the name, then the flags IFF_UP | IFF_RUNNING.
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[16..18].copy_from_slice(&0x41u16.to_ne_bytes());
+    with_pointers!(Call::Loopback, IOCTL, socket.0, SIOCSIFFLAGS, request.as_ptr()).map(drop)
+}
+
+/// Makes descriptor 0 the controlling terminal.
+pub(crate) fn take_terminal() -> Outcome {
+    with_pointers!(Call::Terminal, IOCTL, 0, TIOCSCTTY, 0).map(drop)
+}
+
+/// prlimit64(2) on the caller; `pair` is a soft and a hard limit.
+pub(crate) fn set_rlimit(resource: usize, pair: &[u8]) -> Outcome {
+    with_pointers!(Call::Rlimit, PRLIMIT64, 0, resource, pair.as_ptr(), 0).map(drop)
+}
+
+/// Raises the caller's soft limit of open files to the hard one. It also bounds how many
+/// descriptors all of a user's processes may have on their way through sockets.
+pub(crate) fn raise_open_files() -> Outcome {
+    let mut pair = [0u64; 2];
+    with_pointers!(Call::Rlimit, PRLIMIT64, 0, RLIMIT_NOFILE, 0, pair.as_mut_ptr())?;
+    pair[0] = pair[1];
+    with_pointers!(Call::Rlimit, PRLIMIT64, 0, RLIMIT_NOFILE, pair.as_ptr(), 0).map(drop)
+}
+
+/// capset(2) on the caller.
+pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Outcome {
+    let header = [0x2008_0522u32, 0];
+    let low = |set: u64| set as u32;
+    let high = |set: u64| (set >> 32) as u32;
+    let data = [
+        low(effective),
+        low(permitted),
+        low(inheritable),
+        high(effective),
+        high(permitted),
+        high(inheritable),
+    ];
+    with_pointers!(Call::Capabilities, CAPSET, header.as_ptr(), data.as_ptr()).map(drop)
+}
+
+/// capget(2) of the caller: the permitted set.
+pub(crate) fn permitted() -> Outcome<u64> {
+    let header = [0x2008_0522u32, 0];
+    let mut data = [0u32; 6];
+    with_pointers!(Call::Capabilities, CAPGET, header.as_ptr(), data.as_mut_ptr())?;
+    Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
+}
+
+/// Installs a system call filter on the calling thread; `filter` is a `sock_filter` array.
+pub(crate) fn install_filter(filter: &[u8]) -> Outcome {
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        filter: *const u8,
+    }
+    let program = Program { length: (filter.len() / 8) as u16, filter: filter.as_ptr() };
+    with_pointers!(Call::Filter, SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program).map(drop)
+}
+
+/// execve(2); returns only if it failed.
+pub(crate) fn exec(path: Text<'_>, argv: &[*const u8], envp: &[*const u8]) -> Errno {
+    let result = with_pointers!(Call::Exec, EXECVE, path.as_ptr(), argv.as_ptr(), envp.as_ptr());
+    result.map_or_else(|fault| fault.errno, |_| Errno(EIO))
+}
+
+/// A pair of connected sockets that keep messages apart.
+pub(crate) fn socketpair() -> Outcome<(Fd, Fd)> {
+    let mut ends = [-1i32; 2];
+    let kind = SOCK_SEQPACKET | SOCK_CLOEXEC;
+    with_pointers!(Call::Socketpair, SOCKETPAIR, AF_UNIX, kind, 0, ends.as_mut_ptr())?;
+    Ok((Fd(ends[0]), Fd(ends[1])))
+}
+
+/// Sets every signal's action to the default one.
+pub(crate) fn default_signals() {
+    // struct kernel_sigaction, all zero: SIG_DFL, no flags, nothing masked.
+    let action = [0usize; 4];
+    for signal in 1..=64usize {
+        // SIGKILL and SIGSTOP refuse; their action is the default anyway.
+        let _refused = with_pointers!(Call::Signals, RT_SIGACTION, signal, action.as_ptr(), 0, 8);
+    }
+}
+
+/// Unblocks every signal.
+pub(crate) fn unblock_signals() -> Outcome {
+    let none = 0u64;
+    with_pointers!(Call::Signals, RT_SIGPROCMASK, SIG_SETMASK, &raw const none, 0, 8).map(drop)
+}
+
+/// A descriptor that becomes readable when a child changes state.
+pub(crate) fn child_signals() -> Outcome<Fd> {
+    let mask = 1u64 << (SIGCHLD - 1);
+    // SFD_CLOEXEC and SFD_NONBLOCK have the values of their O_ twins.
+    let flags = O_CLOEXEC | 0o4000;
+    with_pointers!(Call::Signals, SIGNALFD4, -1isize, &raw const mask, 8, flags)
+        .map(|fd| Fd(fd as i32))
+}
+
+/// Lets others run.
+pub(crate) fn yield_now() {
+    // sched_yield cannot fail on Linux.
+    let _always = sched_yield();
+}
+
+/// One descriptor to wait for; ppoll(2)'s own layout.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Poll {
+    pub(crate) fd: i32,
+    events: i16,
+    pub(crate) revents: i16,
+}
+
+impl Poll {
+    pub(crate) const fn new(fd: i32) -> Self {
+        Poll { fd, events: POLLIN, revents: 0 }
+    }
+}
+
+/// ppoll(2); `timeout` in nanoseconds, `None` for ever. A signal counts as nothing ready.
+#[inline(never)]
+pub(crate) fn poll(set: &mut [Poll], timeout: Option<u64>) -> usize {
+    let time = timeout.map(|nanos| [nanos / 1_000_000_000, nanos % 1_000_000_000]);
+    let pointer = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
+    with_pointers!(Call::Read, PPOLL, set.as_mut_ptr(), set.len(), pointer, 0, 8).unwrap_or(0)
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+#[inline(never)]
+pub(crate) fn now() -> u64 {
+    let mut time = [0u64; 2];
+    // The clock id is valid and so is the address: this cannot fail.
+    let _always = with_pointers!(Call::Read, CLOCK_GETTIME, CLOCK_MONOTONIC, time.as_mut_ptr());
+    time[0] * 1_000_000_000 + time[1]
+}
+
+/// A child that ended, as waitid(2) tells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) pid: i32,
+    pub(crate) code: i32,
+    pub(crate) status: i32,
+}
+
+/// waitid(2) for one child or, with 0, any, with `WEXITED` and the given options.
+#[inline(never)]
+pub(crate) fn wait(pid: i32, options: usize) -> Outcome<Option<Ended>> {
+    let mut info = [0i32; 32];
+    let (kind, options) = (if pid == 0 { P_ALL } else { P_PID }, options | WEXITED | __WALL);
+    with_pointers!(Call::Signals, WAITID, kind, pid, info.as_mut_ptr(), options, 0)?;
+    // siginfo_t: signo, errno, code, padding, pid, uid, status.
+    Ok((info[4] != 0).then_some(Ended { pid: info[4], code: info[2], status: info[6] }))
+}
+
+/// getrusage(2) of all children that were waited for: the kernel's 18 words.
+pub(crate) fn usage_of_children() -> [u64; 18] {
+    let mut usage = [0u64; 18];
+    // Who and the address are valid: this cannot fail.
+    let _always = with_pointers!(Call::Read, GETRUSAGE, RUSAGE_CHILDREN, usage.as_mut_ptr());
+    usage
+}
+
+/// pidfd_send_signal(2).
+pub(crate) fn signal_pidfd(pidfd: i32, signal: usize) -> Outcome {
+    with_pointers!(Call::Signals, PIDFD_SEND_SIGNAL, pidfd, signal, 0, 0).map(drop)
+}
+
+/// Anonymous memory; never freed unless by [`unmap`].
+#[inline(never)]
+pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    let address =
+        with_pointers!(Call::Memory, MMAP, 0, length, PROT_READ | PROT_WRITE, flags, -1isize, 0)?;
+    // SAFETY: the kernel just gave this range, zeroed and writable, to nobody else.
+    Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, length) })
+}
+
+/// Gives memory of [`map`] back.
+pub(crate) fn unmap(memory: &'static mut [u8]) {
+    // SAFETY: the exclusive reference is the only one to this mapping, and ends here.
+    let _freed =
+        unsafe { syscall(nr::MUNMAP, [memory.as_mut_ptr() as usize, memory.len(), 0, 0, 0, 0]) };
+}
+
+/// struct msghdr with one or two buffers and room for one descriptor.
+#[repr(C)]
+struct Message {
+    name: usize,
+    name_length: u32,
+    _pad: u32,
+    vectors: *const [usize; 2],
+    vector_count: usize,
+    control: *mut u64,
+    control_length: usize,
+    flags: u32,
+}
+
+/// The control message that carries up to two descriptors: length, level and type, descriptors.
+fn rights(fds: [i32; 2]) -> [u64; 3] {
+    let count = fds.iter().filter(|&&fd| fd >= 0).count() as u64;
+    let halves = |low: i32, high: i32| {
+        let mut bytes = [0u8; 8];
+        bytes[..4].copy_from_slice(&low.to_ne_bytes());
+        bytes[4..].copy_from_slice(&high.to_ne_bytes());
+        u64::from_ne_bytes(bytes)
+    };
+    [16 + 4 * count, halves(SOL_SOCKET, SCM_RIGHTS), halves(fds[0], fds[1])]
+}
+
+/// Sends one message, with up to two descriptors; negative ones do not count.
+#[inline(never)]
+pub(crate) fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Outcome {
+    let fd = |index: usize| fds.get(index).copied().unwrap_or(-1);
+    let mut control = rights([fd(0), fd(1)]);
+    let vector = [bytes.as_ptr() as usize, bytes.len()];
+    let message = Message {
+        name: 0,
+        name_length: 0,
+        _pad: 0,
+        vectors: &raw const vector,
+        vector_count: 1,
+        control: control.as_mut_ptr(),
+        control_length: if fd(0) < 0 { 0 } else { size_of_val(&control) },
+        flags: 0,
+    };
+    with_pointers!(Call::Write, SENDMSG, socket, &raw const message, MSG_NOSIGNAL).map(drop)
+}
+
+/// Receives one message into two buffers, and a descriptor if one came with it.
+#[inline(never)]
+pub(crate) fn receive(
+    socket: i32,
+    first: &mut [u8],
+    second: &mut [u8],
+    flags: usize,
+) -> Outcome<(usize, Option<Fd>)> {
+    let mut control = [0u64; 3];
+    let vectors =
+        [[first.as_mut_ptr() as usize, first.len()], [second.as_mut_ptr() as usize, second.len()]];
+    let mut message = Message {
+        name: 0,
+        name_length: 0,
+        _pad: 0,
+        vectors: vectors.as_ptr(),
+        vector_count: 2,
+        control: control.as_mut_ptr(),
+        control_length: size_of_val(&control),
+        flags: 0,
+    };
+    let flags = flags | MSG_CMSG_CLOEXEC;
+    let length = with_pointers!(Call::Read, RECVMSG, socket, &raw mut message, flags)?;
+    let came = message.control_length >= 20 && control[1] == rights([-1, -1])[1];
+    // Lazily: an Fd that is made is closed.
+    Ok((length, came.then(|| Fd(control[2] as i32))))
+}
+
+/// The addresses of texts, with a null pointer at the end, in memory of their own.
+pub(crate) fn pointers(texts: crate::wire::Texts<'_>) -> Outcome<&'static [*const u8]> {
+    let length = (texts.count as usize + 1) * size_of::<usize>();
+    let table = table::<*const u8>(map(length)?);
+    for (to, text) in table.iter_mut().zip(texts.take(texts.count as usize)) {
+        *to = text.as_ptr();
+    }
+    Ok(table)
+}
+
+/// How much stack the child of [`clone_program`] has.
+const STACK: usize = 32 * 1024;
+
+/// The stack itself; one program is started at a time.
+struct Stack(core::cell::UnsafeCell<[u8; STACK]>);
+
+// SAFETY: init has one thread, and only the clone of it runs on this memory.
+unsafe impl Sync for Stack {}
+
+/// For the program's process, until its exec.
+static PROGRAM_STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK]));
+/// For a copy of init, which lives on it and starts a program itself.
+static INIT_STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK]));
+
+/// Clones init with shared memory; the child calls `entry(argument)`. Returns its pid and pidfd.
+pub(crate) fn clone_program(
+    entry: extern "C" fn(*mut u8) -> !,
+    argument: *mut u8,
+) -> Result<(i32, i32), Errno> {
+    let top = PROGRAM_STACK.0.get().cast::<u8>().wrapping_add(STACK);
+    let (mut pidfd, flags) = (-1, CLONE_PIDFD | SIGCHLD);
+    // SAFETY: the stack is used by this child alone, and `argument` stays valid until its exec or
+    // end, for which the caller waits.
+    let shared = unsafe { clone(CLONE_VM | flags, top, &raw mut pidfd, entry, argument) };
+    let pid = match shared {
+        // Before Linux 6.1 memory cannot be shared with a child in a new time namespace.
+        Err(Errno(EINVAL)) => {
+            // SAFETY: as above; without CLONE_VM the child has a copy of everything.
+            unsafe { clone(flags, top, &raw mut pidfd, entry, argument) }
+        }
+        other => other,
+    }?;
+    Ok((pid as i32, pidfd))
+}
+
+/// Clones init without sharing; the child calls `entry(argument)`. Returns its pid and pidfd.
+pub(crate) fn clone_init(
+    flags: usize,
+    entry: extern "C" fn(*mut u8) -> !,
+    argument: *mut u8,
+) -> Result<(i32, i32), Errno> {
+    let top = INIT_STACK.0.get().cast::<u8>().wrapping_add(STACK);
+    let (mut pidfd, flags) = (-1, flags | CLONE_PIDFD | SIGCHLD);
+    // SAFETY: the child has a copy of this memory, its stack and its argument included.
+    let pid = unsafe { clone(flags, top, &raw mut pidfd, entry, argument) }?;
+    Ok((pid as i32, pidfd))
+}
+
+/// What the address given to a clone's entry points at.
+pub(crate) fn argument<'a, T>(address: *const T) -> &'a T {
+    // SAFETY: the two callers of `clone_…` pass the address of a value that outlives the clone's
+    // use of it, and the entry asks for that value's own type.
+    unsafe { &*address }
+}
+
+/// Zeroed memory as a table of plain values.
+pub(crate) fn table<T: Copy>(memory: &'static mut [u8]) -> &'static mut [T] {
+    let count = memory.len() / size_of::<T>();
+    // SAFETY: mappings begin at a page, which aligns any value; all callers' types are plain
+    // numbers, booleans and addresses, for which zeros are a valid value.
+    unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), count) }
+}
+
+/// A decimal number, if the text is one.
+pub(crate) fn number(digits: &[u8]) -> Option<i32> {
+    let add = |sum: i32, digit: &u8| match digit {
+        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(i32::from(digit - b'0')),
+        _ => None,
+    };
+    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
+}

@@ -1,0 +1,449 @@
+//! The sandbox's file tree: where things are attached, and how a path inside is found.
+//!
+//! Every path of the inside is resolved by the kernel with `RESOLVE_IN_ROOT` and everything is
+//! attached to the descriptor that came of it, so a link planted in a writable tree leads nowhere
+//! but into that tree.
+
+use crate::abi::*;
+use crate::legacy::Legacy;
+use crate::raw::Errno;
+use crate::sys::{self, Fd, Outcome, fault};
+use crate::wire::{BIND_RECURSIVE, Call, Fault, Text};
+
+/// How many file systems of its own a sandbox can have in which mount points are made.
+const OWN_MAX: usize = 256;
+/// `PATH_MAX`, the kernel's own limit.
+const PATH_MAX: usize = 4096;
+
+/// The kind of mount point that something is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File,
+}
+
+/// The directory in which something was made last: the next is often made there too.
+#[derive(Debug)]
+struct Above<'a> {
+    path: &'a [u8],
+    directory: Fd,
+}
+
+/// All of a path up to its last slash.
+fn parent_of(path: Text<'_>) -> Option<&[u8]> {
+    let bytes = path.bytes();
+    bytes.iter().rposition(|&byte| byte == b'/').and_then(|slash| bytes.get(..slash))
+}
+
+/// The new root while it is being built.
+#[derive(Debug)]
+pub(crate) struct Tree<'a> {
+    root: Fd,
+    above: Option<Above<'a>>,
+    /// Device numbers of the file systems that this sandbox made: only there are missing mount
+    /// points created, so that nothing of the host's gets placeholders.
+    own: [u64; OWN_MAX],
+    own_count: usize,
+    /// The host's /proc, for the fallback on kernels without mount_setattr.
+    proc_fd: i32,
+    legacy: Option<Legacy>,
+}
+
+impl<'a> Tree<'a> {
+    /// Nothing yet; the first operation gives it a root.
+    pub(crate) fn new(proc_fd: i32) -> Self {
+        Tree { root: Fd(-1), above: None, own: [0; OWN_MAX], own_count: 0, proc_fd, legacy: None }
+    }
+
+    /// Attaches a fresh tmpfs over the old root directory.
+    pub(crate) fn root_tmpfs(&mut self, size: u64, inodes: u64) -> Outcome {
+        let context = sys::fsopen(Text::new(b"tmpfs\0"))?;
+        let mut digits = [0; 24];
+        for (key, value) in [(&b"size\0"[..], size), (b"nr_inodes\0", inodes)] {
+            sys::fsconfig_string(context.0, Text::new(key), decimal(value, &mut digits))?;
+        }
+        sys::fsconfig_string(context.0, Text::new(b"mode\0"), Text::new(b"0755\0"))?;
+        sys::fsconfig_create(context.0)?;
+        let root = Fd(sys::fsmount(context.0, 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)? as i32);
+        sys::move_mount_to_root(root.0)?;
+        self.root = root;
+        self.remember_own(self.root.0)
+    }
+
+    /// Attaches a directory of the host over the old root directory.
+    pub(crate) fn root_directory(&mut self, from: Text<'_>, fd: i32, attributes: u32) -> Outcome {
+        let root = if fd >= 0 {
+            Fd(fd)
+        } else {
+            sys::open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | AT_RECURSIVE)?
+        };
+        if sys::stat(root.0)?.mode & S_IFMT != S_IFDIR {
+            return fault(Call::MoveMount, ENOTDIR);
+        }
+        let late = self.attributes(root.0, attributes, true)?;
+        sys::move_mount_to_root(root.0)?;
+        self.root = root;
+        self.remember(Text::new(b"/\0"), late.unwrap_or(0))
+    }
+
+    /// Makes a directory with exactly this mode.
+    pub(crate) fn directory(&mut self, path: Text<'a>, mode: u32) -> Outcome {
+        let (parent, name) = self.in_parent(path)?;
+        match sys::mkdir(parent, name, mode) {
+            Err(Fault { errno, .. }) if errno.0 == EEXIST => {
+                let directory = sys::open_inside(self.root.0, path, O_RDONLY)?;
+                self.assert_own(directory.0, Call::Mkdir)?;
+                sys::fchmod(directory.0, mode).map(drop)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes a file with this content.
+    pub(crate) fn file(&mut self, path: Text<'a>, mode: u32, data: Text<'_>) -> Outcome {
+        let (parent, name) = self.in_parent(path)?;
+        let file = sys::open(parent, name, O_WRONLY | O_CREAT | O_EXCL, mode)
+            .map_err(|Fault { errno, .. }| Fault { call: Call::Create, errno })?;
+        write_all(file.0, data.bytes())
+    }
+
+    /// Makes a symbolic link.
+    pub(crate) fn symlink(&mut self, path: Text<'a>, target: Text<'_>) -> Outcome {
+        let (parent, name) = self.in_parent(path)?;
+        sys::symlink(target, parent, name)
+    }
+
+    /// Attaches a part of the host's tree.
+    pub(crate) fn bind(
+        &mut self,
+        from: Text<'_>,
+        fd: i32,
+        to: Text<'a>,
+        flags: u32,
+        attributes: u32,
+    ) -> Outcome {
+        let recursive = flags & BIND_RECURSIVE != 0;
+        let source = if fd >= 0 {
+            Fd(fd)
+        } else {
+            let deep = if recursive { AT_RECURSIVE } else { 0 };
+            sys::open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | deep)?
+        };
+        self.attach(source, to, attributes, recursive)
+    }
+
+    /// Attaches a part of the new root to itself, so that it can have attributes of its own.
+    pub(crate) fn again(&mut self, path: Text<'a>, attributes: u32) -> Outcome {
+        let place = sys::open_inside(self.root.0, path, O_PATH)?;
+        let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH;
+        let source = sys::open_tree(place.0, Text::new(b"\0"), flags)?;
+        self.attach(source, path, attributes, false)
+    }
+
+    fn attach(&mut self, source: Fd, to: Text<'a>, attributes: u32, recursive: bool) -> Outcome {
+        let kind = match sys::stat(source.0)?.mode & S_IFMT {
+            S_IFDIR => Kind::Directory,
+            _ => Kind::File,
+        };
+        let late = self.attributes(source.0, attributes, recursive)?;
+        let target = self.target(to, kind)?;
+        if let Err(fault) = sys::move_mount(source.0, target.0) {
+            // The kernel's EINVAL for a directory on a file, or the reverse, says little.
+            let directory = sys::stat(target.0)?.mode & S_IFMT == S_IFDIR;
+            let mismatch = directory != (kind == Kind::Directory);
+            let errno = if mismatch { Errno(ENOTDIR) } else { fault.errno };
+            return Err(Fault { errno, ..fault });
+        }
+        if self.legacy.is_some() {
+            // The tree's own descriptor now names the place where it was attached.
+            return self.remember_place(source.0, late.unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Sets attributes on a detached tree; gives them back where that has to be done later.
+    fn attributes(&mut self, tree: i32, wanted: u32, recursive: bool) -> Outcome<Option<u32>> {
+        if wanted == 0 || self.legacy.is_some() {
+            return Ok(Some(wanted));
+        }
+        match sys::mount_setattr(tree, wanted, recursive) {
+            Ok(()) => Ok(None),
+            Err(Fault { errno, .. }) if errno.0 == ENOSYS => {
+                self.legacy = Some(Legacy::new()?);
+                Ok(Some(wanted))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn remember(&mut self, place: Text<'_>, attributes: u32) -> Outcome {
+        self.legacy.as_mut().map_or(Ok(()), |legacy| legacy.remember(place.bytes(), attributes))
+    }
+
+    fn remember_place(&mut self, mounted: i32, attributes: u32) -> Outcome {
+        let mut link = [0; 40];
+        let mut place = [0; PATH_MAX];
+        let length = sys::read_link(self.proc_fd, own_descriptor(mounted, &mut link), &mut place)?;
+        match &mut self.legacy {
+            Some(legacy) => legacy.remember(&place[..length], attributes),
+            None => Ok(()),
+        }
+    }
+
+    /// Mounts a new file system.
+    pub(crate) fn mount(
+        &mut self,
+        kind: Text<'_>,
+        to: Text<'a>,
+        flags: u32,
+        options: Text<'_>,
+    ) -> Outcome {
+        let target = self.target(to, Kind::Directory)?;
+        let mut link = [0; 40];
+        let place = host_descriptor(target.0, &mut link);
+        sys::mount(Call::Mount, place, Some(kind), flags, Some(options))?;
+        let own = kind.bytes() == b"tmpfs";
+        if !own && self.legacy.is_none() {
+            return Ok(());
+        }
+        let mounted = sys::open_inside(self.root.0, to, O_PATH)?;
+        if own {
+            self.remember_own(mounted.0)?;
+        }
+        if self.legacy.is_some() { self.remember_place(mounted.0, 0) } else { Ok(()) }
+    }
+
+    /// Hides what is at `path`: a directory below an empty read-only one, a file below /dev/null.
+    pub(crate) fn mask(&mut self, path: Text<'a>) -> Outcome {
+        let target = match sys::open_inside(self.root.0, path, O_PATH) {
+            // Nothing there: nothing to hide.
+            Err(Fault { errno, .. }) if errno.0 == ENOENT => return Ok(()),
+            other => other?,
+        };
+        if sys::stat(target.0)?.mode & S_IFMT == S_IFDIR {
+            let flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+            let options = Text::new(b"size=4k,nr_inodes=1,mode=0555\0");
+            return self.mount(Text::new(b"tmpfs\0"), path, flags, options);
+        }
+        let null = sys::open_inside(self.root.0, Text::new(b"/dev/null\0"), O_PATH)?;
+        let found = sys::stat(null.0)?;
+        // Character device 1:3; anything else planted there would show through.
+        if found.mode & S_IFMT != S_IFCHR || found.rdev != 0x103 {
+            return fault(Call::NullDevice, EINVAL);
+        }
+        let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH;
+        let source = sys::open_tree(null.0, Text::new(b"\0"), flags)?;
+        sys::move_mount(source.0, target.0)
+    }
+
+    /// Enters the new root and lets the old one go.
+    pub(crate) fn pivot(&mut self, attributes: u32) -> Outcome {
+        if attributes != 0 && self.legacy.is_none() {
+            match sys::mount_setattr(self.root.0, attributes, false) {
+                Err(Fault { errno, .. }) if errno.0 == ENOSYS => self.legacy = Some(Legacy::new()?),
+                other => other?,
+            }
+        }
+        sys::fchdir(self.root.0)?;
+        sys::pivot_here()?;
+        sys::detach_here()?;
+        sys::chdir(Text::new(b"/\0"))?;
+        if let Some(legacy) = self.legacy.take() {
+            legacy.apply(self.proc_fd, attributes)?;
+        }
+        Ok(())
+    }
+
+    /// Enters one more user and mount namespace. A mount that came from another user namespace is
+    /// locked: not even CAP_SYS_ADMIN takes a flag off it, or takes it away.
+    pub(crate) fn lock(&self, uid: u32, gid: u32, nested: bool) -> Outcome {
+        sys::unshare(CLONE_NEWUSER | CLONE_NEWNS)?;
+        // Else init's own files in /proc are the host's root's. Nothing else runs here yet.
+        sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0)?;
+        self.write(b"self/setgroups\0", b"deny")?;
+        for (file, id) in [(&b"self/uid_map\0"[..], uid), (b"self/gid_map\0", gid)] {
+            let mut line = [0; 40];
+            let mut digits = [0; 24];
+            let digits = decimal(u64::from(id), &mut digits).bytes();
+            let parts = digits.iter().chain(b" ").chain(digits).chain(b" 1\n");
+            let length = digits.len() * 2 + 4;
+            for (to, from) in line.iter_mut().zip(parts) {
+                *to = *from;
+            }
+            self.write(file, line.get(..length).unwrap_or(&[]))?;
+        }
+        if !nested {
+            self.forbid_nesting()?;
+        }
+        sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)
+    }
+
+    /// Allows no user namespace below this one.
+    pub(crate) fn forbid_nesting(&self) -> Outcome {
+        forbid_nesting(self.proc_fd)
+    }
+
+    /// Writes to a file below the host's /proc.
+    fn write(&self, path: &[u8], data: &[u8]) -> Outcome {
+        write_below(self.proc_fd, path, data)
+    }
+
+    /// The place at `path`; a missing one is created where the file system is the sandbox's own.
+    fn target(&mut self, path: Text<'a>, kind: Kind) -> Outcome<Fd> {
+        if self.above.as_ref().is_none_or(|above| Some(above.path) != parent_of(path)) {
+            match sys::open_inside(self.root.0, path, O_PATH) {
+                Err(Fault { errno, .. }) if errno.0 == ENOENT => {}
+                other => {
+                    // What is attached here may lie above the remembered directory.
+                    self.above = None;
+                    return other;
+                }
+            }
+        }
+        let (parent, name) = self.in_parent(path)?;
+        let made = match kind {
+            Kind::Directory => sys::mkdir(parent, name, 0o755),
+            Kind::File => sys::make_file(parent, name, 0o644),
+        };
+        match made {
+            // Just made, so it is no link, and lies above nothing.
+            Ok(()) => sys::open(parent, name, O_PATH, 0),
+            Err(Fault { errno, .. }) if errno.0 == EEXIST => {
+                self.above = None;
+                sys::open_inside(self.root.0, path, O_PATH)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The directory of `path`, created if need be, and the last component.
+    fn in_parent(&mut self, path: Text<'a>) -> Outcome<(i32, Text<'a>)> {
+        let Some(above) = parent_of(path) else {
+            return fault(Call::MountPoint, EINVAL);
+        };
+        let name = path.tail(above.len() + 1);
+        if let Some(known) = self.above.as_ref().filter(|known| known.path == above) {
+            return Ok((known.directory.0, name));
+        }
+        let directory = match above {
+            [] => sys::open_inside(self.root.0, Text::new(b"/\0"), O_PATH)?,
+            _ => self.parent(above)?,
+        };
+        self.assert_own(directory.0, Call::MountPoint)?;
+        let number = directory.0;
+        self.above = Some(Above { path: above, directory });
+        Ok((number, name))
+    }
+
+    /// The directory at `path`; what is missing of it is created below the deepest part that is
+    /// there.
+    fn parent(&mut self, path: &[u8]) -> Outcome<Fd> {
+        let mut buffer = [0; PATH_MAX];
+        let Some(text) = buffer.get_mut(..path.len() + 1) else {
+            return fault(Call::MountPoint, ENAMETOOLONG);
+        };
+        text[..path.len()].copy_from_slice(path);
+        let mut end = path.len();
+        let mut directory = loop {
+            let above = if end == 0 { Text::new(b"/\0") } else { Text::new(&text[..=end]) };
+            match sys::open_inside(self.root.0, above, O_PATH) {
+                Err(Fault { errno, .. }) if errno.0 == ENOENT && end != 0 => {}
+                other => break other?,
+            }
+            end = text[..end].iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            text[end] = 0;
+        };
+        if end != path.len() {
+            self.assert_own(directory.0, Call::MountPoint)?;
+        }
+        // Every NUL but the last stands for a slash in front of a part that is missing.
+        while end != path.len() {
+            let rest = text.get(end + 1..).unwrap_or(&[]);
+            let length = rest.iter().position(|&byte| byte == 0).unwrap_or(0);
+            let name = Text::new(rest.get(..=length).unwrap_or(&[0]));
+            sys::mkdir(directory.0, name, 0o755)?;
+            directory = sys::open(directory.0, name, O_PATH, 0)?;
+            end += length + 1;
+        }
+        Ok(directory)
+    }
+
+    fn assert_own(&self, fd: i32, call: Call) -> Outcome {
+        let device = sys::stat(fd)?.device;
+        let own = self.own.get(..self.own_count).unwrap_or(&[]);
+        if own.contains(&device) { Ok(()) } else { fault(call, EROFS) }
+    }
+
+    fn remember_own(&mut self, fd: i32) -> Outcome {
+        let device = sys::stat(fd)?.device;
+        let Some(slot) = self.own.get_mut(self.own_count) else {
+            return fault(Call::Mount, E2BIG);
+        };
+        *slot = device;
+        self.own_count += 1;
+        Ok(())
+    }
+}
+
+/// Allows no user namespace below the caller's own, through the host's /proc.
+pub(crate) fn forbid_nesting(proc_fd: i32) -> Outcome {
+    write_below(proc_fd, b"sys/user/max_user_namespaces\0", b"0")
+}
+
+fn write_below(directory: i32, path: &[u8], data: &[u8]) -> Outcome {
+    let file = sys::open(directory, Text::new(path), O_WRONLY, 0)?;
+    write_all(file.0, data)
+}
+
+/// Writes all of `bytes`.
+pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Outcome {
+    while !bytes.is_empty() {
+        match sys::write(fd, bytes)? {
+            0 => return fault(Call::Write, EIO),
+            written => bytes = bytes.get(written..).unwrap_or(&[]),
+        }
+    }
+    Ok(())
+}
+
+/// `number` in decimal, with a NUL.
+fn decimal(number: u64, digits: &mut [u8; 24]) -> Text<'_> {
+    let (mut rest, mut first) = (number, digits.len() - 1);
+    digits[first] = 0;
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return Text::new(&digits[first..]);
+        }
+    }
+}
+
+/// `self/fd/N`, for a look-up below a /proc directory.
+fn own_descriptor(fd: i32, path: &mut [u8; 40]) -> Text<'_> {
+    numbered(b"self/fd/", fd, b"", path)
+}
+
+/// `/proc/self/fd/N`.
+fn host_descriptor(fd: i32, path: &mut [u8; 40]) -> Text<'_> {
+    numbered(b"/proc/self/fd/", fd, b"", path)
+}
+
+/// A short path with a number in it.
+pub(crate) fn numbered<'a>(
+    prefix: &[u8],
+    number: i32,
+    suffix: &[u8],
+    path: &'a mut [u8; 40],
+) -> Text<'a> {
+    let mut digits = [0; 24];
+    let number = decimal(number as u64, &mut digits).bytes();
+    let parts = prefix.iter().chain(number).chain(suffix).chain(&[0]);
+    let mut end = 0;
+    for (to, from) in path.iter_mut().zip(parts) {
+        *to = *from;
+        end += 1;
+    }
+    Text::new(&path[..end])
+}

@@ -1,0 +1,46 @@
+#![doc = include_str!("../README.md")]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("stockade runs programs in Linux sandboxes: it builds for Linux only");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+compile_error!("stockade knows the system calls of x86-64, aarch64 and riscv64 only");
+
+mod abi;
+mod capability;
+mod child;
+mod command;
+mod error;
+mod executable;
+mod hint;
+mod kept;
+mod launch;
+mod lower;
+mod namespace;
+mod outcome;
+mod plan;
+#[allow(dead_code, reason = "init uses the rest")]
+mod raw;
+mod rlimit;
+mod rootfs;
+mod sandbox;
+mod seccomp;
+mod spawn;
+mod support;
+mod sys;
+mod warden;
+#[allow(dead_code, reason = "the reading half is init's")]
+mod wire;
+
+pub use capability::{Capabilities, Capability, CapabilitySet, CapabilitySetIter};
+pub use child::Child;
+pub use command::{Command, Stdio};
+pub use error::{Error, Failed, Feature, Result, Stage, UnknownName};
+pub use hint::Hint;
+pub use namespace::time::TimeOffsets;
+pub use namespace::{Existing, Namespaces};
+pub use outcome::{Left, Outcome, Output, Status, Usage};
+pub use plan::Plan;
+pub use rlimit::{Limit, Max, Resource, Rlimits};
+pub use rootfs::{Bind, Proc, Rootfs, Tmpfs};
+pub use sandbox::{Network, Sandbox};
+pub use support::{Ability, Need, Support};

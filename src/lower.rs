@@ -1,0 +1,197 @@
+//! From a description to operations: what is done, and the order in which it is done.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Feature, Result, quoted};
+use crate::namespace::user::Ids;
+use crate::namespace::{Namespaces, Source};
+use crate::plan::{Plan, Step};
+use crate::rootfs::{TreeSource, bytes};
+use crate::sandbox::{Policy, Sandbox};
+use crate::sys;
+use crate::wire::Op;
+
+/// A plan while it is being made.
+#[derive(Debug)]
+pub(crate) struct Lower {
+    steps: Vec<Step>,
+    /// What the caller's process has to copy, if it has to.
+    trees: Option<Vec<TreeSource>>,
+}
+
+/// A plan, and what it needs to be carried out.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    pub(crate) plan: Plan,
+    /// What its numbers of trees stand for.
+    pub(crate) trees: Vec<TreeSource>,
+    pub(crate) ids: Ids,
+    /// What is known to be missing before anything runs.
+    pub(crate) missing: Vec<Feature>,
+}
+
+impl Lower {
+    /// Adds an operation, what it is done to and why.
+    pub(crate) fn step(
+        &mut self,
+        op: Op<Vec<u8>>,
+        object: impl Into<String>,
+        reason: &'static str,
+    ) {
+        self.steps.push(Step { op, object: object.into(), reason });
+    }
+
+    pub(crate) fn directory(&mut self, path: &Path, mode: u32) {
+        let object = format!("{} (mode {mode:04o})", quoted(path));
+        self.step(
+            Op::Directory { path: bytes(path), mode },
+            object,
+            "a place to write, or to mount on",
+        );
+    }
+
+    pub(crate) fn symlink(&mut self, path: &Path, target: &Path) {
+        let object = format!("{} -> {}", quoted(path), quoted(target));
+        let op = Op::Symlink { path: bytes(path), target: bytes(target) };
+        self.step(op, object, "programs look there");
+    }
+
+    pub(crate) fn mount(&mut self, kind: &'static str, path: &Path, flags: u32, options: &str) {
+        let object = format!("{kind} on {} ({options})", quoted(path));
+        let op = Op::Mount { kind: kind.into(), to: bytes(path), flags, options: options.into() };
+        self.step(op, object, "an instance of the sandbox's own");
+    }
+
+    pub(crate) fn mask(&mut self, path: &Path) {
+        self.step(
+            Op::Mask { path: bytes(path) },
+            quoted(path),
+            "it tells of the host, or changes it",
+        );
+    }
+
+    /// The number of a part of the host's tree that the caller's process has to copy, else -1.
+    pub(crate) fn tree(&mut self, path: &Path, recursive: bool) -> i32 {
+        let Some(trees) = &mut self.trees else { return -1 };
+        trees.push(TreeSource { path: path.to_owned(), recursive });
+        i32::try_from(trees.len() - 1).unwrap_or(i32::MAX)
+    }
+}
+
+/// Lowers everything that does not depend on the command. **The order of the operations:**
+///
+/// 1. what is written to init's own /proc files, as long as init is dumpable,
+/// 2. namespaces that are entered late (cgroup, time), then the clocks,
+/// 3. the keyring, charged to the caller, then the ids, without which nothing can be created,
+/// 4. the tree, from private propagation to the pivot, with the caller's entries in their order,
+/// 5. names and loopback, which need nothing of the above,
+/// 6. the lock on all mounts, after which init has no power over the other namespaces.
+///
+/// Capabilities, limits, the filter and the exec follow, in init's own order.
+pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
+    let policy = sandbox.policy();
+    let new = policy.new_namespaces();
+    let ids = policy.user.ids(new.contains(Namespaces::USER));
+    // In a joined user namespace the host's ids are not known, and init reaches what it may.
+    let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
+    let trees = (own_ids && ids.are_foreign()).then(Vec::new);
+    let mut plan = Lower { steps: Vec::new(), trees };
+    own_files(policy, &mut plan);
+    late_namespaces(policy, new, &mut plan);
+    let optional = policy.optional(Feature::SessionKeyring);
+    plan.step(Op::Keyring { optional }, "", "session keyrings have no namespace");
+    let missing_groups = identity(policy, ids, &mut plan);
+    if new.contains(Namespaces::MOUNT) {
+        policy.tree.lower(&mut plan, new.contains(Namespaces::PID));
+    }
+    if new.contains(Namespaces::UTS) {
+        policy.uts.lower(&mut plan);
+    }
+    if new.contains(Namespaces::NET) && policy.loopback {
+        plan.step(Op::Loopback {}, "lo", "a new network namespace has it down");
+    }
+    if policy.keeps_admin() && new.contains(Namespaces::USER | Namespaces::MOUNT) {
+        let (uid, gid) = ids.inside;
+        let op = Op::Lock { uid, gid, nested: u32::from(policy.nested_user_namespaces) };
+        plan.step(op, "all mounts", "CAP_SYS_ADMIN is kept, and would undo them");
+    }
+    let missing: Vec<_> = missing_groups.into_iter().collect();
+    check_required(policy, &missing)?;
+    let trees = plan.trees.unwrap_or_default();
+    let plan = Plan::new(sandbox, new, joined_names(policy), ids, plan.steps);
+    Ok(Lowered { plan, trees, ids, missing })
+}
+
+fn own_files(policy: &Policy, plan: &mut Lower) {
+    if let Some(score) = policy.oom_score_adj {
+        let op = Op::WriteFile {
+            path: b"/proc/self/oom_score_adj".to_vec(),
+            data: score.to_string().into_bytes(),
+            optional: policy.optional(Feature::OomScoreAdj),
+        };
+        plan.step(op, format!("oom_score_adj {score}"), "asked for");
+    }
+}
+
+fn late_namespaces(policy: &Policy, new: Namespaces, plan: &mut Lower) {
+    if new.contains(Namespaces::CGROUP) {
+        let op = Op::Unshare { flags: Namespaces::CGROUP.bits(), optional: 0 };
+        plan.step(op, "cgroup", "its root is the group that init is in at this moment");
+    }
+    if new.contains(Namespaces::TIME) {
+        let optional = policy.optional(Feature::TimeNamespace);
+        let op = Op::Unshare { flags: Namespaces::TIME.bits(), optional };
+        plan.step(op, "time", "for the program, which is yet to be started");
+        policy.time.lower(plan);
+    }
+}
+
+/// The ids, and the limit of nested user namespaces; returns what cannot be dropped.
+fn identity(policy: &Policy, ids: Ids, plan: &mut Lower) -> Option<Feature> {
+    let new_user = policy.new_namespaces().contains(Namespaces::USER);
+    let privileged = nix::unistd::geteuid().is_root();
+    let others = sys::groups().iter().any(|&group| group != ids.caller.1);
+    let (uid, gid) = ids.inside;
+    if privileged {
+        // In a joined user namespace setgroups may be denied already.
+        let joined = policy.joined_namespaces().contains(Namespaces::USER);
+        let optional = if joined { policy.optional(Feature::SupplementaryGroups) } else { 0 };
+        plan.step(Op::Groups { optional }, "", "they survive a change of uid");
+    }
+    let object = format!("uid {uid}, gid {gid}");
+    let op = Op::Credentials { uid, gid };
+    plan.step(op, object, "what init creates from here on is the program's");
+    if new_user && !policy.nested_user_namespaces && !policy.keeps_admin() {
+        let optional = policy.optional(Feature::NestedUserNamespaceCount);
+        let op = Op::NoNesting { optional };
+        plan.step(op, "user.max_user_namespaces 0", "in a nested one a full /proc can be mounted");
+    }
+    (!privileged && others).then_some(Feature::SupplementaryGroups)
+}
+
+fn check_required(policy: &Policy, missing: &[Feature]) -> Result<()> {
+    match missing.iter().find(|&&feature| !policy.is_best_effort(feature)) {
+        Some(&feature) => {
+            let reason = match feature {
+                Feature::SupplementaryGroups => {
+                    "an unprivileged process must deny setgroups(2) before it can map its group; \
+                     start the caller without supplementary groups, or as root"
+                }
+                _ => "the kernel refuses",
+            };
+            Err(Error::Unsupported { feature, reason: reason.to_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
+fn joined_names(policy: &Policy) -> Vec<(Namespaces, String)> {
+    let name = |source: &Source| match source {
+        Source::Path(path) => quoted(path),
+        Source::Fd(fd) => {
+            let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
+            quoted(std::fs::read_link(&link).unwrap_or_else(|_| PathBuf::from(link)))
+        }
+    };
+    policy.joined.iter().map(|(kind, existing)| (*kind, name(&existing.0))).collect()
+}

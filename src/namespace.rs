@@ -1,0 +1,140 @@
+//! The eight kinds of namespaces, and where a sandbox gets each from.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::abi;
+use crate::error::UnknownName;
+
+pub(crate) mod time;
+pub(crate) mod user;
+pub(crate) mod uts;
+
+bitflags::bitflags! {
+    /// A set of namespace kinds; [namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Namespaces;
+    /// let isolated = Namespaces::all() - Namespaces::NET;
+    /// assert!(isolated.contains(Namespaces::PID));
+    /// ```
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct Namespaces: u32 {
+        /// Time: offsets of the monotonic and boot-time clocks (Linux 5.6).
+        #[doc(alias = "CLONE_NEWTIME")]
+        const TIME = 0x80;
+        /// Mounts: the file tree.
+        #[doc(alias = "CLONE_NEWNS")]
+        const MOUNT = 0x0002_0000;
+        /// Control groups: the root of /proc/self/cgroup (Linux 4.6).
+        #[doc(alias = "CLONE_NEWCGROUP")]
+        const CGROUP = 0x0200_0000;
+        /// Host name and NIS domain name.
+        #[doc(alias = "CLONE_NEWUTS")]
+        const UTS = 0x0400_0000;
+        /// System V IPC and POSIX message queues.
+        #[doc(alias = "CLONE_NEWIPC")]
+        const IPC = 0x0800_0000;
+        /// User and group ids, capabilities, keyrings.
+        #[doc(alias = "CLONE_NEWUSER")]
+        const USER = 0x1000_0000;
+        /// Process ids.
+        #[doc(alias = "CLONE_NEWPID")]
+        const PID = 0x2000_0000;
+        /// Network devices, addresses, ports, abstract Unix sockets.
+        #[doc(alias = "CLONE_NEWNET")]
+        const NET = 0x4000_0000;
+    }
+}
+
+impl Namespaces {
+    /// The name under which /proc/PID/ns and the documentation know a single kind.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Namespaces::TIME => "time",
+            Namespaces::MOUNT => "mount",
+            Namespaces::CGROUP => "cgroup",
+            Namespaces::UTS => "uts",
+            Namespaces::IPC => "ipc",
+            Namespaces::USER => "user",
+            Namespaces::PID => "pid",
+            Namespaces::NET => "network",
+            _ => "several",
+        }
+    }
+
+    /// Those that the clone itself makes; init unshares the others once it is in place.
+    pub(crate) fn at_clone(self) -> usize {
+        (self - Namespaces::CGROUP - Namespaces::TIME).bits() as usize
+    }
+}
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(Namespaces::name).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+impl FromStr for Namespaces {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let short = match text {
+            "net" => "network",
+            "mnt" => "mount",
+            other => other,
+        };
+        let found = Namespaces::all().iter().find(|kind| kind.name() == short);
+        found.ok_or_else(|| UnknownName { what: "namespace", name: text.to_owned() })
+    }
+}
+
+/// An existing namespace to join: a path such as `/run/netns/blue` or `/proc/42/ns/net`, or a
+/// descriptor of one.
+#[derive(Debug, Clone)]
+pub struct Existing(pub(crate) Source);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Path(PathBuf),
+    Fd(Arc<OwnedFd>),
+}
+
+impl From<&Path> for Existing {
+    fn from(path: &Path) -> Self {
+        Existing(Source::Path(path.to_owned()))
+    }
+}
+
+impl From<&str> for Existing {
+    fn from(path: &str) -> Self {
+        Existing(Source::Path(path.into()))
+    }
+}
+
+impl From<PathBuf> for Existing {
+    fn from(path: PathBuf) -> Self {
+        Existing(Source::Path(path))
+    }
+}
+
+impl From<OwnedFd> for Existing {
+    fn from(fd: OwnedFd) -> Self {
+        Existing(Source::Fd(Arc::new(fd)))
+    }
+}
+
+impl From<File> for Existing {
+    fn from(file: File) -> Self {
+        OwnedFd::from(file).into()
+    }
+}
+
+const _: () = assert!(Namespaces::USER.bits() as usize == abi::CLONE_NEWUSER);

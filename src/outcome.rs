@@ -1,0 +1,235 @@
+//! How a sandbox ended and what it used, as values.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::sys::Reaped;
+use crate::wire::{Report, ended};
+
+/// How the program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It exited by itself with this code, 0 to 255.
+    Exited(i32),
+    /// A signal ended it that came neither from the handle nor from its time limit.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+    /// Its [wall time](crate::Sandbox::wall_time) was up.
+    TimedOut,
+    /// [`Child::kill`](crate::Child::kill) or dropping the handle ended it.
+    Killed,
+    /// The sandbox's init ended before the program, by this signal or, if 0, by itself: killed from
+    /// outside, or by the kernel for want of memory. All of the sandbox ended with it.
+    InitKilled {
+        /// The signal's number, 0 if init exited.
+        signal: i32,
+    },
+    /// It ended, but somebody else in the caller's process took the status (a `waitpid(-1)` loop,
+    /// SIGCHLD ignored) and the kernel is older than Linux 6.15. Only without init.
+    Unknown,
+}
+
+impl Outcome {
+    /// Whether the program exited with code 0.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self == Outcome::Exited(0)
+    }
+
+    /// The exit code, if it exited by itself.
+    #[must_use]
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Outcome::Exited(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    fn of_code(code: i32, status: i32) -> Self {
+        match code {
+            libc::CLD_EXITED => Outcome::Exited(status),
+            _ => Outcome::Signaled { signal: status, core_dumped: code == libc::CLD_DUMPED },
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Exited(code) => write!(f, "exited with code {code}"),
+            Outcome::Signaled { signal, core_dumped: false } => {
+                write!(f, "ended by signal {signal}")
+            }
+            Outcome::Signaled { signal, .. } => write!(f, "ended by signal {signal}, core dumped"),
+            Outcome::TimedOut => f.write_str("time limit reached"),
+            Outcome::Killed => f.write_str("killed through its handle"),
+            Outcome::InitKilled { signal: 0 } => f.write_str("its init ended"),
+            Outcome::InitKilled { signal } => write!(f, "its init was killed by signal {signal}"),
+            Outcome::Unknown => f.write_str("ended, status taken by another waiter"),
+        }
+    }
+}
+
+/// What a sandbox used, as far as the kernel tells without a control group: the program and
+/// everything that was waited for. A program that ignores SIGCHLD hides its children's share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// CPU time in user mode.
+    pub user: Duration,
+    /// CPU time in the kernel.
+    pub system: Duration,
+    /// From the program's start to its end.
+    pub wall: Duration,
+    /// Bytes of the largest single process, not of all together.
+    pub peak_rss_of_largest: u64,
+    /// Page faults without I/O.
+    pub minor_faults: u64,
+    /// Page faults with I/O.
+    pub major_faults: u64,
+    /// Context switches because a process waited.
+    pub voluntary_switches: u64,
+    /// Context switches because a time slice was over.
+    pub involuntary_switches: u64,
+}
+
+/// A process that the program left running, and that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Left {
+    /// Its pid inside.
+    pub pid: u32,
+    /// Its name as ps shows it, at most 15 bytes; empty where the sandbox has no /proc.
+    pub name: String,
+}
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// How the program ended.
+    pub outcome: Outcome,
+    /// What the sandbox used; `None` if somebody else in the caller's process took it.
+    pub usage: Option<Usage>,
+    /// How many processes the program left that had to be ended.
+    pub left_count: u64,
+    /// The first 32 of them.
+    pub left: Vec<Left>,
+}
+
+/// How a sandbox ended, and what it wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// How the program ended.
+    pub outcome: Outcome,
+    /// What the sandbox used; `None` if somebody else in the caller's process took it.
+    pub usage: Option<Usage>,
+    /// How many processes the program left that had to be ended.
+    pub left_count: u64,
+    /// The first 32 of them.
+    pub left: Vec<Left>,
+    /// What came through a piped standard output, up to the limit.
+    pub stdout: Vec<u8>,
+    /// What came through a piped standard error, up to the limit.
+    pub stderr: Vec<u8>,
+    /// Whether more came through standard output than the limit keeps, or
+    /// it could not be read.
+    pub stdout_truncated: bool,
+    /// Whether more came through standard error than the limit keeps, or
+    /// it could not be read.
+    pub stderr_truncated: bool,
+}
+
+impl Usage {
+    fn of_report(numbers: &[u64]) -> Self {
+        let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
+        Usage {
+            user: Duration::from_micros(at(ended::USER)),
+            system: Duration::from_micros(at(ended::SYSTEM)),
+            wall: Duration::from_nanos(at(ended::WALL)),
+            peak_rss_of_largest: at(ended::PEAK_RSS).saturating_mul(1024),
+            minor_faults: at(ended::MINOR_FAULTS),
+            major_faults: at(ended::MAJOR_FAULTS),
+            voluntary_switches: at(ended::VOLUNTARY),
+            involuntary_switches: at(ended::INVOLUNTARY),
+        }
+    }
+
+    fn of_rusage(usage: &libc::rusage, wall: Duration) -> Self {
+        let time = |time: libc::timeval| {
+            let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+            Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+                + Duration::from_micros(micros)
+        };
+        let count = |number: libc::c_long| u64::try_from(number).unwrap_or(0);
+        Usage {
+            user: time(usage.ru_utime),
+            system: time(usage.ru_stime),
+            wall,
+            peak_rss_of_largest: count(usage.ru_maxrss).saturating_mul(1024),
+            minor_faults: count(usage.ru_minflt),
+            major_faults: count(usage.ru_majflt),
+            voluntary_switches: count(usage.ru_nvcsw),
+            involuntary_switches: count(usage.ru_nivcsw),
+        }
+    }
+}
+
+/// What the handle knows when the first process of a sandbox is gone.
+#[derive(Debug)]
+pub(crate) struct End<'a> {
+    /// Init's last report.
+    pub(crate) report: Option<&'a Report>,
+    /// The kernel's word about the first process.
+    pub(crate) reaped: Option<Reaped>,
+    pub(crate) supervised: bool,
+    pub(crate) killed: bool,
+    pub(crate) past_deadline: bool,
+    pub(crate) wall: Duration,
+    pub(crate) left: Vec<Left>,
+}
+
+impl End<'_> {
+    pub(crate) fn status(self) -> Status {
+        let left_count = self.report.map_or(0, |report| report.numbers[ended::LEFT]);
+        Status { outcome: self.outcome(), usage: self.usage(), left_count, left: self.left }
+    }
+
+    fn outcome(&self) -> Outcome {
+        if let Some(report) = self.report {
+            let number = |index: usize| i32::try_from(report.numbers[index]).unwrap_or(0);
+            if report.numbers[ended::TIMED_OUT] != 0 {
+                return Outcome::TimedOut;
+            }
+            return Outcome::of_code(number(ended::HOW), number(ended::STATUS));
+        }
+        let killed_by =
+            |reaped: Reaped| reaped.code != libc::CLD_EXITED && reaped.status == libc::SIGKILL;
+        let exited = |reaped: Reaped| reaped.code == libc::CLD_EXITED && !self.supervised;
+        match self.reaped {
+            Some(reaped) if exited(reaped) => Outcome::Exited(reaped.status),
+            _ if self.killed => Outcome::Killed,
+            Some(reaped) if self.past_deadline && killed_by(reaped) => Outcome::TimedOut,
+            None if self.past_deadline => Outcome::TimedOut,
+            Some(reaped) if !self.supervised => Outcome::of_code(reaped.code, reaped.status),
+            Some(reaped) if reaped.code == libc::CLD_EXITED => Outcome::InitKilled { signal: 0 },
+            Some(reaped) => Outcome::InitKilled { signal: reaped.status },
+            None if self.supervised => Outcome::InitKilled { signal: 0 },
+            None => Outcome::Unknown,
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        if let Some(report) = self.report {
+            return Some(Usage::of_report(&report.numbers));
+        }
+        let usage = self.reaped.and_then(|reaped| reaped.usage)?;
+        Some(Usage::of_rusage(&usage, self.wall))
+    }
+}

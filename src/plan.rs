@@ -1,0 +1,207 @@
+//! The plan: the operations that make a sandbox, as a value.
+
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use crate::error::Result;
+use crate::namespace::Namespaces;
+use crate::namespace::user::Ids;
+use crate::sandbox::Sandbox;
+use crate::wire::{Op, Put, Sink};
+
+/// What is done to make a sandbox, in the order in which it is done.
+///
+/// Two plans are equal if they do the same. `Display` has one line for each operation, with its
+/// object and its reason; host paths are in it, contents of files given as data are not.
+///
+/// # Examples
+///
+/// ```
+/// let plan = stockade::Sandbox::new().hostname("build").plan()?;
+/// assert!(plan.to_string().contains("sethostname build"));
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Plan {
+    sandbox: Sandbox,
+    new: Namespaces,
+    joined: Vec<(Namespaces, String)>,
+    ids: Ids,
+    steps: Vec<Step>,
+}
+
+/// One operation, what it is done to and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) op: Op<Vec<u8>>,
+    pub(crate) object: String,
+    pub(crate) reason: &'static str,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        sandbox: &Sandbox,
+        new: Namespaces,
+        joined: Vec<(Namespaces, String)>,
+        ids: Ids,
+        steps: Vec<Step>,
+    ) -> Self {
+        Plan { sandbox: sandbox.clone(), new, joined, ids, steps }
+    }
+
+    /// The namespaces that are made.
+    #[must_use]
+    pub fn namespaces(&self) -> Namespaces {
+        self.new
+    }
+
+    /// How many operations init carries out.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether init has nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Carries it out up to the exec, in a sandbox that ends at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`](crate::Command::spawn): the step that this system refuses, with a hint.
+    pub fn check(&self) -> Result<()> {
+        self.sandbox.check()
+    }
+
+    /// The step that a report of init's is about.
+    pub(crate) fn step(&self, index: u64) -> Option<&Step> {
+        self.steps.get(usize::try_from(index).ok()?)
+    }
+
+    /// The operations as init reads them, with the descriptors of `trees` in place of their
+    /// numbers.
+    pub(crate) fn encode(&self, trees: &[OwnedFd]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.steps.len() * 64);
+        for step in &self.steps {
+            match step.op.tree().and_then(|number| trees.get(number)) {
+                Some(tree) => step.op.clone().with_tree(tree.as_raw_fd()).put(&mut out),
+                None => step.op.put(&mut out),
+            }
+        }
+        out
+    }
+}
+
+/// Whether both do the same; which program comes after it makes no difference.
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |plan: &Self| (plan.new, plan.ids);
+        parts(self) == parts(other) && self.joined == other.joined && self.steps == other.steps
+    }
+}
+
+impl Eq for Plan {}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl Put for Vec<u8> {
+    fn put(&self, out: &mut impl Sink) {
+        length(self.len() + 1).put(out);
+        out.put(self);
+        out.put(&[0]);
+    }
+}
+
+impl Put for Vec<Vec<u8>> {
+    fn put(&self, out: &mut impl Sink) {
+        length(self.len()).put(out);
+        length(self.iter().map(|text| text.len() + 1).sum()).put(out);
+        for text in self {
+            out.put(text);
+            out.put(&[0]);
+        }
+    }
+}
+
+/// Lengths are checked before (`validate`): a plan has less than 4 GiB.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+impl<S> Op<S> {
+    /// The number of the tree that it attaches, if the caller's process has to copy it.
+    fn tree(&self) -> Option<usize> {
+        match self {
+            Op::Bind { fd, .. } | Op::RootDirectory { fd, .. } => usize::try_from(*fd).ok(),
+            _ => None,
+        }
+    }
+
+    fn with_tree(mut self, number: RawFd) -> Self {
+        if let Op::Bind { fd, .. } | Op::RootDirectory { fd, .. } = &mut self {
+            *fd = number;
+        }
+        self
+    }
+
+    /// The verb that a plan shows for it.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Op::WriteFile { .. } => "write",
+            Op::Keyring { .. } => "new session keyring",
+            Op::Groups { .. } => "drop supplementary groups",
+            Op::Credentials { .. } => "become",
+            Op::NoNesting { .. } => "write",
+            Op::Unshare { .. } => "unshare",
+            Op::Private {} => "make private",
+            Op::RootTmpfs { .. } => "root: tmpfs",
+            Op::RootDirectory { .. } => "root: directory",
+            Op::Directory { .. } => "directory",
+            Op::File { .. } => "file",
+            Op::Symlink { .. } => "symlink",
+            Op::Bind { .. } => "bind",
+            Op::Again { .. } => "attach again",
+            Op::Mount { .. } => "mount",
+            Op::Mask { .. } => "mask",
+            Op::Loopback {} => "bring up",
+            Op::Hostname { .. } => "sethostname",
+            Op::Domainname { .. } => "setdomainname",
+            Op::Pivot { .. } => "pivot_root",
+            Op::Lock { .. } => "lock",
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, place) in &self.joined {
+            writeln!(f, "join {kind} {place}: asked for")?;
+        }
+        writeln!(f, "clone {}: new namespaces", self.new)?;
+        if self.new.contains(Namespaces::USER) {
+            let Ids { inside, host, .. } = self.ids;
+            writeln!(f, "map uid {} to the host's {}: the program's id", inside.0, host.0)?;
+            writeln!(f, "map gid {} to the host's {}: the program's group", inside.1, host.1)?;
+        }
+        for step in &self.steps {
+            match step.object.as_str() {
+                "" => writeln!(f, "{}: {}", step.op.verb(), step.reason)?,
+                object => writeln!(f, "{} {object}: {}", step.op.verb(), step.reason)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

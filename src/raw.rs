@@ -1,0 +1,292 @@
+//! Raw system calls and the kernel's numbers, without libc state.
+//!
+//! This file is compiled twice: into the library, for the few calls between clone and exec, and
+//! into the freestanding init program, for everything. It therefore uses `core` alone, which is
+//! what proves that nothing between clone and exec allocates or locks.
+
+#![allow(unsafe_code)]
+#![allow(clippy::cast_possible_truncation, reason = "error numbers are below 4096")]
+
+#[cfg(target_arch = "aarch64")]
+use core::arch::asm;
+#[cfg(target_arch = "riscv64")]
+use core::arch::asm;
+#[cfg(target_arch = "x86_64")]
+use core::arch::asm;
+
+/// An error number as the kernel returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+/// Makes one system call.
+///
+/// # Safety
+///
+/// The arguments must satisfy what the named call requires; pointers must be valid for it.
+#[inline(always)]
+pub(crate) unsafe fn syscall(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the caller answers for the arguments.
+    match unsafe { trap(number, a, b, c, d, e, f) } {
+        // The kernel keeps the last page of the address space for error numbers.
+        result @ -4095..=-1 => Err(Errno(-result as i32)),
+        result => Ok(result as usize),
+    }
+}
+
+/// Enters the kernel. Never inlined, because init is made of these and must stay small.
+///
+/// # Safety
+///
+/// As for [`syscall`].
+#[inline(never)]
+unsafe fn trap(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> isize {
+    let result: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the register convention of the x86-64 system call instruction, which clobbers rcx
+    // and r11 only; the caller answers for the arguments.
+    unsafe {
+        asm!("syscall", inlateout("rax") number as isize => result,
+            in("rdi") a, in("rsi") b, in("rdx") c,
+            in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the register convention of `svc 0` on arm64, which clobbers x0 only; the caller
+    // answers for the arguments.
+    unsafe {
+        asm!("svc 0", in("x8") number, inlateout("x0") a => result,
+            in("x1") b, in("x2") c, in("x3") d,
+            in("x4") e, in("x5") f, options(nostack));
+    }
+    #[cfg(target_arch = "riscv64")]
+    // SAFETY: the register convention of `ecall` on riscv64 Linux, which clobbers a0 only; the
+    // caller answers for the arguments.
+    unsafe {
+        asm!("ecall", in("a7") number, inlateout("a0") a => result,
+            in("a1") b, in("a2") c, in("a3") d,
+            in("a4") e, in("a5") f, options(nostack));
+    }
+    result
+}
+
+/// Clones the calling process; the child calls `entry(arg)` on the given stack and never returns.
+///
+/// # Safety
+///
+/// `stack_top` must be the end of writable memory that stays untouched by others while the child
+/// uses it, `arg` must be what `entry` expects, and with `CLONE_VM` everything that `entry`
+/// touches must outlive the child's use of it.
+pub(crate) unsafe fn clone(
+    flags: usize,
+    stack_top: *mut u8,
+    pidfd: *mut i32,
+    entry: extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<usize, Errno> {
+    let top = (stack_top as usize & !15) as *mut u8;
+    let result: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: clone(2) with its x86-64 argument order; in the child (rax = 0) the stack pointer is
+    // the fresh stack, aligned, and control goes to `entry`, which never returns.
+    unsafe {
+        asm!("syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") nr::CLONE as isize => result,
+            in("rdi") flags, in("rsi") top, in("rdx") pidfd, in("r10") 0usize, in("r8") 0usize,
+            in("r12") entry, in("r13") arg,
+            lateout("rcx") _, lateout("r11") _);
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above, with the arm64 argument order (flags, stack, parent_tid, tls, child_tid).
+    unsafe {
+        asm!("svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk #1",
+            "2:",
+            in("x8") nr::CLONE, inlateout("x0") flags => result,
+            in("x1") top, in("x2") pidfd, in("x3") 0usize, in("x4") 0usize,
+            in("x20") arg, in("x21") entry);
+    }
+    #[cfg(target_arch = "riscv64")]
+    // SAFETY: as above, with the riscv64 argument order (flags, stack, parent_tid, tls, child_tid).
+    unsafe {
+        asm!("ecall",
+            "bnez a0, 2f",
+            "mv a0, s2",
+            "jalr s3",
+            "ebreak",
+            "2:",
+            in("a7") nr::CLONE, inlateout("a0") flags => result,
+            in("a1") top, in("a2") pidfd, in("a3") 0usize, in("a4") 0usize,
+            in("s2") arg, in("s3") entry);
+    }
+    match result {
+        -4095..=-1 => Err(Errno(-result as i32)),
+        _ => Ok(result as usize),
+    }
+}
+
+/// Ends the calling process at once.
+pub(crate) fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: exit_group takes a number and does not return.
+        let _never = unsafe { syscall(nr::EXIT_GROUP, [code as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+macro_rules! numbers {
+    ($($name:ident $x86:literal $generic:literal;)*) => {
+        /// System call numbers: x86-64's own table, and the generic one of arm64 and riscv64.
+        pub(crate) mod nr {
+            $(
+                #[cfg(target_arch = "x86_64")]
+                pub(crate) const $name: usize = $x86;
+                #[cfg(not(target_arch = "x86_64"))]
+                pub(crate) const $name: usize = $generic;
+            )*
+            /// Each number with libc's name for it, for the test that compares them.
+            #[cfg(test)]
+            pub(super) const ALL: &[(&str, usize)] = &[$((stringify!($name), $name)),*];
+        }
+    };
+}
+
+numbers! {
+    READ 0 63;
+    WRITE 1 64;
+    CLOSE 3 57;
+    MMAP 9 222;
+    MUNMAP 11 215;
+    RT_SIGACTION 13 134;
+    RT_SIGPROCMASK 14 135;
+    IOCTL 16 29;
+    SOCKET 41 198;
+    SENDMSG 46 211;
+    RECVMSG 47 212;
+    SOCKETPAIR 53 199;
+    SCHED_YIELD 24 124;
+    CLONE 56 220;
+    EXECVE 59 221;
+    KILL 62 129;
+    FCNTL 72 25;
+    FCHDIR 81 50;
+    CHDIR 80 49;
+    UMASK 95 166;
+    GETRUSAGE 98 165;
+    SETPRIORITY 141 140;
+    SETGROUPS 116 159;
+    SETRESUID 117 147;
+    SETRESGID 119 149;
+    SETSID 112 157;
+    CAPGET 125 90;
+    CAPSET 126 91;
+    PRCTL 157 167;
+    MOUNT 165 40;
+    UMOUNT2 166 39;
+    PIVOT_ROOT 155 41;
+    SETHOSTNAME 170 161;
+    SETDOMAINNAME 171 162;
+    CLOCK_GETTIME 228 113;
+    EXIT_GROUP 231 94;
+    WAITID 247 95;
+    KEYCTL 250 219;
+    OPENAT 257 56;
+    MKDIRAT 258 34;
+    MKNODAT 259 33;
+    FSTAT 5 80;
+    SYMLINKAT 266 36;
+    READLINKAT 267 78;
+    FACCESSAT 269 48;
+    PPOLL 271 73;
+    UNSHARE 272 97;
+    DUP3 292 24;
+    PRLIMIT64 302 261;
+    SETNS 308 268;
+    SECCOMP 317 277;
+    EXECVEAT 322 281;
+    SIGNALFD4 289 74;
+    FCHMOD 91 52;
+    PIDFD_SEND_SIGNAL 424 424;
+    OPEN_TREE 428 428;
+    MOVE_MOUNT 429 429;
+    FSOPEN 430 430;
+    FSCONFIG 431 431;
+    FSMOUNT 432 432;
+    CLOSE_RANGE 436 436;
+    OPENAT2 437 437;
+    MOUNT_SETATTR 442 442;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clone, nr, syscall};
+
+    #[test]
+    fn numbers_are_those_of_libc() {
+        macro_rules! same {
+            ($($name:ident $libc:ident;)*) => { $(assert_eq!(
+                nr::$name as i64, i64::from(libc::$libc as i32), stringify!($name));)*
+                assert_eq!(nr::ALL.len(), [$(stringify!($name)),*].len(), "one is not compared");
+            };
+        }
+        same! {
+                   READ SYS_read; WRITE SYS_write; CLOSE SYS_close; MMAP SYS_mmap; MUNMAP SYS_munmap;
+                   RT_SIGACTION SYS_rt_sigaction; RT_SIGPROCMASK SYS_rt_sigprocmask; IOCTL SYS_ioctl;
+                   SOCKET SYS_socket; SENDMSG SYS_sendmsg; RECVMSG SYS_recvmsg;
+                   SOCKETPAIR SYS_socketpair;
+                   SCHED_YIELD SYS_sched_yield; CLONE SYS_clone; EXECVE SYS_execve; KILL SYS_kill; FCNTL SYS_fcntl;
+                   FCHDIR SYS_fchdir; CHDIR SYS_chdir; UMASK SYS_umask; GETRUSAGE SYS_getrusage;
+        SETPRIORITY SYS_setpriority;
+                   SETGROUPS SYS_setgroups; SETRESUID SYS_setresuid; SETRESGID SYS_setresgid;
+                   SETSID SYS_setsid; CAPGET SYS_capget; CAPSET SYS_capset;
+                   PRCTL SYS_prctl; MOUNT SYS_mount; UMOUNT2 SYS_umount2; PIVOT_ROOT SYS_pivot_root;
+                   SETHOSTNAME SYS_sethostname; SETDOMAINNAME SYS_setdomainname;
+                   CLOCK_GETTIME SYS_clock_gettime; EXIT_GROUP SYS_exit_group; WAITID SYS_waitid;
+                   KEYCTL SYS_keyctl; OPENAT SYS_openat; MKDIRAT SYS_mkdirat; MKNODAT SYS_mknodat;
+                   FSTAT SYS_fstat; SYMLINKAT SYS_symlinkat; READLINKAT SYS_readlinkat;
+                   FACCESSAT SYS_faccessat; PPOLL SYS_ppoll; UNSHARE SYS_unshare; DUP3 SYS_dup3;
+                    PRLIMIT64 SYS_prlimit64; SETNS SYS_setns; SECCOMP SYS_seccomp;
+                   EXECVEAT SYS_execveat; SIGNALFD4 SYS_signalfd4;
+                   FCHMOD SYS_fchmod;
+                   PIDFD_SEND_SIGNAL SYS_pidfd_send_signal; OPEN_TREE SYS_open_tree;
+                   MOVE_MOUNT SYS_move_mount; FSOPEN SYS_fsopen; FSCONFIG SYS_fsconfig;
+                   FSMOUNT SYS_fsmount; CLOSE_RANGE SYS_close_range; OPENAT2 SYS_openat2;
+        MOUNT_SETATTR SYS_mount_setattr;
+               }
+    }
+
+    extern "C" fn leave(arg: *mut u8) -> ! {
+        super::exit(arg as i32)
+    }
+
+    #[test]
+    fn a_clone_runs_its_entry_on_its_own_stack() {
+        let mut stack = vec![0u8; 16384];
+        let top = stack.as_mut_ptr_range().end;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: with CLONE_VFORK the stack outlives the child, and `leave` takes a number.
+        let pid = unsafe { clone(flags as usize, top, std::ptr::null_mut(), leave, 42 as *mut u8) };
+        let mut info = [0u8; 128];
+        let args = [
+            libc::P_PID as usize,
+            pid.unwrap(),
+            info.as_mut_ptr() as usize,
+            libc::WEXITED as usize,
+            0,
+            0,
+        ];
+        // SAFETY: `info` is a siginfo_t's 128 bytes.
+        unsafe { syscall(nr::WAITID, args) }.unwrap();
+        assert_eq!(info[24], 42, "si_status is at offset 24");
+    }
+}

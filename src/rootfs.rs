@@ -1,0 +1,337 @@
+//! The file tree inside; [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::abi::*;
+use crate::error::quoted;
+use crate::lower::Lower;
+use crate::wire::{BIND_RECURSIVE, Op};
+
+mod bind;
+mod dev;
+mod proc;
+mod tmpfs;
+
+pub use bind::Bind;
+pub use proc::Proc;
+pub use tmpfs::Tmpfs;
+
+pub(crate) use bind::{TreeSource, Trees};
+
+/// Bytes in all of /tmp, the home directory and /dev/shm, unless asked for otherwise.
+const BUDGET: u64 = 256 << 20;
+/// Files in all of them.
+const INODES: u64 = 65536;
+/// The home directory of the inside.
+pub(crate) const HOME: &str = "/home/user";
+
+/// What of the host's /etc programs need and what tells nothing about the host.
+const ETC: &[&str] = &[
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/crypto-policies",
+];
+/// The host's system directories besides /usr: links into it on a merged-usr host.
+const SYSTEM: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+
+/// What the sandbox's file tree begins with. What is added on top comes in the caller's order.
+///
+/// # Examples
+///
+/// ```no_run
+/// // no_run: needs such a directory.
+/// use stockade::{Rootfs, Sandbox};
+/// let sandbox = Sandbox::new().rootfs(Rootfs::directory("/srv/alpine"));
+/// # let _ = sandbox;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Rootfs {
+    base: Base,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Base {
+    Host,
+    Empty,
+    Directory { path: PathBuf, writable: bool },
+}
+
+impl Rootfs {
+    /// The host's /usr, /bin, /sbin and /lib*, read-only, and the few files of its /etc that
+    /// programs need. No /home, /root, /var, /run or /sys. This is the default.
+    pub fn host() -> Self {
+        Rootfs { base: Base::Host }
+    }
+
+    /// No file of the host's: only /dev, /proc, /tmp, the home directory, and what is added.
+    pub fn empty() -> Self {
+        Rootfs { base: Base::Empty }
+    }
+
+    /// A directory of the host's, such as an unpacked image, read-only unless
+    /// [`writable`](Self::writable). It must have the directories proc, dev and tmp: nothing is
+    /// created in it.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Rootfs { base: Base::Directory { path: path.into(), writable: false } }
+    }
+
+    /// Lets the program write to the directory; no effect on the other kinds, of which nothing of
+    /// the host's is writable.
+    pub fn writable(mut self) -> Self {
+        if let Base::Directory { writable, .. } = &mut self.base {
+            *writable = true;
+        }
+        self
+    }
+
+    /// The directory of the host's that paths inside start from, if there is one.
+    pub(crate) fn directory_path(&self) -> Option<&Path> {
+        match &self.base {
+            Base::Directory { path, .. } => Some(path),
+            Base::Host | Base::Empty => None,
+        }
+    }
+}
+
+impl Default for Rootfs {
+    fn default() -> Self {
+        Rootfs::host()
+    }
+}
+
+/// One thing that is added to the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Bind(Bind),
+    Tmpfs(Tmpfs),
+    File { path: PathBuf, mode: u32, data: Vec<u8> },
+    Directory { path: PathBuf, mode: u32 },
+    Symlink { path: PathBuf, target: PathBuf },
+    Mqueue { path: PathBuf },
+    Sysfs,
+}
+
+/// The whole tree: what it begins with, what is added, and the file systems of the kernel's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tree {
+    pub(crate) base: Rootfs,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) proc: Proc,
+    pub(crate) budget: u64,
+    pub(crate) inodes: u64,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Tree {
+            base: Rootfs::host(),
+            entries: Vec::new(),
+            proc: Proc::default(),
+            budget: BUDGET,
+            inodes: INODES,
+        }
+    }
+}
+
+impl Tree {
+    /// The caller changed something, so a mount namespace of its own is needed.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Tree::default()
+    }
+
+    pub(crate) fn problems(&self, problems: &mut Vec<String>) {
+        if self.budget == 0 || self.inodes == 0 {
+            problems.push("a tmpfs size or inode limit of 0 means \"unlimited\"".to_owned());
+        }
+        for entry in &self.entries {
+            let inside = match entry {
+                Entry::Bind(bind) => {
+                    check_source(bind.source(), problems);
+                    bind.target()
+                }
+                Entry::Tmpfs(tmpfs) => {
+                    tmpfs.problems(problems);
+                    tmpfs.path()
+                }
+                Entry::File { path, .. }
+                | Entry::Directory { path, .. }
+                | Entry::Symlink { path, .. }
+                | Entry::Mqueue { path } => path,
+                Entry::Sysfs => continue,
+            };
+            if let Entry::File { data, .. } = entry {
+                if u32::try_from(data.len() + 1).is_err() {
+                    problems.push(format!("the content of {inside:?} is larger than 4 GiB"));
+                }
+            }
+            check_inside(inside, problems);
+            if let Entry::Symlink { target, .. } = entry {
+                check_bytes(target, problems);
+            }
+        }
+    }
+
+    /// HOME inside: a directory image that has no /home gets /tmp.
+    pub(crate) fn home(&self) -> &'static str {
+        match self.base.directory_path() {
+            Some(path) if !path.join("home").is_dir() => "/tmp",
+            _ => HOME,
+        }
+    }
+
+    /// All operations from the root to the pivot, in their order.
+    pub(crate) fn lower(&self, plan: &mut Lower, own_pids: bool) {
+        plan.step(Op::Private {}, "/", "no mount made here may reach the host, or back");
+        let attributes = match &self.base.base {
+            Base::Host => self.lower_host(plan),
+            Base::Empty => self.lower_fresh(plan),
+            Base::Directory { path, writable } => self.lower_directory(plan, path, *writable),
+        };
+        self.proc.lower(plan, own_pids);
+        for entry in &self.entries {
+            entry.lower(plan);
+        }
+        plan.step(Op::Pivot { attributes }, "/", "from here on nothing of the host's has a name");
+    }
+
+    fn lower_fresh(&self, plan: &mut Lower) -> u32 {
+        let (size, inodes) = (self.budget, self.inodes);
+        let object = format!("/ (size {size}, {inodes} inodes)");
+        plan.step(Op::RootTmpfs { size, inodes }, object, "an empty tree of the sandbox's own");
+        for (path, mode) in [("/tmp", 0o1777), (HOME, 0o755), ("/dev/shm", 0o1777)] {
+            plan.directory(Path::new(path), mode);
+        }
+        for path in ["/tmp", HOME, "/dev/shm"] {
+            let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+            let op = Op::Again { path: path.into(), attributes };
+            plan.step(op, quoted(path), "writable in a root that is not, from one budget");
+        }
+        dev::lower(plan);
+        MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+    }
+
+    fn lower_host(&self, plan: &mut Lower) -> u32 {
+        let attributes = self.lower_fresh(plan);
+        system_directory(plan, Path::new("/usr"));
+        for path in SYSTEM.iter().map(Path::new) {
+            match path.read_link() {
+                Ok(target) => plan.symlink(path, &target),
+                Err(_) => system_directory(plan, path),
+            }
+        }
+        for path in ETC.iter().map(Path::new) {
+            system_directory(plan, path);
+        }
+        attributes
+    }
+
+    fn lower_directory(&self, plan: &mut Lower, path: &Path, writable: bool) -> u32 {
+        let read_only = if writable { 0 } else { MOUNT_ATTR_RDONLY };
+        let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only;
+        let path = absolute(path);
+        let fd = plan.tree(&path, true);
+        let op = Op::RootDirectory { from: bytes(&path), fd, attributes };
+        plan.step(op, quoted(&path), "the tree to begin with");
+        let share = |mode, path: &str| Tmpfs::new(path).size(self.budget).mode(mode);
+        share(0o1777, "/tmp").inodes(self.inodes).lower(plan);
+        if self.home() == HOME {
+            share(0o755, "/home").inodes(self.inodes).lower(plan);
+            plan.directory(Path::new(HOME), 0o755);
+        }
+        Tmpfs::new("/dev").size(65536).inodes(64).mode(0o755).lower(plan);
+        plan.directory(Path::new("/dev/shm"), 0o1777);
+        share(0o1777, "/dev/shm").inodes(self.inodes).lower(plan);
+        dev::lower(plan);
+        0
+    }
+}
+
+/// A read-only view of a directory or file of the host's, if the host has it.
+fn system_directory(plan: &mut Lower, path: &Path) {
+    if !path.exists() {
+        return;
+    }
+    let op = Op::Bind {
+        from: bytes(path),
+        fd: -1,
+        to: bytes(path),
+        flags: BIND_RECURSIVE,
+        attributes: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+    };
+    plan.step(op, quoted(path), "programs need it, and it tells nothing of the host's users");
+}
+
+impl Entry {
+    fn lower(&self, plan: &mut Lower) {
+        match self {
+            Entry::Bind(bind) => bind.lower(plan),
+            Entry::Tmpfs(tmpfs) => tmpfs.lower(plan),
+            Entry::File { path, mode, data } => {
+                let object = format!("{} ({} bytes)", quoted(path), data.len());
+                let op = Op::File { path: bytes(path), mode: *mode, data: data.clone() };
+                plan.step(op, object, "given as data");
+            }
+            Entry::Directory { path, mode } => plan.directory(path, *mode),
+            Entry::Symlink { path, target } => plan.symlink(path, target),
+            Entry::Mqueue { path } => {
+                plan.mount("mqueue", path, MS_NOSUID | MS_NODEV | MS_NOEXEC, "");
+            }
+            Entry::Sysfs => {
+                let flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+                plan.mount("sysfs", Path::new("/sys"), flags, "");
+                for path in ["/sys/firmware", "/sys/devices/virtual/powercap"] {
+                    plan.mask(Path::new(path));
+                }
+                for path in thermal_counters() {
+                    plan.mask(&path);
+                }
+            }
+        }
+    }
+}
+
+/// Counters that tell of the load of each of the host's processors.
+fn thermal_counters() -> Vec<PathBuf> {
+    let processors = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let counters = processors.map(|entry| entry.path().join("thermal_throttle"));
+    counters.filter(|path| path.exists()).collect()
+}
+
+/// The path's bytes.
+pub(crate) fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// The path from the root on; sources may be relative to the caller's directory.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn check_bytes(path: &Path, problems: &mut Vec<String>) {
+    if path.as_os_str().is_empty() {
+        problems.push("a path is empty".to_owned());
+    } else if path.as_os_str().as_bytes().contains(&0) {
+        problems.push(format!("the path {path:?} contains a NUL byte"));
+    }
+}
+
+fn check_source(path: &Path, problems: &mut Vec<String>) {
+    check_bytes(path, problems);
+}
+
+fn check_inside(path: &Path, problems: &mut Vec<String>) {
+    check_bytes(path, problems);
+    if !path.is_absolute() {
+        problems.push(format!("the path {path:?} inside the sandbox is not absolute"));
+    } else if path.components().any(|part| part == Component::ParentDir) {
+        problems.push(format!("the path {path:?} inside the sandbox contains \"..\""));
+    } else if path.parent().is_none() {
+        problems.push("\"/\" itself is given by rootfs(..)".to_owned());
+    }
+}

@@ -1,0 +1,535 @@
+//! The builder: what a sandbox is to be like.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::capability::{Capabilities, Capability};
+use crate::command::Command;
+use crate::error::{Error, Feature, Result};
+use crate::namespace::time::TimeOffsets;
+use crate::namespace::user::{Host, User};
+use crate::namespace::uts::Uts;
+use crate::namespace::{Existing, Namespaces};
+use crate::plan::Plan;
+use crate::rlimit::{Limit, Resource, Rlimits};
+use crate::rootfs::{Bind, Entry, Proc, Rootfs, Tmpfs, Tree};
+use crate::{lower, wire};
+
+/// A description of a sandbox, from which any number of programs can be started.
+///
+/// [`Sandbox::new`] denies by default; every method that widens it says so. No setter fails: what
+/// contradicts itself is reported, all together, by [`plan`](Self::plan) and
+/// [`Command::spawn`](crate::Command::spawn).
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Capabilities, Namespaces, Outcome, Sandbox};
+/// let output = Sandbox::new()
+///     .namespaces(Namespaces::all())
+///     .capabilities(Capabilities::none())
+///     .hostname("build")
+///     .command("uname")
+///     .arg("-n")
+///     .output()?;
+/// assert_eq!(output.outcome, Outcome::Exited(0));
+/// assert_eq!(output.stdout, b"build\n");
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "a sandbox does nothing until a command is started in it"]
+pub struct Sandbox {
+    policy: Arc<Policy>,
+}
+
+/// All that a sandbox is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    new: Namespaces,
+    implied: Namespaces,
+    pub(crate) joined: Vec<(Namespaces, Existing)>,
+    pub(crate) user: User,
+    pub(crate) uts: Uts,
+    pub(crate) time: TimeOffsets,
+    pub(crate) loopback: bool,
+    pub(crate) nested_user_namespaces: bool,
+    without_atomic_end: bool,
+    pub(crate) init: bool,
+    pub(crate) tree: Tree,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) new_privileges: bool,
+    pub(crate) rlimits: Rlimits,
+    pub(crate) nice: i32,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) wall: Option<Duration>,
+    pub(crate) grace: Duration,
+    pub(crate) linger: Duration,
+    best_effort: BTreeSet<Feature>,
+    pub(crate) init_file: Option<PathBuf>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let by_default = |feature: &Feature| feature.is_best_effort_by_default();
+        Policy {
+            new: Namespaces::all(),
+            implied: Namespaces::empty(),
+            joined: Vec::new(),
+            user: User::default(),
+            uts: Uts::default(),
+            time: TimeOffsets::default(),
+            loopback: true,
+            nested_user_namespaces: false,
+            without_atomic_end: false,
+            init: true,
+            tree: Tree::default(),
+            capabilities: Capabilities::none(),
+            new_privileges: false,
+            rlimits: Rlimits::default(),
+            nice: 0,
+            oom_score_adj: None,
+            wall: None,
+            grace: Duration::ZERO,
+            linger: Duration::ZERO,
+            best_effort: Feature::ALL.into_iter().filter(by_default).collect(),
+            init_file: None,
+        }
+    }
+}
+
+/// Which network a sandbox has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Network {
+    /// A namespace of its own in which not even the loopback interface is up.
+    None,
+    /// A namespace of its own with `lo` up, 127.0.0.1 and ::1: the default.
+    #[default]
+    Loopback,
+    /// The caller's own network, abstract Unix sockets included: a widening.
+    Host,
+}
+
+impl Sandbox {
+    /// Deny by default: all eight namespaces new, no capability, no network but loopback, the
+    /// host's system directories read-only and nothing else of it, processes that end with the
+    /// handle.
+    pub fn new() -> Self {
+        Sandbox::default()
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(Arc::make_mut(&mut self.policy));
+        self
+    }
+
+    fn implying(self, kind: Namespaces, change: impl FnOnce(&mut Policy)) -> Self {
+        self.with(|policy| {
+            policy.implied |= kind;
+            change(policy);
+        })
+    }
+
+    /// The namespaces that are new; the others are shared with the caller, which is a widening.
+    /// Default: all. A setting that needs a namespace makes it new.
+    pub fn namespaces(self, new: Namespaces) -> Self {
+        self.with(|policy| policy.new = new)
+    }
+
+    /// Joins an existing namespace, by path or descriptor, instead of making or sharing one;
+    /// [setns(2)](https://man7.org/linux/man-pages/man2/setns.2.html). A widening: who else is in it sees the sandbox.
+    ///
+    /// The kernel lets root join any, and others the namespaces of a user namespace that they own
+    /// and join as well. Joining a pid namespace also needs
+    /// [`without_atomic_end`](Self::without_atomic_end).
+    pub fn join(self, kind: Namespaces, existing: impl Into<Existing>) -> Self {
+        let existing = existing.into();
+        self.with(|policy| {
+            policy.joined.retain(|(other, _)| *other != kind);
+            policy.joined.push((kind, existing));
+        })
+    }
+
+    /// Allows a shared or joined pid namespace, and gives up that the end of the sandbox ends all
+    /// of its processes at once: init follows and kills what it can see.
+    pub fn without_atomic_end(self) -> Self {
+        self.with(|policy| policy.without_atomic_end = true)
+    }
+
+    /// Lets the program make user namespaces of its own. A widening: in one it can mount a full
+    /// /proc over the reduced one, and reach kernel code that otherwise only root does.
+    pub fn allow_nested_user_namespaces(self) -> Self {
+        self.with(|policy| policy.nested_user_namespaces = true)
+    }
+
+    /// Whether a small init is PID 1 and the program its child (default), or the program is PID 1
+    /// itself: then signals without a handler do nothing to it, nobody reaps orphans but it, and
+    /// what is left at its end is not told. End and time limit hold all the same.
+    pub fn init(self, init: bool) -> Self {
+        self.with(|policy| policy.init = init)
+    }
+
+    /// The host name inside, 1 to 64 bytes; default "stockade". Implies [`Namespaces::UTS`].
+    pub fn hostname(self, name: impl AsRef<OsStr>) -> Self {
+        let name = name.as_ref().to_owned().into_vec();
+        self.implying(Namespaces::UTS, |policy| policy.uts.hostname = name)
+    }
+
+    /// The NIS domain name inside, 1 to 64 bytes; default "(none)". Implies [`Namespaces::UTS`].
+    pub fn domainname(self, name: impl AsRef<OsStr>) -> Self {
+        let name = name.as_ref().to_owned().into_vec();
+        self.implying(Namespaces::UTS, |policy| policy.uts.domainname = name)
+    }
+
+    /// Offsets of the clocks inside. Implies [`Namespaces::TIME`].
+    pub fn time_offsets(self, offsets: TimeOffsets) -> Self {
+        self.implying(Namespaces::TIME, |policy| policy.time = offsets)
+    }
+
+    /// Which network the sandbox has; default [`Network::Loopback`].
+    pub fn network(self, network: Network) -> Self {
+        self.with(|policy| {
+            policy.loopback = network == Network::Loopback;
+            policy.new.set(Namespaces::NET, network != Network::Host);
+        })
+    }
+
+    /// The program's uid inside. Default: the caller's own, or 1000 if the caller is root.
+    pub fn uid(self, uid: u32) -> Self {
+        self.with(|policy| policy.user.uid = Some(uid))
+    }
+
+    /// The program's gid inside. Default: the caller's own, or 1000 if the caller is root.
+    pub fn gid(self, gid: u32) -> Self {
+        self.with(|policy| policy.user.gid = Some(gid))
+    }
+
+    /// The host's ids that stand behind the ids inside, which only root may choose. Default: the
+    /// caller's own, or 65534 (nobody) if the caller is root.
+    pub fn host_ids(self, uid: u32, gid: u32) -> Self {
+        self.implying(Namespaces::USER, |policy| policy.user.host = Host::Ids(uid, gid))
+    }
+
+    /// Runs the program with the caller's own ids even if the caller is root: a widening, by which
+    /// the program passes every check of the host that asks for uid 0 and no capability.
+    pub fn as_host_root(self) -> Self {
+        self.with(|policy| policy.user.host = Host::Caller)
+    }
+
+    /// What the file tree begins with; default [`Rootfs::host`].
+    pub fn rootfs(self, rootfs: Rootfs) -> Self {
+        self.entry(|tree| tree.base = rootfs)
+    }
+
+    fn entry(self, change: impl FnOnce(&mut Tree)) -> Self {
+        self.implying(Namespaces::MOUNT, |policy| change(&mut policy.tree))
+    }
+
+    fn push(self, entry: Entry) -> Self {
+        self.entry(|tree| tree.entries.push(entry))
+    }
+
+    /// Makes a file or directory of the host's visible, read-only.
+    pub fn bind_ro(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.bind(Bind::read_only(source, target))
+    }
+
+    /// Makes a file or directory of the host's visible and writable: a widening.
+    pub fn bind_rw(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.bind(Bind::read_write(source, target))
+    }
+
+    /// Makes a file or directory of the host's visible at its own path, read-only.
+    pub fn bind_same(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.bind(Bind::read_only(path.clone(), path))
+    }
+
+    /// Makes a part of the host's tree visible.
+    pub fn bind(self, bind: Bind) -> Self {
+        self.push(Entry::Bind(bind))
+    }
+
+    /// An empty, writable file system in memory at `path`, of 64 MiB at the most.
+    pub fn tmpfs(self, path: impl Into<PathBuf>) -> Self {
+        self.mount_tmpfs(Tmpfs::new(path))
+    }
+
+    /// An empty file system in memory.
+    pub fn mount_tmpfs(self, tmpfs: Tmpfs) -> Self {
+        self.push(Entry::Tmpfs(tmpfs))
+    }
+
+    /// A regular file with this content and mode 0644, where the tree is the sandbox's own.
+    pub fn file(self, path: impl Into<PathBuf>, data: impl Into<Vec<u8>>) -> Self {
+        self.file_with_mode(path, data, 0o644)
+    }
+
+    /// A regular file with this content and mode, where the tree is the sandbox's own.
+    pub fn file_with_mode(
+        self,
+        path: impl Into<PathBuf>,
+        data: impl Into<Vec<u8>>,
+        mode: u32,
+    ) -> Self {
+        self.push(Entry::File { path: path.into(), mode: mode & 0o7777, data: data.into() })
+    }
+
+    /// A directory with this mode, where the tree is the sandbox's own.
+    pub fn directory(self, path: impl Into<PathBuf>, mode: u32) -> Self {
+        self.push(Entry::Directory { path: path.into(), mode: mode & 0o7777 })
+    }
+
+    /// A symbolic link at `path` to `target`, which is not looked at.
+    pub fn symlink(self, target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
+        self.push(Entry::Symlink { path: path.into(), target: target.into() })
+    }
+
+    /// How much of /proc is visible; default [`Proc::Processes`].
+    pub fn proc(self, proc: Proc) -> Self {
+        self.entry(|tree| tree.proc = proc)
+    }
+
+    /// A read-only /sys: a widening, which tells much of the host's hardware. Needs a network
+    /// namespace of its own.
+    pub fn sysfs(self) -> Self {
+        self.push(Entry::Sysfs)
+    }
+
+    /// POSIX message queues at /dev/mqueue, those of the sandbox's own ipc namespace.
+    pub fn mqueue(self) -> Self {
+        self.push(Entry::Mqueue { path: "/dev/mqueue".into() })
+    }
+
+    /// How many bytes /tmp, the home directory and /dev/shm can have in all; default 256 MiB. In a
+    /// [directory](Rootfs::directory) root each of them.
+    pub fn tmp_size(self, bytes: u64) -> Self {
+        self.entry(|tree| tree.budget = bytes)
+    }
+
+    /// How many files /tmp, the home directory and /dev/shm can have in all; default 65536.
+    pub fn tmp_inodes(self, count: u64) -> Self {
+        self.entry(|tree| tree.inodes = count)
+    }
+
+    /// The capabilities that are kept, over the sandbox's own namespaces; default none.
+    ///
+    /// With CAP_SYS_ADMIN among them the program runs in one more user and mount namespace, so that
+    /// it cannot undo the mounts it was given; all that are kept then hold over these two only.
+    pub fn capabilities(self, capabilities: impl Into<Capabilities>) -> Self {
+        let capabilities = capabilities.into();
+        self.with(|policy| policy.capabilities = capabilities)
+    }
+
+    /// Lets exec gain privileges: without this `no_new_privs` is set
+    /// ([prctl(2)](https://man7.org/linux/man-pages/man2/prctl.2.html)). A widening.
+    pub fn allow_new_privileges(self) -> Self {
+        self.with(|policy| policy.new_privileges = true)
+    }
+
+    /// One resource limit; the others keep their defaults, see [`Rlimits`].
+    pub fn rlimit(self, resource: Resource, limit: impl Into<Limit>) -> Self {
+        let limit = limit.into();
+        self.with(|policy| policy.rlimits = policy.rlimits.clone().set(resource, limit))
+    }
+
+    /// All resource limits.
+    pub fn rlimits(self, rlimits: Rlimits) -> Self {
+        self.with(|policy| policy.rlimits = rlimits)
+    }
+
+    /// The nice value of the program, -20 to 19; default 0, to which nothing is changed. Below the
+    /// caller's own only for those who may ([setpriority(2)](https://man7.org/linux/man-pages/man2/setpriority.2.html)).
+    pub fn nice(self, nice: i32) -> Self {
+        self.with(|policy| policy.nice = nice)
+    }
+
+    /// How eagerly the kernel kills the sandbox when memory is short, up to 1000; only raised, never
+    /// below the caller's own.
+    pub fn oom_score_adj(self, score: i32) -> Self {
+        self.with(|policy| policy.oom_score_adj = Some(score))
+    }
+
+    /// How long the program may run, by the clock; enforced even if nobody waits for it, and
+    /// whatever the program does to init. Default: for ever.
+    pub fn wall_time(self, limit: Duration) -> Self {
+        self.with(|policy| policy.wall = Some(limit))
+    }
+
+    /// When the wall time is up, sends SIGTERM to everything inside and waits that long before
+    /// SIGKILL. Default: no SIGTERM. Needs init.
+    pub fn grace_period(self, grace: Duration) -> Self {
+        self.with(|policy| policy.grace = grace)
+    }
+
+    /// How long what the program left may go on after its end before it is killed; default not at
+    /// all. Needs init.
+    pub fn linger(self, linger: Duration) -> Self {
+        self.with(|policy| policy.linger = linger)
+    }
+
+    /// Runs without a protection if the system cannot give it:
+    /// [`Child::missing`](crate::Child::missing) tells. A widening.
+    pub fn best_effort(self, feature: Feature) -> Self {
+        self.with(|policy| {
+            policy.best_effort.insert(feature);
+        })
+    }
+
+    /// Fails if the system cannot give a protection, also one that is best effort by default.
+    pub fn require(self, feature: Feature) -> Self {
+        self.with(|policy| {
+            policy.best_effort.remove(&feature);
+        })
+    }
+
+    /// A file for the init program, used only where programs in memory may not be executed
+    /// (`vm.memfd_noexec`, SELinux). Made if it is missing; if it is there it must hold exactly the
+    /// program, belong to the caller or root, and be writable by nobody else. Choose a directory
+    /// that the sandbox cannot see.
+    pub fn init_file(self, path: impl Into<PathBuf>) -> Self {
+        self.with(|policy| policy.init_file = Some(path.into()))
+    }
+
+    /// A program to start in such a sandbox: a path, or a name to be looked up in the sandbox's
+    /// PATH, inside.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        Command::new(self.clone(), program.as_ref())
+    }
+
+    /// What would be done to make the sandbox, as a value; nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the description contradicts itself, [`Error::Unsupported`] if it is
+    /// known that this system cannot do it, [`Error::Failed`] if a root caller's bind cannot be
+    /// prepared.
+    pub fn plan(&self) -> Result<Plan> {
+        self.policy.validate()?;
+        Ok(lower::lower(self)?.plan)
+    }
+
+    /// Does all of it but the exec, in a sandbox that ends at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`](crate::Command::spawn): the step that this system refuses, with a hint.
+    pub fn check(&self) -> Result<()> {
+        self.command("/").check()
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+impl Policy {
+    /// The namespaces that will be made.
+    pub(crate) fn new_namespaces(&self) -> Namespaces {
+        (self.new | self.implied) - self.joined_namespaces()
+    }
+
+    pub(crate) fn joined_namespaces(&self) -> Namespaces {
+        self.joined.iter().map(|(kind, _)| *kind).collect()
+    }
+
+    pub(crate) fn is_best_effort(&self, feature: Feature) -> bool {
+        self.best_effort.contains(&feature)
+    }
+
+    /// The mark of an operation that may fail, 0 if it may not.
+    pub(crate) fn optional(&self, feature: Feature) -> u32 {
+        if self.is_best_effort(feature) { feature.bit() } else { 0 }
+    }
+
+    /// Whether the program could change mounts, if they were not locked.
+    pub(crate) fn keeps_admin(&self) -> bool {
+        self.capabilities.bounding().contains(Capability::SYS_ADMIN)
+    }
+
+    /// Whether there is a pid namespace that ends with its PID 1.
+    pub(crate) fn has_own_pids(&self) -> bool {
+        self.new_namespaces().contains(Namespaces::PID)
+    }
+
+    /// Finds everything that contradicts itself.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        self.namespace_problems(&mut problems);
+        self.user.problems(&mut problems);
+        self.uts.problems(&mut problems);
+        self.tree.problems(&mut problems);
+        problems.extend(self.rlimits.problems());
+        self.process_problems(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
+    fn namespace_problems(&self, problems: &mut Vec<String>) {
+        let (new, joined) = (self.new_namespaces(), self.joined_namespaces());
+        for kind in (self.implied & joined).iter() {
+            problems.push(format!(
+                "the {kind} namespace is joined, so its settings are not ours to change"
+            ));
+        }
+        if self.joined.iter().any(|(kind, _)| kind.iter().count() != 1) {
+            problems.push("join(..) takes one kind of namespace at a time".to_owned());
+        }
+        if self.joined.len() > wire::JOIN_MAX {
+            problems.push(format!("at most {} namespaces can be joined", wire::JOIN_MAX));
+        }
+        if !new.contains(Namespaces::PID) && !self.without_atomic_end {
+            problems.push(
+                "without a pid namespace of its own a sandbox has no atomic end; \
+                 without_atomic_end() accepts that"
+                    .to_owned(),
+            );
+        }
+        if !new.contains(Namespaces::PID) && !self.init {
+            problems.push("without a pid namespace of its own a sandbox needs init".to_owned());
+        }
+        if !new.contains(Namespaces::MOUNT) && !self.tree.is_default() {
+            problems.push("the file tree needs a mount namespace of its own".to_owned());
+        }
+        if joined.contains(Namespaces::USER) && self.user.uid.is_none() {
+            problems
+                .push("a joined user namespace has its own ids; say which with uid(..)".to_owned());
+        }
+        if !new.contains(Namespaces::NET) && self.tree.entries.contains(&Entry::Sysfs) {
+            problems.push("sysfs() needs a network namespace of its own".to_owned());
+        }
+        if !new.contains(Namespaces::IPC)
+            && self.tree.entries.iter().any(|entry| matches!(entry, Entry::Mqueue { .. }))
+        {
+            problems.push("mqueue() needs an ipc namespace of its own".to_owned());
+        }
+    }
+
+    fn process_problems(&self, problems: &mut Vec<String>) {
+        if !(-20..=19).contains(&self.nice) {
+            problems.push(format!("the nice value {} is not between -20 and 19", self.nice));
+        }
+        if self.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+            problems.push("oom_score_adj is not between -1000 and 1000".to_owned());
+        }
+        if self.wall == Some(Duration::ZERO) {
+            problems.push("a wall time of 0 leaves no time to run".to_owned());
+        }
+        if self.grace > Duration::ZERO && self.wall.is_none() {
+            problems.push("a grace period needs a wall time".to_owned());
+        }
+        if !self.init && (self.grace > Duration::ZERO || self.linger > Duration::ZERO) {
+            problems.push("a grace period and lingering need init".to_owned());
+        }
+    }
+}
+
+/// A text without NUL, or a problem.
+pub(crate) fn check_text(what: &str, text: &OsString, problems: &mut Vec<String>) {
+    if text.as_encoded_bytes().contains(&0) {
+        problems.push(format!("{what} {text:?} contains a NUL byte"));
+    }
+}

@@ -1,0 +1,216 @@
+//! System calls of the library's side that `nix` does not wrap.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::abi::*;
+use crate::raw::{self, nr, syscall};
+
+fn call(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: every caller in this file passes addresses of live values with their lengths.
+    unsafe { syscall(number, args) }.map_err(|raw::Errno(errno)| Errno::from_raw(errno))
+}
+
+fn descriptor(number: usize) -> Result<OwnedFd, Errno> {
+    let number = RawFd::try_from(number).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel just returned this number for a new descriptor, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that came with a message.
+pub(crate) fn received(number: RawFd) -> OwnedFd {
+    // SAFETY: the kernel just made it for the received message; nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// open_tree(2) of a path.
+pub(crate) fn open_tree(path: &Path, flags: u32) -> Result<OwnedFd, Errno> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let flags = flags as usize | libc::O_CLOEXEC as usize;
+    let args = [AT_FDCWD as usize, path.as_ptr() as usize, flags, 0, 0, 0];
+    descriptor(call(nr::OPEN_TREE, args)?)
+}
+
+/// mount_setattr(2) with `MOUNT_ATTR_IDMAP` on a detached tree.
+pub(crate) fn map_ids(
+    tree: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let namespace = u64::try_from(namespace.as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    let attributes = [libc::MOUNT_ATTR_IDMAP, 0, 0, namespace];
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let args = [
+        tree.as_raw_fd() as usize,
+        c"".as_ptr() as usize,
+        flags as usize,
+        attributes.as_ptr() as usize,
+        size_of_val(&attributes),
+        0,
+    ];
+    call(nr::MOUNT_SETATTR, args).map(drop)
+}
+
+/// pidfd_send_signal(2).
+pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let signal = usize::try_from(signal).map_err(|_| Errno::EINVAL)?;
+    call(nr::PIDFD_SEND_SIGNAL, [pidfd.as_raw_fd() as usize, signal, 0, 0, 0, 0]).map(drop)
+}
+
+/// A pidfd of the calling process.
+pub(crate) fn own_pidfd() -> Result<OwnedFd, Errno> {
+    let pid = nix::unistd::getpid().as_raw();
+    // SAFETY: pidfd_open takes numbers.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    descriptor(usize::try_from(number).map_err(|_| Errno::last())?)
+}
+
+/// How a process ended, and what it and its children used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reaped {
+    /// `CLD_EXITED`, `CLD_KILLED` or `CLD_DUMPED`.
+    pub(crate) code: i32,
+    pub(crate) status: i32,
+    pub(crate) usage: Option<libc::rusage>,
+}
+
+/// waitid(2) of a process that has ended; `ECHILD` if somebody else has reaped it.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Reaped, Errno> {
+    let mut info = [0i32; 32];
+    // SAFETY: all-zero is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let args = [
+        libc::P_PIDFD as usize,
+        pidfd.as_raw_fd() as usize,
+        info.as_mut_ptr() as usize,
+        WEXITED | __WALL,
+        (&raw mut usage) as usize,
+        0,
+    ];
+    loop {
+        match call(nr::WAITID, args) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            // siginfo_t: signo, errno, code, padding, pid, uid, status.
+            Ok(_) => {
+                return Ok(Reaped { code: info[2], status: info[6], usage: Some(usage) });
+            }
+        }
+    }
+}
+
+/// How a process ended that somebody else has reaped (`PIDFD_INFO_EXIT`, Linux 6.15).
+pub(crate) fn ended_elsewhere(pidfd: BorrowedFd<'_>) -> Option<Reaped> {
+    const PIDFD_INFO_EXIT: u32 = 1 << 3;
+    // struct pidfd_info: mask, cgroupid, then u32s: pid, tgid, ppid, 8 ids, exit_code.
+    let mut info = [0u32; 16];
+    info[0] = PIDFD_INFO_EXIT;
+    // _IOWR(0xFF, 11, 64 bytes)
+    let request = 0xC000_0000usize | size_of_val(&info) << 16 | 0xFF << 8 | 11;
+    let args = [pidfd.as_raw_fd() as usize, request, info.as_mut_ptr() as usize, 0, 0, 0];
+    call(nr::IOCTL, args).ok()?;
+    if info[0] & PIDFD_INFO_EXIT == 0 {
+        return None;
+    }
+    let status = i32::try_from(info[15]).ok()?;
+    let (code, status) = match status & 0x7f {
+        0 => (libc::CLD_EXITED, status >> 8 & 0xff),
+        signal if status & 0x80 != 0 => (libc::CLD_DUMPED, signal),
+        signal => (libc::CLD_KILLED, signal),
+    };
+    Some(Reaped { code, status, usage: None })
+}
+
+/// Runs `work` with every signal blocked, those that libc keeps to itself included.
+pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> Result<T, Errno> {
+    let (all, mut before) = (u64::MAX, 0u64);
+    let mask = |new: *const u64, old: *mut u64| {
+        call(nr::RT_SIGPROCMASK, [SIG_SETMASK, new as usize, old as usize, 8, 0, 0])
+    };
+    mask(&raw const all, &raw mut before)?;
+    let result = work();
+    // What was just read is valid: this cannot fail.
+    let _always = mask(&raw const before, std::ptr::null_mut());
+    Ok(result)
+}
+
+/// How much stack the stage between clone and exec has; it lies on the calling thread's own stack,
+/// which the kernel keeps still meanwhile (`CLONE_VFORK`).
+const STACK: usize = 16 * 1024;
+
+/// Clones the calling process with shared memory and waits for the exec. Returns pid and pidfd.
+pub(crate) fn clone_stage(
+    flags: usize,
+    stage: &mut crate::launch::Stage<'_>,
+) -> Result<(u32, OwnedFd), Errno> {
+    let mut stack = std::mem::MaybeUninit::<[u8; STACK]>::uninit();
+    let top = stack.as_mut_ptr().cast::<u8>().wrapping_add(STACK);
+    let flags = flags | CLONE_VM | libc::CLONE_VFORK as usize | CLONE_PIDFD | SIGCHLD;
+    let (mut pidfd, entry) = (-1, crate::launch::entry);
+    let argument = (&raw mut *stage).cast();
+    // SAFETY: CLONE_VFORK suspends this thread until the child has executed init or ended, so
+    // the stack and the stage outlive the child's use of them.
+    let pid = unsafe { raw::clone(flags, top, &raw mut pidfd, entry, argument) };
+    let pid = pid.map_err(|raw::Errno(errno)| Errno::from_raw(errno))?;
+    Ok((u32::try_from(pid).unwrap_or(0), descriptor(usize::try_from(pidfd).unwrap_or(0))?))
+}
+
+/// The caller's supplementary groups.
+pub(crate) fn groups() -> Vec<u32> {
+    // SAFETY: with a size of 0 nothing is written.
+    let count = unsafe { libc::getgroups(0, std::ptr::null_mut()) };
+    let mut groups = vec![0; usize::try_from(count).unwrap_or(0)];
+    if groups.is_empty() {
+        return groups;
+    }
+    // SAFETY: there is room for as many as are asked for.
+    let count = unsafe { libc::getgroups(count, groups.as_mut_ptr()) };
+    groups.truncate(usize::try_from(count).unwrap_or(0));
+    groups
+}
+
+/// The caller's hard limits, in the kernel's order.
+pub(crate) fn hard_limits() -> Result<[u64; 16], Errno> {
+    let mut limits = [0; 16];
+    for (resource, limit) in limits.iter_mut().enumerate() {
+        let mut pair = [0u64; 2];
+        call(nr::PRLIMIT64, [0, resource, 0, pair.as_mut_ptr() as usize, 0, 0])?;
+        *limit = pair[1];
+    }
+    Ok(limits)
+}
+
+/// `CLOCK_MONOTONIC` that far from now, in nanoseconds, as the warden counts.
+pub(crate) fn monotonic_after(delay: Duration) -> u64 {
+    let mut now = [0u64; 2];
+    // The clock and the address are valid: this cannot fail.
+    let _always = call(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, now.as_mut_ptr() as usize, 0, 0, 0, 0]);
+    let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+    (now[0] * 1_000_000_000 + now[1]).saturating_add(nanos)
+}
+
+/// Whether the kernel considers the descriptor readable, or ended for a pidfd; waits that long.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> bool {
+    let time = timeout.map(|left| [left.as_secs(), u64::from(left.subsec_nanos())]);
+    let pointer = time.as_ref().map_or(0, |time| time.as_ptr() as usize);
+    let mut set = [libc::pollfd { fd: fd.as_raw_fd(), events: POLLIN, revents: 0 }];
+    call(nr::PPOLL, [set.as_mut_ptr() as usize, 1, pointer, 0, 8, 0]).is_ok_and(|count| count > 0)
+}
+
+/// A descriptor of the calling process by number, duplicated so that it stays what it is.
+pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {
+    descriptor(call(nr::FCNTL, [number as usize, F_DUPFD_CLOEXEC, 3, 0, 0, 0])?)
+}
+
+/// dup3(2) over an open number.
+#[cfg(test)]
+pub(crate) fn replace(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+    call(nr::DUP3, [fd.as_raw_fd() as usize, number as usize, libc::O_CLOEXEC as usize, 0, 0, 0])
+        .map(drop)
+}

@@ -1,0 +1,202 @@
+//! The embedder's end of the warden: the one process that outlives it, to end its sandboxes.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair,
+};
+
+use crate::capability::CapabilitySet;
+use crate::error::{Error, Result, Stage};
+use crate::executable::Kept;
+use crate::spawn::{Launch, launch};
+use crate::wire::{Entry, Put, WARDEN_ADD, WARDEN_DETACH, mode};
+use crate::{kept, sys};
+
+/// After how many quiet registrations the warden is woken to take them in. They wait in its socket
+/// until then, which holds more, and are read first when the embedder dies.
+const QUIET: u32 = 32;
+
+/// How many wardens are started, each after the one before was found dead.
+const ATTEMPTS: u32 = 3;
+
+/// How many milliseconds a warden has to empty its full socket.
+const PATIENCE: u32 = 2000;
+
+/// A running warden, and what it has been told.
+#[derive(Debug)]
+struct Warden {
+    /// The embedder: a forked copy of it needs a warden of its own.
+    pid: u32,
+    queue: Kept,
+    bell: Kept,
+    since_bell: AtomicU32,
+    next_id: AtomicU64,
+    watched: Mutex<Vec<Watched>>,
+}
+
+/// A sandbox, for the case that the warden itself is killed and another one has to be told.
+#[derive(Debug)]
+struct Watched {
+    id: u64,
+    deadline: u64,
+    pidfd: Weak<OwnedFd>,
+}
+
+static WARDEN: AtomicPtr<Warden> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Has the warden watch over a sandbox; `deadline` is in `CLOCK_MONOTONIC` nanoseconds, 0 for none.
+/// Returns the number under which the warden knows it.
+pub(crate) fn watch(executable: &OwnedFd, pidfd: &Arc<OwnedFd>, deadline: u64) -> Result<u64> {
+    let mut left = ATTEMPTS;
+    loop {
+        let before = kept::get(&WARDEN);
+        if let Some(warden) = before.filter(|warden| warden.is_mine()) {
+            match warden.add(pidfd, deadline) {
+                Ok(id) => return Ok(id),
+                Err(errno) if left == 0 => {
+                    let operation = "register with the warden";
+                    return Err(Error::new(Stage::Launch, operation, "", errno));
+                }
+                Err(errno) => log::debug!("the warden is gone ({errno}); starting another"),
+            }
+        }
+        left = left.saturating_sub(1);
+        Warden::start(executable)?.replace(before);
+    }
+}
+
+/// Has the warden let a sandbox outlive the embedder.
+pub(crate) fn detach(id: u64) -> Result<(), Errno> {
+    match kept::get(&WARDEN).filter(|warden| warden.is_mine()) {
+        Some(warden) => {
+            warden.watched().retain(|one| one.id != id);
+            warden.send(Entry { what: WARDEN_DETACH, id, deadline: 0 }, None)?;
+            warden.ring()
+        }
+        None => Ok(()),
+    }
+}
+
+impl Warden {
+    fn start(executable: &OwnedFd) -> Result<Self> {
+        let failed =
+            |operation| move |errno| Error::new(Stage::Launch, operation, "for the warden", errno);
+        let kind = SockType::SeqPacket;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(failed("socketpair"))?;
+        let (ring, listen) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(failed("socketpair"))?;
+        let embedder = sys::own_pidfd().map_err(failed("pidfd_open"))?;
+        let numbers = [theirs.as_raw_fd(), listen.as_raw_fd(), embedder.as_raw_fd()];
+        let (mode, capabilities) = (mode::WARDEN, CapabilitySet::empty());
+        let mut started = launch(
+            executable,
+            Launch { mode, flags: 0, numbers: &numbers, keep: &[], capabilities },
+        )?;
+        // It forks once, so that the embedder never has it among its children.
+        started.finish();
+        drop((theirs, listen));
+        if sys::wait_readable(ring.as_fd(), Some(Duration::ZERO)) {
+            // It ended at once: there was no process to be had for it.
+            return Err(failed("clone")(Errno::EAGAIN));
+        }
+        let lost = || failed("fstat")(Errno::EBADF);
+        Ok(Warden {
+            pid: std::process::id(),
+            queue: Kept::new(ours).ok_or_else(lost)?,
+            bell: Kept::new(ring).ok_or_else(lost)?,
+            since_bell: AtomicU32::new(0),
+            next_id: AtomicU64::new(1),
+            watched: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn is_mine(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    /// Makes this the process's warden. If another thread has started one meanwhile, this one ends
+    /// as its lines close: an id means a sandbox to one warden only.
+    fn replace(self, before: Option<&'static Warden>) {
+        let mine = before.filter(|before| before.is_mine());
+        if let Some(before) = mine {
+            self.next_id.store(before.next_id.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        if let (Ok(warden), Some(before)) = (kept::replace(&WARDEN, before, self), mine) {
+            warden.take_over(before);
+        }
+    }
+
+    /// What the one before was told, as far as it still lives.
+    fn take_over(&self, before: &Warden) {
+        for one in before.watched().drain(..) {
+            if let Some(pidfd) = one.pidfd.upgrade() {
+                let entry = Entry { what: WARDEN_ADD, id: one.id, deadline: one.deadline };
+                if let Err(errno) = self.send(entry, Some(pidfd.as_fd())) {
+                    log::warn!("a sandbox is no longer watched over: {errno}");
+                }
+                self.watched().push(one);
+            }
+        }
+    }
+
+    fn add(&self, pidfd: &Arc<OwnedFd>, deadline: u64) -> Result<u64, Errno> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.send(Entry { what: WARDEN_ADD, id, deadline }, Some(pidfd.as_fd()))?;
+        let quiet = self.since_bell.fetch_add(1, Ordering::Relaxed);
+        if deadline != 0 || quiet >= QUIET {
+            self.ring()?;
+        }
+        let mut watched = self.watched();
+        if watched.len() >= watched.capacity() {
+            watched.retain(|one| one.pidfd.strong_count() > 0);
+        }
+        watched.push(Watched { id, deadline, pidfd: Arc::downgrade(pidfd) });
+        Ok(id)
+    }
+
+    fn watched(&self) -> std::sync::MutexGuard<'_, Vec<Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, entry: Entry, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        let mut bytes = Vec::new();
+        entry.put(&mut bytes);
+        let numbers: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let rights = if numbers.is_empty() { &[][..] } else { &rights[..] };
+        let queue = self.queue.duplicate().ok_or(Errno::EBADF)?;
+        let (data, quiet) =
+            ([IoSlice::new(&bytes)], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+        for _ in 0..PATIENCE {
+            match sendmsg::<()>(queue.as_raw_fd(), &data, rights, quiet, None) {
+                // Full: the warden empties it once it is woken.
+                Err(Errno::EAGAIN | Errno::ETOOMANYREFS) => {
+                    self.ring()?;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(Errno::EINTR) => {}
+                other => return other.map(drop),
+            }
+        }
+        // It does not listen: stopped, or starved. Another one takes its place.
+        Err(Errno::EAGAIN)
+    }
+
+    fn ring(&self) -> Result<(), Errno> {
+        self.since_bell.store(0, Ordering::Relaxed);
+        let bell = self.bell.duplicate().ok_or(Errno::EBADF)?;
+        let quiet = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        match send(bell.as_raw_fd(), b"!", quiet) {
+            // A bell that cannot take more has been rung and not been heard yet.
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}

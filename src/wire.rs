@@ -1,0 +1,550 @@
+//! The format of what the library and the init program say to each other.
+//!
+//! Compiled into both sides, so that neither can be of another version than it thinks: the first
+//! bytes of a plan carry [`VERSION`]. Numbers are in the machine's own byte order, texts carry
+//! their length and end in a NUL byte. What init sends is of one fixed size and every number in it
+//! is checked: the library treats it as hostile.
+
+use crate::raw::Errno;
+
+/// Begins every plan.
+pub(crate) const MAGIC: u32 = 0x5354_4b44;
+/// Raised whenever this file changes its meaning.
+pub(crate) const VERSION: u32 = 1;
+/// The largest message; smaller than the smallest socket buffer that Linux gives by default.
+pub(crate) const CHUNK: usize = 64 * 1024;
+
+/// A text as init sees it: the bytes, the last of which is NUL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text<'a>(&'a [u8]);
+
+impl<'a> Text<'a> {
+    pub(crate) const fn new(with_nul: &'a [u8]) -> Self {
+        Text(with_nul)
+    }
+
+    /// The bytes without the NUL.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.0.get(..self.0.len().saturating_sub(1)).unwrap_or(&[])
+    }
+
+    /// The text from byte `start` on.
+    pub(crate) fn tail(self, start: usize) -> Text<'a> {
+        Text(self.0.get(start..).unwrap_or(b"\0"))
+    }
+
+    /// The address, for system calls that want a NUL-terminated string.
+    pub(crate) fn as_ptr(self) -> *const u8 {
+        self.0.as_ptr()
+    }
+}
+
+/// Texts in a row, each ending in NUL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Texts<'a> {
+    pub(crate) count: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Iterator for Texts<'a> {
+    type Item = Text<'a>;
+
+    fn next(&mut self) -> Option<Text<'a>> {
+        let nul = self.bytes.iter().position(|&byte| byte == 0)?;
+        let (text, rest) = self.bytes.split_at_checked(nul + 1)?;
+        self.bytes = rest;
+        Some(Text(text))
+    }
+}
+
+/// Where encoded bytes go: a `Vec<u8>` in the library.
+pub(crate) trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+/// A value that can be written.
+pub(crate) trait Put {
+    fn put(&self, out: &mut impl Sink);
+}
+
+/// A value that can be read back; `None` where the bytes are too few or wrong.
+pub(crate) trait Take<'a>: Sized {
+    fn take(from: &mut &'a [u8]) -> Option<Self>;
+}
+
+fn split<'a>(from: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (head, tail) = from.split_at_checked(length)?;
+    *from = tail;
+    Some(head)
+}
+
+macro_rules! integer {
+    ($($type:ty)*) => {$(
+        impl Put for $type {
+            fn put(&self, out: &mut impl Sink) {
+                out.put(&self.to_ne_bytes());
+            }
+        }
+        impl<'a> Take<'a> for $type {
+            // Not inlined: operations are made of many of these, and init must stay small.
+            #[inline(never)]
+            fn take(from: &mut &'a [u8]) -> Option<Self> {
+                let bytes = split(from, size_of::<$type>())?;
+                Some(<$type>::from_ne_bytes(bytes.try_into().ok()?))
+            }
+        }
+    )*};
+}
+integer!(i32 u32 u64);
+
+impl<'a> Take<'a> for Text<'a> {
+    #[inline(never)]
+    fn take(from: &mut &'a [u8]) -> Option<Self> {
+        let length = u32::take(from)? as usize;
+        let bytes = split(from, length)?;
+        (bytes.last() == Some(&0)).then_some(Text(bytes))
+    }
+}
+
+impl<'a> Take<'a> for Texts<'a> {
+    fn take(from: &mut &'a [u8]) -> Option<Self> {
+        let count = u32::take(from)?;
+        let length = u32::take(from)? as usize;
+        let bytes = split(from, length)?;
+        Some(Texts { count, bytes })
+    }
+}
+
+/// A struct of fields that are written and read in their order.
+macro_rules! record {
+    ($(#[$doc:meta])* $name:ident<$($generic:ident),*> { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }
+        take $($reader:ty),*) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(crate) struct $name<$($generic),*> { $($(#[$field_doc])* pub(crate) $field: $type,)* }
+
+        impl<$($generic: Put),*> Put for $name<$($generic),*> {
+            fn put(&self, out: &mut impl Sink) {
+                $(self.$field.put(out);)*
+            }
+        }
+
+        impl<'a> Take<'a> for $name<$($reader),*> {
+            fn take(from: &mut &'a [u8]) -> Option<Self> {
+                $(let $field = Take::take(from)?;)*
+                Some($name { $($field),* })
+            }
+        }
+    };
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* })*) => {
+        /// One step of the set-up, in the order in which init executes them.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(crate) enum Op<S> {
+            $($(#[$doc])* $name { $($field: $type),* },)*
+        }
+
+        /// The number of each operation on the wire.
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[repr(u32)]
+        enum Code { $($name),* }
+
+        impl<S: Put> Put for Op<S> {
+            fn put(&self, out: &mut impl Sink) {
+                match self {
+                    $(Op::$name { $($field),* } => {
+                        (Code::$name as u32).put(out);
+                        $($field.put(out);)*
+                    })*
+                }
+            }
+        }
+
+        impl<'a> Take<'a> for Op<Text<'a>> {
+            #[inline(never)]
+            fn take(from: &mut &'a [u8]) -> Option<Self> {
+                let code = u32::take(from)?;
+                $(if code == Code::$name as u32 {
+                    return Some(Op::$name { $($field: Take::take(from)?),* });
+                })*
+                None
+            }
+        }
+    };
+}
+
+operations! {
+    /// Writes to an existing file of init's own view, before the root is replaced.
+    WriteFile { path: S, data: S, optional: u32 }
+    /// Joins a new, empty session keyring.
+    Keyring { optional: u32 }
+    /// Drops all supplementary groups.
+    Groups { optional: u32 }
+    /// Takes the ids of the inside.
+    Credentials { uid: u32, gid: u32 }
+    /// Leaves the given namespaces (cgroup, time) for new ones.
+    Unshare { flags: u32, optional: u32 }
+    /// Allows no user namespace below this one; where a supervisor stays, it does this while the
+    /// program is being started.
+    NoNesting { optional: u32 }
+    /// Cuts the copy of the host's mount tree off from the host's.
+    Private {}
+    /// Puts an empty tmpfs where the root will be.
+    RootTmpfs { size: u64, inodes: u64 }
+    /// Puts a directory of the host where the root will be; `fd` is a detached tree or -1.
+    RootDirectory { from: S, fd: i32, attributes: u32 }
+    /// Makes a directory.
+    Directory { path: S, mode: u32 }
+    /// Makes a regular file with this content.
+    File { path: S, mode: u32, data: S }
+    /// Makes a symbolic link.
+    Symlink { path: S, target: S }
+    /// Attaches a part of the host's tree; `fd` is a detached tree or -1.
+    Bind { from: S, fd: i32, to: S, flags: u32, attributes: u32 }
+    /// Attaches a part of the new root a second time, at the same place.
+    Again { path: S, attributes: u32 }
+    /// Mounts a new file system.
+    Mount { kind: S, to: S, flags: u32, options: S }
+    /// Hides a file or a directory, if it is there.
+    Mask { path: S }
+    /// Brings up the loopback interface.
+    Loopback {}
+    /// Sets the host name of the UTS namespace.
+    Hostname { name: S }
+    /// Sets the NIS domain name of the UTS namespace.
+    Domainname { name: S }
+    /// Makes the new root the root and detaches the old one.
+    Pivot { attributes: u32 }
+    /// Enters one more user and mount namespace, with the same ids, in which every mount made so
+    /// far is locked; `nested` is 0 if it may have no user namespaces of its own.
+    Lock { uid: u32, gid: u32, nested: u32 }
+}
+
+/// `Op::Bind`: with everything mounted below the source.
+pub(crate) const BIND_RECURSIVE: u32 = 1;
+
+/// `Program::flags`: init stays as PID 1 and starts the program as its child.
+pub(crate) const SUPERVISED: u32 = 1;
+/// `Program::flags`: exec may gain privileges (no `no_new_privs`).
+pub(crate) const NEW_PRIVILEGES: u32 = 2;
+/// `Program::flags`: standard input becomes the controlling terminal.
+pub(crate) const CONTROLLING_TERMINAL: u32 = 4;
+/// `Program::flags`: all but the exec.
+pub(crate) const CHECK_ONLY: u32 = 8;
+/// `Program::flags`: init is PID 1 of a pid namespace of its own.
+pub(crate) const OWN_PIDS: u32 = 16;
+
+/// The most descriptors that a program can be given.
+pub(crate) const DESCRIPTORS_MAX: usize = 256;
+
+record! {
+    /// What is started, and how, once the set-up is done.
+    Program<S, L> {
+        flags: u32,
+        umask: u32,
+        nice: i32,
+        securebits: u32,
+        bounding: u64,
+        permitted: u64,
+        effective: u64,
+        inheritable: u64,
+        ambient: u64,
+        /// Nanoseconds until the end; 0 for no limit.
+        wall: u64,
+        /// Nanoseconds between SIGTERM and SIGKILL.
+        grace: u64,
+        /// Nanoseconds that what the program left may go on.
+        linger: u64,
+        directory: S,
+        /// 16 pairs of u64, soft and hard, in the kernel's order.
+        rlimits: S,
+        /// Pairs of i32: a descriptor of init's and its number in the program.
+        descriptors: S,
+        /// A `sock_filter` array, or nothing.
+        filter: S,
+        /// The paths to try, in order.
+        candidates: L,
+        argv: L,
+        envp: L,
+    } take Text<'a>, Texts<'a>
+}
+
+record! {
+    /// Precedes the two parts of a plan.
+    Header<> {
+        magic: u32,
+        version: u32,
+        /// Bytes of the operations.
+        setup: u64,
+        /// Bytes of the [`Program`].
+        program: u64,
+        /// Descriptor of the host's /proc directory, or -1.
+        proc_fd: i32,
+    } take
+}
+
+/// The size of an encoded [`Header`].
+pub(crate) const HEADER: usize = 4 + 4 + 8 + 8 + 4;
+
+/// What init is started as: the first argument on its command line.
+pub(crate) mod mode {
+    /// PID 1 of a sandbox: control socket, pidfd of the embedder.
+    pub(crate) const INIT: u8 = b'i';
+    /// Joins namespaces first, then makes a PID 1: the same descriptors.
+    pub(crate) const JOIN: u8 = b'j';
+    /// The warden: registration socket, bell, pidfd of the embedder.
+    pub(crate) const WARDEN: u8 = b'w';
+}
+
+/// The most namespaces that one sandbox can join.
+pub(crate) const JOIN_MAX: usize = 8;
+
+/// What the join mode is told, in one message: pairs of a descriptor and its `CLONE_NEW…` flag
+/// (0 after the last), then the flags of the clone that follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Join {
+    pub(crate) namespaces: [(i32, u32); JOIN_MAX],
+    pub(crate) flags: u64,
+}
+
+impl Put for Join {
+    fn put(&self, out: &mut impl Sink) {
+        for (fd, kind) in self.namespaces {
+            fd.put(out);
+            kind.put(out);
+        }
+        self.flags.put(out);
+    }
+}
+
+impl<'a> Take<'a> for Join {
+    fn take(from: &mut &'a [u8]) -> Option<Self> {
+        let mut namespaces = [(-1, 0); JOIN_MAX];
+        for (fd, kind) in &mut namespaces {
+            *fd = i32::take(from)?;
+            *kind = u32::take(from)?;
+        }
+        Some(Join { namespaces, flags: u64::take(from)? })
+    }
+}
+
+/// The size of an encoded [`Join`].
+pub(crate) const JOIN: usize = JOIN_MAX * 8 + 8;
+
+/// A message to the warden: what happened, which sandbox, and its deadline on `CLOCK_MONOTONIC` in
+/// nanoseconds (0 for none). `WARDEN_ADD` comes with the sandbox's pidfd.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) what: u64,
+    pub(crate) id: u64,
+    pub(crate) deadline: u64,
+}
+
+/// [`Entry::what`]: watch over this sandbox.
+pub(crate) const WARDEN_ADD: u64 = 1;
+/// [`Entry::what`]: let this sandbox outlive the embedder.
+pub(crate) const WARDEN_DETACH: u64 = 2;
+/// The size of an encoded [`Entry`].
+pub(crate) const ENTRY: usize = 24;
+
+impl Put for Entry {
+    fn put(&self, out: &mut impl Sink) {
+        self.what.put(out);
+        self.id.put(out);
+        self.deadline.put(out);
+    }
+}
+
+impl<'a> Take<'a> for Entry {
+    fn take(from: &mut &'a [u8]) -> Option<Self> {
+        Some(Entry { what: u64::take(from)?, id: u64::take(from)?, deadline: u64::take(from)? })
+    }
+}
+
+macro_rules! calls {
+    ($($name:ident $text:literal;)*) => {
+        /// What failed: a system call, or a check of init's own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub(crate) enum Call { $($name),* }
+
+        impl Call {
+            const ALL: &'static [(Call, &'static str)] = &[$((Call::$name, $text)),*];
+
+            /// The call with this number on the wire.
+            pub(crate) fn from_number(number: u64) -> Option<Self> {
+                Call::ALL.get(usize::try_from(number).ok()?).map(|entry| entry.0)
+            }
+
+            /// The name that an error shows.
+            pub(crate) fn name(self) -> &'static str {
+                Call::ALL.get(self as usize).map_or("?", |entry| entry.1)
+            }
+        }
+    };
+}
+
+calls! {
+    Plan "read plan";
+    Memory "mmap";
+    Clone "clone";
+    Open "open";
+    Read "read";
+    Write "write";
+    Stat "stat";
+    Capabilities "capset";
+    Bounding "drop from bounding set";
+    Ambient "raise ambient capability";
+    Securebits "set securebits";
+    Dumpable "set undumpable";
+    NoNewPrivileges "set no_new_privs";
+    Filter "install system call filter";
+    Descriptor "duplicate descriptor";
+    CloseRange "close_range";
+    Exec "exec";
+    Groups "setgroups";
+    Gid "setresgid";
+    Uid "setresuid";
+    Unshare "unshare";
+    Setns "setns";
+    Keyring "join new session keyring";
+    MountPrivate "make mount tree private";
+    Fsopen "fsopen";
+    Fsconfig "fsconfig";
+    Fsmount "fsmount";
+    OpenTree "open_tree";
+    MoveMount "move_mount";
+    MountSetattr "mount_setattr";
+    Mount "mount";
+    Remount "remount";
+    Pivot "pivot_root";
+    Umount "unmount old root";
+    Resolve "resolve target";
+    MountPoint "create mount point";
+    Mkdir "create directory";
+    Create "create file";
+    Symlink "create symlink";
+    Chdir "change directory";
+    NullDevice "verify /dev/null";
+    Hostname "sethostname";
+    Domainname "setdomainname";
+    Loopback "bring up loopback";
+    Rlimit "set resource limit";
+    Nice "set nice value";
+    Session "setsid";
+    Terminal "set controlling terminal";
+    Socketpair "socketpair";
+    Signals "set up signals";
+    Subreaper "set child subreaper";
+    Interpreter "find interpreter";
+}
+
+/// A failed call and the kernel's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) call: Call,
+    pub(crate) errno: Errno,
+}
+
+/// What a report of init's is about.
+pub(crate) mod report {
+    /// The sandbox is complete: `[inner pid, skipped features]`, with a socket that closes when the
+    /// program is executed and, unless that is PID 1, the program's pidfd.
+    pub(crate) const READY: u64 = 1;
+    /// Nothing runs: `[index, call, errno, detail]` and a text.
+    pub(crate) const FAILED: u64 = 2;
+    /// A process that the program left: `[inner pid]` and its name.
+    pub(crate) const LEFT: u64 = 3;
+    /// The program ended: see [`super::Ended`].
+    pub(crate) const ENDED: u64 = 4;
+    /// The sandbox's first process exists, with its pidfd (after joining).
+    pub(crate) const JOINED: u64 = 5;
+    /// An index: not an operation, but the start of the program.
+    pub(crate) const START: u64 = u32::MAX as u64;
+    /// An index: not an operation, but reading the plan or joining.
+    pub(crate) const LAUNCH: u64 = u32::MAX as u64 - 1;
+}
+
+/// How many numbers a report has.
+pub(crate) const NUMBERS: usize = 16;
+/// How many bytes of text a report has.
+pub(crate) const DETAIL: usize = 256;
+/// The size of a report on the wire.
+pub(crate) const REPORT: usize = 8 + NUMBERS * 8 + DETAIL;
+
+/// One report, of fixed size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) kind: u64,
+    pub(crate) numbers: [u64; NUMBERS],
+    pub(crate) text: [u8; DETAIL],
+}
+
+impl Report {
+    pub(crate) const fn new(kind: u64) -> Self {
+        Report { kind, numbers: [0; NUMBERS], text: [0; DETAIL] }
+    }
+
+    /// Keeps what fits of `text`.
+    pub(crate) fn set_text(&mut self, text: &[u8]) {
+        for (to, from) in self.text.iter_mut().zip(text) {
+            *to = *from;
+        }
+    }
+
+    /// The text up to its first NUL.
+    pub(crate) fn text(&self) -> &[u8] {
+        self.text.split(|&byte| byte == 0).next().unwrap_or(&[])
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; REPORT] {
+        let mut bytes = [0; REPORT];
+        let numbers = core::iter::once(&self.kind).chain(&self.numbers);
+        for (to, from) in bytes.chunks_exact_mut(8).zip(numbers) {
+            to.copy_from_slice(&from.to_ne_bytes());
+        }
+        for (to, from) in bytes.iter_mut().skip(REPORT - DETAIL).zip(self.text) {
+            *to = from;
+        }
+        bytes
+    }
+
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let from = &mut bytes;
+        let mut report = Report::new(u64::take(from)?);
+        for number in &mut report.numbers {
+            *number = u64::take(from)?;
+        }
+        report.text = (*from).try_into().ok()?;
+        Some(report)
+    }
+}
+
+/// Indices of the numbers of an `ENDED` report.
+pub(crate) mod ended {
+    /// 1 if the program exited by itself, 2 if a signal ended it, 3 with a core dump.
+    pub(crate) const HOW: usize = 0;
+    /// The exit code or the signal.
+    pub(crate) const STATUS: usize = 1;
+    /// 1 if init ended it because its time was up.
+    pub(crate) const TIMED_OUT: usize = 2;
+    /// Microseconds.
+    pub(crate) const USER: usize = 3;
+    /// Microseconds.
+    pub(crate) const SYSTEM: usize = 4;
+    /// Nanoseconds between the program's exec and its end.
+    pub(crate) const WALL: usize = 5;
+    /// KiB of the largest process.
+    pub(crate) const PEAK_RSS: usize = 6;
+    pub(crate) const MINOR_FAULTS: usize = 7;
+    pub(crate) const MAJOR_FAULTS: usize = 8;
+    pub(crate) const VOLUNTARY: usize = 9;
+    pub(crate) const INVOLUNTARY: usize = 10;
+    /// How many processes the program left.
+    pub(crate) const LEFT: usize = 11;
+}
+
+/// A message of the library's to a running init: go on when the library's end closes.
+pub(crate) const DETACH: u8 = b'd';

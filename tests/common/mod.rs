@@ -1,0 +1,93 @@
+//! The harness of the sandbox tests: every test runs in a process of its own, and one that cannot
+//! run here is reported as ignored, with its reason.
+#![allow(dead_code, reason = "each test binary uses some")]
+
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a test needs of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing but the right to make a sandbox.
+    Nothing,
+    /// uid 0.
+    Root,
+    /// Any other uid.
+    Unprivileged,
+    /// A program on the host's PATH.
+    Program(&'static str),
+    /// uid 0 and a program on the host's PATH.
+    RootAndProgram(&'static str),
+}
+
+impl Needs {
+    /// Why the test cannot run here.
+    fn missing(self) -> Option<String> {
+        let root = nix::unistd::geteuid().is_root();
+        match self {
+            Needs::Nothing => None,
+            Needs::Root => (!root).then(|| "needs root".to_owned()),
+            Needs::Unprivileged => root.then(|| "needs an unprivileged user".to_owned()),
+            Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
+            Needs::RootAndProgram(_) if !root => Some("needs root".to_owned()),
+            Needs::RootAndProgram(name) => Needs::Program(name).missing(),
+        }
+    }
+}
+
+/// Whether the host has a program.
+pub(crate) fn has(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
+/// One test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    pub(crate) needs: Needs,
+    pub(crate) run: fn(),
+}
+
+/// `tests![needs: name, name; needs: name]`
+#[macro_export]
+macro_rules! tests {
+    ($($needs:expr => [$($name:ident),* $(,)?];)*) => {
+        fn main() -> std::process::ExitCode {
+            $crate::common::main(&[$($($crate::common::Test {
+                name: stringify!($name),
+                needs: $needs,
+                run: $name,
+            }),*),*])
+        }
+    };
+}
+
+/// Names the test that this process is to run.
+const CHILD: &str = "STOCKADE_TEST_CHILD";
+
+pub(crate) fn main(tests: &[Test]) -> ExitCode {
+    if let Ok(name) = std::env::var(CHILD) {
+        let test = tests.iter().find(|test| test.name == name).expect("a test of this binary");
+        (test.run)();
+        return ExitCode::SUCCESS;
+    }
+    let trials = tests.iter().map(|&test| {
+        let missing = test.needs.missing();
+        let kind = missing.clone().unwrap_or_default();
+        let trial = Trial::test(test.name, move || in_process(test.name));
+        trial.with_kind(kind).with_ignored_flag(missing.is_some())
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn in_process(name: &str) -> Result<(), Failed> {
+    let myself = std::env::current_exe()?;
+    let output = Command::new(myself).env(CHILD, name).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Err(format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)).into())
+}

@@ -1,0 +1,178 @@
+//! Many sandboxes at once, from many threads, and nothing left of them.
+#![allow(
+    clippy::exit,
+    clippy::incompatible_msrv,
+    clippy::cast_possible_truncation,
+    reason = "a test process, built by a current toolchain"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
+
+mod common;
+#[path = "common/life.rs"]
+mod life;
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::Needs;
+use life::{await_released, is_held, my_role, pipe};
+use stockade::{Outcome, Sandbox, Stdio};
+
+tests! {
+    Needs::Nothing => [
+        twenty_thousand_spawns,
+        the_first_spawns_are_at_once,
+        hundreds_live_at_once,
+        kills_meet_ends,
+        every_output_is_its_own,
+    ];
+}
+
+const THREADS: usize = 64;
+
+/// What a process has that a spawn could leave behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Possessions {
+    descriptors: usize,
+    mounts: String,
+    children: Vec<(i32, String)>,
+}
+
+fn possessions() -> Possessions {
+    Possessions {
+        descriptors: life::descriptors(),
+        mounts: life::mounts(),
+        children: life::children(),
+    }
+}
+
+/// Allocates and frees until told to end, so that a spawn finds the allocator's locks taken.
+fn churn(end: &AtomicBool) {
+    let mut random = life::Random::new();
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    while !end.load(Ordering::Relaxed) {
+        for _ in 0..1000 {
+            let size = usize::try_from(random.below(60_000)).unwrap() + 1;
+            kept.push(vec![1; size]);
+            if kept.len() > 50 {
+                kept.swap_remove(usize::try_from(random.below(50)).unwrap());
+            }
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Runs `work` in each of the threads while others allocate.
+fn in_threads(work: impl Fn(usize) + Sync) {
+    let (work, end) = (&work, &AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| churn(end));
+        }
+        let workers: Vec<_> = (0..THREADS).map(|index| scope.spawn(move || work(index))).collect();
+        let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        end.store(true, Ordering::Relaxed);
+        assert!(results.iter().all(Result::is_ok));
+    });
+}
+
+fn twenty_thousand_spawns() {
+    const EACH: usize = 313;
+    const { assert!(THREADS * EACH >= 20_000) };
+    assert_eq!(Sandbox::new().command("true").status().unwrap().outcome, Outcome::Exited(0));
+    let before = possessions();
+    assert_eq!(before.children, []);
+    let sandboxes = [true, false].map(|init| Sandbox::new().init(init));
+    in_threads(|index| {
+        for count in 0..EACH {
+            let sandbox = &sandboxes[(index + count) % 2];
+            let status = sandbox.command("/bin/true").status().unwrap();
+            assert_eq!((status.outcome, status.left_count), (Outcome::Exited(0), 0));
+        }
+    });
+    assert_eq!(possessions(), before);
+}
+
+/// The first spawns of a process make what the later ones share.
+fn the_first_spawns_are_at_once() {
+    if my_role().is_none() {
+        for _ in 0..20 {
+            assert!(life::role("embedder").status().unwrap().success());
+        }
+        return;
+    }
+    life::adopt_orphans();
+    let all = Barrier::new(THREADS);
+    in_threads(|_| {
+        all.wait();
+        assert_eq!(Sandbox::new().command("true").status().unwrap().outcome, Outcome::Exited(0));
+    });
+    // Whoever was late has given up its own: one warden stays.
+    while life::children().len() > 1 {
+        life::reap_some();
+    }
+    let names: Vec<_> = life::children().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["stockade-warden"]);
+}
+
+fn hundreds_live_at_once() {
+    const MANY: usize = 250;
+    drop(Sandbox::new().command("true").status().unwrap());
+    let before = possessions();
+    let (reading, writing) = pipe();
+    let mut children: Vec<_> = (0..MANY)
+        .map(|index| {
+            let end = writing.try_clone().unwrap();
+            let sandbox = Sandbox::new().init(index % 2 == 0).wall_time(Duration::from_secs(600));
+            sandbox.command("sleep").arg("1000").fd(5, end).spawn().unwrap()
+        })
+        .collect();
+    drop(writing);
+    assert!(children.iter_mut().all(|child| child.try_wait().unwrap().is_none()));
+    assert!(is_held(&reading));
+    drop(children);
+    await_released(&reading, "one of many");
+    drop(reading);
+    assert_eq!(possessions(), before);
+}
+
+/// A kill that comes when the program ends by itself gives one of the two outcomes.
+fn kills_meet_ends() {
+    let (sandbox, seen) = (Sandbox::new(), [AtomicBool::new(false), AtomicBool::new(false)]);
+    in_threads(|index| {
+        let mut random = life::Random::new();
+        for _ in 0..20 {
+            let mut child = sandbox.clone().init(index % 2 == 0).command("true").spawn().unwrap();
+            std::thread::sleep(Duration::from_micros(random.below(20_000)));
+            child.kill().unwrap();
+            let outcome = child.wait().unwrap().outcome;
+            assert!([Outcome::Exited(0), Outcome::Killed].contains(&outcome), "{outcome:?}");
+            seen[usize::from(outcome == Outcome::Killed)].store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(seen[0].load(Ordering::Relaxed), "no program was fast enough");
+}
+
+fn every_output_is_its_own() {
+    let sandbox = Sandbox::new();
+    in_threads(|index| {
+        for count in 0..5 {
+            let text = format!("{index} {count}\n").repeat(20_000);
+            let mut child = sandbox
+                .command("cat")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut input = child.stdin.take().unwrap();
+            let output = std::thread::scope(|scope| {
+                let written = text.as_bytes();
+                scope.spawn(move || std::io::Write::write_all(&mut input, written).unwrap());
+                child.wait_with_output().unwrap()
+            });
+            assert_eq!(output.outcome, Outcome::Exited(0));
+            assert!(output.stdout == text.as_bytes());
+        }
+    });
+}

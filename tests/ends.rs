@@ -1,0 +1,508 @@
+//! Every way in which a program can end, and that nothing of its sandbox is alive afterwards.
+#![allow(
+    clippy::exit,
+    clippy::incompatible_msrv,
+    clippy::cast_possible_truncation,
+    reason = "a test process, built by a current toolchain"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
+
+mod common;
+#[path = "common/life.rs"]
+mod life;
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use common::Needs;
+use life::{await_byte, await_released, inside, is_held, my_role, pipe};
+use stockade::{Child, Outcome, Sandbox, Status, Stdio};
+
+tests! {
+    Needs::Nothing => [
+        every_exit_code,
+        every_fatal_signal,
+        abort_is_told,
+        time_ends_it_for_a_caller_who_waits,
+        time_ends_it_for_a_caller_who_never_waits,
+        time_ends_it_without_init,
+        time_ends_it_when_init_is_stopped,
+        time_ends_it_when_init_is_stopped_and_nobody_waits,
+        grace_lets_it_clean_up,
+        grace_ends_for_who_ignores_it,
+        time_is_not_up_for_who_was_faster,
+        kill_is_told,
+        kill_after_the_end_changes_nothing,
+        a_signal_reaches_the_program,
+        a_killed_init_is_told,
+        drop_ends_a_daemon,
+        drop_ends_stopped_processes,
+        the_programs_end_ends_a_daemon,
+        lingering_lets_them_finish,
+        lingering_does_not_outlast_the_wall_time,
+        what_was_left_is_listed,
+        output_does_not_wait_for_who_holds_it,
+        output_has_a_limit,
+        ten_thousand_orphans,
+        usage_is_of_the_whole_tree,
+        wait_again_and_again,
+        any_thread_can_wait,
+        the_handle_can_be_polled,
+        detached_ends_by_itself,
+        a_failed_start_is_told,
+    ];
+}
+
+fn sh(sandbox: &Sandbox, script: &str) -> stockade::Command {
+    sandbox.command("sh").args(["-c", script])
+}
+
+fn both() -> [Sandbox; 2] {
+    [true, false].map(|init| Sandbox::new().init(init))
+}
+
+fn signaled(signal: i32) -> Outcome {
+    Outcome::Signaled { signal, core_dumped: false }
+}
+
+/// A program that says a byte and then does not end; the pipe is held as long as any of it lives.
+fn spawn_telling(command: stockade::Command) -> (Child, std::io::PipeReader) {
+    let (reading, writing) = std::io::pipe().unwrap();
+    let child = command.fd(5, writing).spawn().unwrap();
+    assert_eq!(await_byte(&reading, "the program"), b'!');
+    assert!(is_held(&reading));
+    (child, reading)
+}
+
+fn every_exit_code() {
+    for sandbox in both() {
+        for code in 0..=255 {
+            let status = sh(&sandbox, &format!("exit {code}")).status().unwrap();
+            assert_eq!(status.outcome, Outcome::Exited(code));
+            assert_eq!(status.left_count, 0);
+        }
+    }
+}
+
+fn every_fatal_signal() {
+    let harmless = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+    let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+    let mut count = 0;
+    for signal in (1..32).chain(34..=64) {
+        if harmless.contains(&signal) || stops.contains(&signal) {
+            continue;
+        }
+        let status =
+            sh(&Sandbox::new(), &format!("kill -{signal} $$; sleep 1000")).status().unwrap();
+        assert_eq!(status.outcome, signaled(signal));
+        count += 1;
+    }
+    assert!(count > 50);
+    for signal in harmless {
+        let status = sh(&Sandbox::new(), &format!("kill -{signal} $$; exit 3")).status().unwrap();
+        assert_eq!(status.outcome, Outcome::Exited(3), "signal {signal}");
+    }
+}
+
+fn abort_is_told() {
+    if my_role().is_some() {
+        std::process::abort();
+    }
+    let status = inside(Sandbox::new(), "abort").status().unwrap();
+    assert_eq!(status.outcome, signaled(libc::SIGABRT));
+}
+
+const SHORT: Duration = Duration::from_millis(60);
+const ENDLESS: &str = "trap '' TERM HUP INT; printf ! >&5; while :; do sleep 1000; done";
+
+fn time_ends_it_for_a_caller_who_waits() {
+    for sandbox in both() {
+        let (mut child, reading) = spawn_telling(sh(&sandbox.wall_time(SHORT), ENDLESS));
+        assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+        await_released(&reading, "the program");
+    }
+    let endless = sh(&Sandbox::new().wall_time(SHORT), "while :; do echo text; done");
+    let output = endless.output().unwrap();
+    assert_eq!(output.outcome, Outcome::TimedOut);
+    assert!(output.stdout.starts_with(b"text\n"));
+}
+
+fn time_ends_it_for_a_caller_who_never_waits() {
+    let (mut child, reading) = spawn_telling(sh(&Sandbox::new().wall_time(SHORT), ENDLESS));
+    await_released(&reading, "the program");
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+}
+
+fn time_ends_it_without_init() {
+    let sandbox = Sandbox::new().init(false).wall_time(SHORT);
+    let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
+    await_released(&reading, "the program");
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+}
+
+/// From outside, as the same user: nothing inside could.
+fn stop_init(child: &Child) {
+    life::signal(child.id(), libc::SIGSTOP);
+    let stat = format!("/proc/{}/stat", child.id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        std::thread::yield_now();
+    }
+}
+
+fn time_ends_it_when_init_is_stopped() {
+    let sandbox = Sandbox::new().wall_time(Duration::from_millis(500));
+    let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
+    stop_init(&child);
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    await_released(&reading, "the program");
+}
+
+fn time_ends_it_when_init_is_stopped_and_nobody_waits() {
+    let sandbox = Sandbox::new().wall_time(Duration::from_millis(500));
+    let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
+    stop_init(&child);
+    await_released(&reading, "the program");
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+}
+
+fn grace_lets_it_clean_up() {
+    let sandbox = Sandbox::new().wall_time(SHORT).grace_period(life::SAFETY);
+    let script = "trap 'echo cleaned; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
+    let output = sh(&sandbox, script).output().unwrap();
+    assert_eq!(output.outcome, Outcome::TimedOut);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\ncleaned\n");
+    // A stopped one is woken, or it would not see the signal.
+    let script = "trap 'echo cleaned; exit 7' TERM; echo ready; kill -STOP $$; sleep 1000";
+    let output = sh(&sandbox, script).output().unwrap();
+    assert_eq!(output.outcome, Outcome::TimedOut);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\ncleaned\n");
+}
+
+fn grace_ends_for_who_ignores_it() {
+    let sandbox = Sandbox::new().wall_time(SHORT).grace_period(SHORT);
+    let script = "trap 'printf T >&5' TERM; printf ! >&5; while :; do sleep 0.01; done";
+    let (mut child, reading) = spawn_telling(sh(&sandbox, script));
+    assert_eq!(await_byte(&reading, "the handler of SIGTERM"), b'T');
+    await_released(&reading, "the program");
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+}
+
+fn time_is_not_up_for_who_was_faster() {
+    for sandbox in both() {
+        let status = sh(&sandbox.wall_time(life::SAFETY), "exit 5").status().unwrap();
+        assert_eq!(status.outcome, Outcome::Exited(5));
+    }
+}
+
+fn kill_is_told() {
+    for sandbox in both() {
+        let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
+        child.kill().unwrap();
+        await_released(&reading, "the program");
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
+    }
+}
+
+fn kill_after_the_end_changes_nothing() {
+    for sandbox in both() {
+        let (reading, writing) = pipe();
+        let mut child = sh(&sandbox, "exit 9").fd(5, writing).spawn().unwrap();
+        await_released(&reading, "the program");
+        assert!(ended(&child));
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(9));
+    }
+}
+
+/// Waits until the handle's descriptor says that all has ended.
+fn ended(child: &Child) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut set = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+    poll(&mut set, PollTimeout::try_from(life::SAFETY).unwrap()).unwrap() == 1
+}
+
+fn a_signal_reaches_the_program() {
+    let script = "trap 'exit 21' USR1; printf ! >&5; while :; do sleep 0.01; done";
+    for sandbox in both() {
+        let (mut child, _reading) = spawn_telling(sh(&sandbox, script));
+        child.signal(0).unwrap();
+        assert_eq!(child.signal(1000).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        child.signal(libc::SIGUSR1).unwrap();
+        assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(21));
+        assert_eq!(child.signal(libc::SIGUSR1).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+    let (mut child, _reading) = spawn_telling(sh(&Sandbox::new(), "printf ! >&5; sleep 1000"));
+    child.signal(libc::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().outcome, signaled(libc::SIGTERM));
+}
+
+fn a_killed_init_is_told() {
+    let (mut child, reading) = spawn_telling(sh(&Sandbox::new(), ENDLESS));
+    life::signal(child.id(), libc::SIGKILL);
+    await_released(&reading, "the program");
+    assert_eq!(child.wait().unwrap().outcome, Outcome::InitKilled { signal: libc::SIGKILL });
+}
+
+/// Leaves its session twice over, ignores every signal, and says so.
+fn be_a_daemon() {
+    for signal in 1..=64 {
+        life::ignore(signal);
+    }
+    life::fork_and_leave();
+    life::session();
+    life::fork_and_leave();
+    life::inherited(5).write_all(b"!").unwrap();
+    loop {
+        std::thread::sleep(life::SAFETY);
+    }
+}
+
+fn drop_ends_a_daemon() {
+    match my_role().as_deref() {
+        Some("daemon") => be_a_daemon(),
+        Some(_) => {
+            // The program lives beside the daemon that it started.
+            let mut daemon = life::role("daemon").spawn().unwrap();
+            daemon.wait().unwrap();
+            std::thread::sleep(life::SAFETY);
+        }
+        None => {
+            for sandbox in both() {
+                let (reading, writing) = std::io::pipe().unwrap();
+                let child = inside(sandbox, "program").fd(5, writing).spawn().unwrap();
+                assert_eq!(await_byte(&reading, "the daemon"), b'!');
+                assert!(is_held(&reading));
+                drop(child);
+                await_released(&reading, "the daemon");
+            }
+        }
+    }
+}
+
+fn the_programs_end_ends_a_daemon() {
+    if my_role().is_some() {
+        return be_a_daemon();
+    }
+    for sandbox in [Sandbox::new(), Sandbox::new().wall_time(life::SAFETY)] {
+        let (reading, writing) = std::io::pipe().unwrap();
+        let status = inside(sandbox, "daemon").fd(5, writing).status().unwrap();
+        assert_eq!(status.outcome, Outcome::Exited(0));
+        await_released(&reading, "the daemon");
+    }
+    // Without init the program is PID 1: with its end the kernel ends the rest.
+    let (reading, writing) = std::io::pipe().unwrap();
+    inside(Sandbox::new().init(false), "daemon").fd(5, writing).status().unwrap();
+    await_released(&reading, "the daemon");
+}
+
+fn drop_ends_stopped_processes() {
+    for sandbox in both() {
+        let script = "sleep 1000 & kill -STOP $!; printf ! >&5; kill -STOP $$; sleep 1000";
+        let (child, reading) = spawn_telling(sh(&sandbox, script));
+        drop(child);
+        await_released(&reading, "a stopped process");
+        let script = "sleep 1000 & kill -STOP $!; printf ! >&5; exit 4";
+        let (mut child, reading) = spawn_telling_to_end(sh(&sandbox, script));
+        assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(4));
+        await_released(&reading, "a stopped process");
+    }
+}
+
+fn spawn_telling_to_end(command: stockade::Command) -> (Child, std::io::PipeReader) {
+    let (reading, writing) = std::io::pipe().unwrap();
+    let child = command.fd(5, writing).spawn().unwrap();
+    assert_eq!(await_byte(&reading, "the program"), b'!');
+    (child, reading)
+}
+
+fn lingering_lets_them_finish() {
+    let script = "(trap '' HUP; sleep 0.2; echo late) & exit 6";
+    let output = sh(&Sandbox::new().linger(life::SAFETY), script).output().unwrap();
+    assert_eq!((output.outcome, output.left_count), (Outcome::Exited(6), 0));
+    assert_eq!(output.stdout, b"late\n");
+    let output = sh(&Sandbox::new(), script).output().unwrap();
+    assert_eq!(output.outcome, Outcome::Exited(6));
+    assert!(output.left_count >= 1);
+    assert_eq!(output.stdout, b"");
+}
+
+fn lingering_does_not_outlast_the_wall_time() {
+    let sandbox = Sandbox::new().linger(life::SAFETY * 10).wall_time(Duration::from_millis(500));
+    let (reading, writing) = pipe();
+    let status = sh(&sandbox, "sleep 1000 & exit 6").fd(5, writing).status().unwrap();
+    await_released(&reading, "what lingers");
+    // The program itself was in time.
+    assert_eq!((status.outcome, status.left_count), (Outcome::Exited(6), 1));
+}
+
+fn what_was_left_is_listed() {
+    let script = "sleep 1000 & echo $!; sleep 1000 & echo $!; exit 0";
+    let output = sh(&Sandbox::new(), script).output().unwrap();
+    assert_eq!((output.outcome, output.left_count), (Outcome::Exited(0), 2));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let mut said: Vec<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
+    let mut left: Vec<_> = output.left.iter().map(|left| left.pid).collect();
+    said.sort_unstable();
+    left.sort_unstable();
+    assert_eq!(left, said);
+    // Killed before its exec, one has the shell's name still.
+    assert!(output.left.iter().all(|left| ["sleep", "sh", "dash"].contains(&&*left.name)));
+    let many = "i=0; while [ $i -lt 50 ]; do sleep 1000 & i=$((i+1)); done";
+    let status = sh(&Sandbox::new(), many).status().unwrap();
+    assert_eq!((status.left_count, status.left.len()), (50, 32));
+}
+
+fn output_does_not_wait_for_who_holds_it() {
+    for sandbox in both() {
+        let output = sh(&sandbox, "setsid sleep 1000 & echo text").output().unwrap();
+        assert_eq!((output.outcome, output.stdout), (Outcome::Exited(0), b"text\n".to_vec()));
+    }
+}
+
+fn output_has_a_limit() {
+    let flood = "head -c 3000000 /dev/zero; head -c 10 /dev/zero >&2; exit 8";
+    let output = sh(&Sandbox::new(), flood).keep_output(1000).output().unwrap();
+    assert_eq!(output.outcome, Outcome::Exited(8));
+    assert_eq!((output.stdout.len(), output.stdout_truncated), (1000, true));
+    assert_eq!((output.stderr.len(), output.stderr_truncated), (10, false));
+    let output = sh(&Sandbox::new(), flood).output().unwrap();
+    assert_eq!((output.stdout.len(), output.stdout_truncated), (3_000_000, false));
+    let mut child = sh(&Sandbox::new(), "cat; echo end >&2");
+    child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"in").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((&*output.stdout, &*output.stderr), (&b"in"[..], &b"end\n"[..]));
+}
+
+/// Forks children that fork and end at once: every grandchild is an orphan.
+fn ten_thousand_orphans() {
+    const EACH: u32 = 200;
+    if my_role().is_some() {
+        for _ in 0..10_000 / EACH {
+            life::join(life::fork(|| {
+                for _ in 0..EACH {
+                    life::fork(|| {});
+                }
+            }));
+            await_few_processes();
+        }
+        std::process::exit(11);
+    }
+    let status = inside(Sandbox::new(), "program").status().unwrap();
+    assert_eq!((status.outcome, status.left_count), (Outcome::Exited(11), 0));
+}
+
+/// Until init has reaped what there was.
+fn await_few_processes() {
+    let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    loop {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let count = entries.filter(|entry| is_pid(&entry.file_name().to_string_lossy())).count();
+        if count <= 2 {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn usage_is_of_the_whole_tree() {
+    if let Some(role) = my_role() {
+        let burn = || {
+            let mut memory = vec![0u8; 64 << 20];
+            memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+            while life::cpu_time() < Duration::from_millis(200) {
+                std::hint::black_box(&memory);
+            }
+        };
+        return if role == "child" { life::join(life::fork(burn)) } else { burn() };
+    }
+    for (init, role) in [(true, "itself"), (true, "child"), (false, "itself"), (false, "child")] {
+        let status = inside(Sandbox::new().init(init), role).status().unwrap();
+        assert_eq!(status.outcome, Outcome::Exited(0));
+        let usage = status.usage.unwrap();
+        assert!(
+            usage.user + usage.system >= Duration::from_millis(200),
+            "{init} {role}: {usage:?}"
+        );
+        assert!(usage.peak_rss_of_largest >= 64 << 20, "{init} {role}: {usage:?}");
+        assert!(usage.peak_rss_of_largest < 1 << 30, "{usage:?}");
+        assert!(usage.minor_faults >= 64 << 20 >> 12, "{usage:?}");
+        assert!(usage.wall >= Duration::from_millis(100), "{usage:?}");
+    }
+    let idle = Sandbox::new().command("true").status().unwrap().usage.unwrap();
+    assert!(idle.peak_rss_of_largest < 64 << 20, "{idle:?}");
+}
+
+fn wait_again_and_again() {
+    for sandbox in both() {
+        let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert_eq!(child.try_wait().unwrap(), None);
+        assert_eq!(child.wait_timeout(Duration::from_millis(5)).unwrap(), None);
+        // Neither has closed its input.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        let first: Status = child.wait().unwrap();
+        assert_eq!(first.outcome, Outcome::Exited(0));
+        assert_eq!(child.wait().unwrap(), first);
+        assert_eq!(child.try_wait().unwrap(), Some(first.clone()));
+        assert_eq!(child.wait_timeout(Duration::ZERO).unwrap(), Some(first));
+        child.kill().unwrap();
+        assert!(child.program_id().is_none());
+    }
+}
+
+fn any_thread_can_wait() {
+    for sandbox in both() {
+        let spawner = std::thread::spawn(move || spawn_telling(sh(&sandbox, ENDLESS)));
+        let (mut child, reading) = spawner.join().unwrap();
+        assert_eq!(child.wait_timeout(Duration::from_millis(20)).unwrap(), None);
+        assert!(is_held(&reading));
+        child.kill().unwrap();
+        let status = std::thread::spawn(move || child.wait()).join().unwrap().unwrap();
+        assert_eq!(status.outcome, Outcome::Killed);
+        await_released(&reading, "the program");
+    }
+}
+
+fn the_handle_can_be_polled() {
+    for sandbox in both() {
+        let mut command = sandbox.command("cat").stdin(Stdio::piped());
+        command = command.stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        assert!(child.program_id().is_some() && child.inner_id() > 0);
+        drop(child.stdin.take());
+        assert!(ended(&child));
+        let mut rest = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+        assert_eq!(child.try_wait().unwrap().unwrap().outcome, Outcome::Exited(0));
+    }
+}
+
+fn detached_ends_by_itself() {
+    for sandbox in both() {
+        let (reading, writing) = pipe();
+        let (input, ours) = pipe();
+        let child = sandbox.command("cat").stdin(input).fd(5, writing).spawn().unwrap();
+        child.detach().unwrap();
+        assert!(is_held(&reading));
+        drop(ours);
+        await_released(&reading, "the detached sandbox");
+        // Its wall time stays.
+        let (child, reading) = spawn_telling(sh(&sandbox.wall_time(SHORT), ENDLESS));
+        child.detach().unwrap();
+        await_released(&reading, "the detached sandbox past its time");
+    }
+}
+
+fn a_failed_start_is_told() {
+    for sandbox in both() {
+        let (reading, writing) = pipe();
+        let error = sandbox.command("true").current_dir("/nowhere").fd(5, writing).spawn();
+        assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        await_released(&reading, "the failed sandbox");
+        let error = sandbox.command("/usr").spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+    }
+}

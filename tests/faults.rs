@@ -1,0 +1,412 @@
+//! Makes each system call of the set-up fail, one at a time: what comes of it is a typed error or a
+//! whole sandbox, never a weaker one, a hang, a panic or something left behind.
+#![allow(
+    clippy::exit,
+    clippy::incompatible_msrv,
+    clippy::cast_possible_truncation,
+    reason = "a test process, built by a current toolchain"
+)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's own forks and waits, and its way to fail"
+)]
+
+mod common;
+mod tracer;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{Needs, Test};
+use stockade::{
+    Bind, Capability, Error, Namespaces, Proc, Resource, Sandbox, Stdio, TimeOffsets, Tmpfs,
+};
+use tracer::{Call, Traced, Verdict, facts};
+
+/// Names the scenario that this process, the traced embedder, is to run.
+const SCENARIO: &str = "STOCKADE_FAULTS_SCENARIO";
+
+/// What is done to every sandbox: its shape, and whether its program exists.
+const TESTS: &[Test] = &[
+    Test { name: "default", needs: Needs::Nothing, run: || every_fault("default") },
+    Test { name: "without_init", needs: Needs::Nothing, run: || every_fault("without_init") },
+    Test { name: "everything", needs: Needs::Nothing, run: || every_fault("everything") },
+    Test { name: "joining", needs: Needs::Nothing, run: || every_fault("joining") },
+    Test { name: "undoing", needs: Needs::Nothing, run: || every_fault("undoing") },
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    if arguments.next().is_some_and(|name| name.ends_with(tracer::PROGRAM)) {
+        facts::print(&arguments.collect::<Vec<_>>());
+        return ExitCode::SUCCESS;
+    }
+    match std::env::var(SCENARIO) {
+        Ok(scenario) => embed(&scenario),
+        Err(_) => return common::main(TESTS),
+    }
+    ExitCode::SUCCESS
+}
+
+// ---- the embedder ------------------------------------------------------------------------------
+
+/// Runs one sandbox between the marks, and says what came of it.
+fn embed(scenario: &str) {
+    let neighbour = (scenario == "joining").then(Neighbour::start);
+    let program = std::env::current_exe().unwrap();
+    let directory = PathBuf::from(std::env::var_os("STOCKADE_FAULTS_DIRECTORY").unwrap());
+    let target = format!("/{}", tracer::PROGRAM);
+    let mut sandbox = Sandbox::new().bind_ro(&program, &target);
+    if let Some(neighbour) = &neighbour {
+        sandbox = neighbour.join(sandbox);
+    }
+    sandbox = shape(sandbox, scenario, &directory);
+    let wanted = if scenario == "undoing" { "/missing" } else { &target };
+    let command = sandbox.command(wanted).args(facts::host());
+    let before = (mounts(), descriptors());
+    tracer::mark_begin();
+    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let result = spawned.and_then(|child| {
+        let missing = child.missing().to_vec();
+        Ok((missing, child.wait_with_output()?))
+    });
+    tracer::mark_end();
+    match result {
+        Ok((_, output)) if output.stdout_truncated => println!("result: its output is cut off"),
+        Ok((missing, output)) => {
+            println!("result: {}", output.outcome);
+            println!("missing: {missing:?}");
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+        }
+        Err(error) => println!("result: {}", told(&error)),
+    }
+    drop(neighbour);
+    left_behind(&before);
+}
+
+fn shape(sandbox: Sandbox, scenario: &str, directory: &std::path::Path) -> Sandbox {
+    match scenario {
+        "without_init" => sandbox.init(false).wall_time(Duration::from_secs(100)),
+        "everything" => sandbox
+            .bind(Bind::read_write(directory, "/data").no_exec())
+            .mount_tmpfs(Tmpfs::new("/scratch").size(1 << 20))
+            .file("/etc/given", "text")
+            .directory("/given", 0o700)
+            .symlink("/given", "/link")
+            .mqueue()
+            .sysfs()
+            .proc(Proc::Full)
+            .hostname("inside")
+            .time_offsets(TimeOffsets { monotonic: 100, boottime: 100 })
+            .oom_score_adj(500)
+            .nice(5)
+            .rlimit(Resource::OpenFiles, 64)
+            .capabilities([Capability::NET_BIND_SERVICE])
+            .wall_time(Duration::from_secs(100)),
+        _ => sandbox,
+    }
+}
+
+fn told(error: &Error) -> String {
+    let text = error.to_string();
+    assert!(!text.contains('\n') && !text.is_empty(), "{text:?}");
+    match error.failed() {
+        Some(failed) => format!("error at {}: {text}", failed.stage),
+        None => format!("error: {text}"),
+    }
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+/// What the open descriptors are; the one that lists them is closed again.
+fn descriptors() -> Vec<String> {
+    let list = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = list.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let mut links: Vec<_> = links.map(|link| link.display().to_string()).collect();
+    // A socket's or directory's number differs from run to run.
+    links.retain(|link| !link.contains("/fd"));
+    links.sort();
+    links
+}
+
+fn left_behind(before: &(String, Vec<String>)) {
+    if mounts() != before.0 {
+        println!("left: a mount");
+    }
+    let mut now = descriptors();
+    for known in &before.1 {
+        let at = now.iter().position(|link| link == known);
+        now.remove(at.expect("what was open still is"));
+    }
+    // What a process makes once and keeps: init, the mapping's namespace, the warden's two lines
+    // and, after its warden died, those of the one before.
+    let kept = |link: &String| link.contains("memfd:stockade") || link.starts_with("user:");
+    now.retain(|link| !kept(link));
+    let sockets = now.iter().filter(|link| link.starts_with("socket:")).count();
+    if sockets > 4 || now.len() > sockets {
+        println!("left: {now:?}");
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a writable int.
+    let child = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    if child >= 0 {
+        println!("left: a child, {child}");
+    }
+}
+
+/// A process in namespaces of its own, for others to join.
+struct Neighbour {
+    process: std::process::Child,
+}
+
+impl Neighbour {
+    fn start() -> Self {
+        use std::os::unix::process::CommandExt;
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let unshare = move || {
+            let user = if uid.is_root() { 0 } else { libc::CLONE_NEWUSER };
+            // SAFETY: unshare takes a number.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET | user) } != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            if user != 0 {
+                std::fs::write("/proc/self/setgroups", "deny")?;
+                std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+                std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
+            }
+            Ok(())
+        };
+        let mut command = Command::new("sleep");
+        // SAFETY: this process has one thread, so that allocating after the fork is harmless.
+        let process = unsafe { command.arg("100").pre_exec(unshare) }.spawn().unwrap();
+        Neighbour { process }
+    }
+
+    fn join(&self, sandbox: Sandbox) -> Sandbox {
+        let open = |kind| -> OwnedFd {
+            let path = format!("/proc/{}/ns/{kind}", self.process.id());
+            std::fs::File::open(path).unwrap().into()
+        };
+        let sandbox = sandbox.join(Namespaces::NET, open("net"));
+        match nix::unistd::geteuid() {
+            uid if uid.is_root() => sandbox,
+            uid => sandbox
+                .join(Namespaces::USER, open("user"))
+                .uid(uid.as_raw())
+                .gid(nix::unistd::getegid().as_raw()),
+        }
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+// ---- the faults --------------------------------------------------------------------------------
+
+/// One call of one process: role, number, nth.
+type Place = (String, i64, usize);
+
+fn every_fault(scenario: &'static str) {
+    let clean = run(scenario, &mut |_| Verdict::Pass);
+    let places = places(&clean.calls);
+    assert_whole(scenario, &clean);
+    let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let worker = || {
+        while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Some(problem) = one_fault(scenario, place, &clean) {
+                problems.lock().unwrap().push(problem);
+            }
+        }
+    };
+    // Much of the time the kernel takes namespaces apart, and nobody computes.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) * 4;
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(worker);
+        }
+    });
+    let problems = problems.into_inner().unwrap();
+    let count = places.len();
+    assert!(count > 50, "only {count} faults were tried");
+    assert!(problems.is_empty(), "{} of {count}:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// The calls to try: of each process the first three of every kind, and beyond that every seventh.
+fn places(calls: &[Call]) -> Vec<Place> {
+    let wanted = |call: &&Call| can_fail(call) && (call.nth <= 3 || call.nth % 7 == 0);
+    let place = |call: &Call| (call.role.clone(), call.number, call.nth);
+    calls.iter().filter(wanted).map(place).collect()
+}
+
+/// What the kernel lets fail. In the embedder, the allocator's and the threads' calls are Rust's,
+/// which also panics if a directory cannot be closed.
+fn can_fail(call: &Call) -> bool {
+    let never =
+        [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn, libc::SYS_clock_gettime];
+    let of_the_runtime = [
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_mprotect,
+        libc::SYS_madvise,
+        libc::SYS_brk,
+        libc::SYS_futex,
+        libc::SYS_getrandom,
+        libc::SYS_getpid,
+        libc::SYS_gettid,
+        libc::SYS_geteuid,
+        libc::SYS_getegid,
+        libc::SYS_sched_yield,
+        libc::SYS_close,
+    ];
+    let runtime = call.role == "0" && of_the_runtime.contains(&call.number);
+    !runtime && !never.contains(&call.number)
+}
+
+fn one_fault(scenario: &'static str, place: &Place, clean: &Traced) -> Option<String> {
+    let (role, number, nth) = place;
+    let errno =
+        [libc::EPERM, libc::ENOMEM, libc::EIO][(nth + usize::try_from(*number).unwrap()) % 3];
+    let mut hit = false;
+    let traced = run(scenario, &mut |call| {
+        if call.role != *role || call.number != *number || call.nth != *nth {
+            return Verdict::Pass;
+        }
+        hit = true;
+        // The kernel frees the number whatever close(2) answers.
+        if call.number == libc::SYS_close {
+            Verdict::FailAfterwards(errno)
+        } else {
+            Verdict::Fail(errno)
+        }
+    });
+    let verdict = judge(&traced, clean, place);
+    if std::env::var_os("STOCKADE_FAULTS_VERBOSE").is_some() {
+        let result = traced.stdout.lines().next().unwrap_or("");
+        println!("{scenario} {role} call {number} #{nth} error {errno} hit {hit}: {result}");
+    }
+    let problem = verdict.err()?;
+    Some(format!("{scenario}: process {role}, call {number} #{nth}, error {errno}: {problem}"))
+}
+
+/// Whether a faulty run ended as one of the two that are right.
+fn judge(traced: &Traced, clean: &Traced, place: &Place) -> Result<(), String> {
+    if !traced.hung.is_empty() {
+        return Err(format!("hung: {:?}; {}", traced.hung, traced.stdout));
+    }
+    if !traced.status.is_some_and(|status| status.success()) {
+        return Err(format!("{:?}: {}{}", traced.status, traced.stdout, traced.stderr));
+    }
+    let line = traced.stdout.lines().find(|line| line.starts_with("left:"));
+    // A wait that fails leaves a zombie: nobody else may reap it. So does a joining process that
+    // cannot say whom it made.
+    let unknown = match place.1 {
+        libc::SYS_waitid => place.0 == "0",
+        libc::SYS_sendmsg => place.0 != "0",
+        _ => false,
+    };
+    if let Some(line) = line.filter(|line| !(unknown && line.contains("a child"))) {
+        return Err(line.to_owned());
+    }
+    // Besides the embedder, nobody but those of the clean run is there any more: the neighbour,
+    // and the warden or the one that came after it.
+    let stays = |role: &str, name: &str| {
+        name == "stockade-warden" || clean.alive.iter().any(|(other, _)| other == role)
+    };
+    let left: Vec<_> = traced.alive.iter().filter(|(role, name)| !stays(role, name)).collect();
+    if !left.is_empty() {
+        return Err(format!("left: {left:?}; {}", traced.stdout));
+    }
+    let result = traced.stdout.lines().next().unwrap_or("");
+    let told = ["error", "its ", "ended, status taken"]
+        .iter()
+        .any(|how| result.strip_prefix("result: ").is_some_and(|result| result.starts_with(how)));
+    if told {
+        return Ok(());
+    }
+    let difference = difference(&clean.stdout, &traced.stdout);
+    if difference.is_empty() { Ok(()) } else { Err(format!("{result}, but {difference:?}")) }
+}
+
+/// What is another sandbox's; a whole one has the clean one's facts, except that
+/// * it may lack something that is best effort, and then says so,
+/// * a file of the host's that could not be looked at may be missing, or be bound, read-only, where
+///   otherwise there is a link.
+fn difference(clean: &str, now: &str) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    clean.lines().for_each(|line| *counts.entry(line).or_insert(0) -= 1);
+    now.lines().for_each(|line| *counts.entry(line).or_insert(0) += 1);
+    let harmless = |line: &str, count: i32| {
+        let system = ["/bin", "/sbin", "/lib", "/etc"].iter().any(|path| {
+            let mount = line.strip_prefix("mount ");
+            mount.is_some_and(|mount| mount.starts_with(path))
+        });
+        let listed = line.starts_with("in /:");
+        listed
+            || line.starts_with("missing: ") && (count < 0 || line.contains("[Nested"))
+            || line.starts_with("left:")
+            || system && line.contains(" ro,nosuid,nodev")
+    };
+    let differing = counts.iter().filter(|(line, count)| **count != 0 && !harmless(line, **count));
+    differing.map(|(line, count)| format!("{count:+} {line}")).collect()
+}
+
+/// The clean run is what the faulty ones are compared with, so it must be right itself.
+fn assert_whole(scenario: &str, clean: &Traced) {
+    let text = &clean.stdout;
+    assert!(clean.hung.is_empty() && clean.stderr.is_empty(), "{clean:#?}");
+    if scenario == "undoing" {
+        assert!(text.starts_with("result: error at start: "), "{text}");
+        return;
+    }
+    let has = |line: &str| assert!(text.lines().any(|one| one == line), "no {line:?} in\n{text}");
+    has("result: exited with code 0");
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        has(&format!("namespace {kind}: own"));
+    }
+    for line in [
+        "keyring: own",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "session leader: true",
+        "nested user namespace: refused",
+        "in /root: [\"entity not found\"]",
+        "descriptors: [\"0\", \"1\", \"2\", \"3\"]",
+        "writing in /: Some(ReadOnlyFilesystem)",
+        "writing in /usr: Some(ReadOnlyFilesystem)",
+        "writing in /tmp: None",
+        "chroot: -1",
+    ] {
+        has(line);
+    }
+    if scenario != "without_init" {
+        has("memory of process 1: Some(NotFound)");
+    }
+    if scenario != "everything" {
+        has("CapEff:\t0000000000000000");
+        has("CapBnd:\t0000000000000000");
+    }
+    assert!(!text.contains("left:"), "{text}");
+}
+
+fn run(scenario: &str, decide: &mut dyn FnMut(&Call) -> Verdict) -> Traced {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env_clear().env(SCENARIO, scenario).env("PATH", "/usr/bin:/bin");
+    command.env("STOCKADE_FAULTS_DIRECTORY", directory.path());
+    tracer::trace(&mut command, decide)
+}

@@ -1,0 +1,67 @@
+//! What a program with CAP_SYS_ADMIN over its sandbox can do to the mounts that it was given.
+#![allow(
+    clippy::exit,
+    clippy::incompatible_msrv,
+    clippy::cast_possible_truncation,
+    reason = "a test process, built by a current toolchain"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
+
+mod common;
+
+use common::Needs;
+use stockade::{Capability, Sandbox};
+
+tests! {
+    Needs::Nothing => [
+        read_only_stays_read_only,
+        a_mount_does_not_come_off,
+        mounts_of_its_own_are_its_own,
+        without_the_capability_nothing_is_mounted,
+    ];
+}
+
+/// Runs a script as the inside's uid 0, so that mount(8) leaves the decision to the kernel.
+fn run(script: &str, capabilities: &[Capability]) -> (bool, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("kept"), "kept").unwrap();
+    let output = Sandbox::new()
+        .uid(0)
+        .gid(0)
+        .capabilities(capabilities.to_vec())
+        .bind_ro(directory.path(), "/mnt/given")
+        .command("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(std::fs::read(directory.path().join("kept")).unwrap(), b"kept");
+    let text = [output.stdout.clone(), output.stderr.clone()].concat();
+    (output.outcome.is_success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+const ADMIN: &[Capability] = &[Capability::SYS_ADMIN, Capability::DAC_OVERRIDE];
+
+fn read_only_stays_read_only() {
+    for mount in ["/mnt/given", "/", "/usr"] {
+        let (_, text) = run(&format!("mount -o remount,bind,rw {mount}; touch {mount}/x"), ADMIN);
+        assert!(text.contains("Read-only file system"), "{mount}: {text}");
+    }
+}
+
+fn a_mount_does_not_come_off() {
+    let (_, text) = run("umount -l /mnt/given; cat /mnt/given/kept", ADMIN);
+    assert!(text.contains("kept"), "{text}");
+    let (gone, text) = run("umount -l /proc", ADMIN);
+    assert!(!gone, "{text}");
+}
+
+fn mounts_of_its_own_are_its_own() {
+    let script = "mount -t tmpfs none /tmp && touch /tmp/x && umount /tmp && ! test -e /tmp/x";
+    let (done, text) = run(script, ADMIN);
+    assert!(done, "{text}");
+}
+
+fn without_the_capability_nothing_is_mounted() {
+    let (done, _) = run("mount -t tmpfs none /tmp", &[Capability::DAC_OVERRIDE]);
+    assert!(!done);
+}
