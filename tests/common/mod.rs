@@ -2,6 +2,8 @@
 //! run here is reported as ignored, with its reason.
 #![allow(dead_code, reason = "each test binary uses some")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -84,7 +86,11 @@ pub(crate) fn main(tests: &[Test]) -> ExitCode {
 
 fn in_process(name: &str) -> Result<(), Failed> {
     let myself = std::env::current_exe()?;
-    let output = Command::new(myself).env(CHILD, name).output()?;
+    // Removed here, as a test that fails or ends by exit drops nothing.
+    let directory = tempfile::tempdir()?;
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o1777))?;
+    let output = Command::new(myself).env(CHILD, name).env("TMPDIR", directory.path()).output()?;
+    directory.close()?;
     if output.status.success() {
         return Ok(());
     }

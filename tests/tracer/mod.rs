@@ -174,6 +174,13 @@ fn name_of(pid: pid_t) -> String {
     text("comm").trim_end().to_owned()
 }
 
+/// One that has ended may be a tracee for a moment more.
+fn is_alive(pid: pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
 impl Tracer<'_> {
     fn run(&mut self) {
         loop {
@@ -223,8 +230,9 @@ impl Tracer<'_> {
             (libc::SIGUSR1, _) if pid == self.first => self.active = true,
             (libc::SIGUSR2, _) if pid == self.first => {
                 self.active = false;
+                let alive = self.tracees.iter().filter(|&(&pid, _)| is_alive(pid));
                 let each = |(&pid, tracee): (&pid_t, &Tracee)| (tracee.role.clone(), name_of(pid));
-                self.alive = self.tracees.iter().map(each).collect();
+                self.alive = alive.map(each).collect();
             }
             (libc::SIGTRAP, event) if event != 0 => {}
             (signal, _) => deliver = signal,
