@@ -249,9 +249,15 @@ pub(crate) fn open_tree(directory: i32, path: Text<'_>, flags: u32) -> Outcome<F
         .map(|fd| Fd(fd as i32))
 }
 
-/// move_mount(2) between two descriptors.
-#[inline(never)]
-pub(crate) fn move_mount(from: i32, to: i32) -> Outcome {
+/// move_mount(2): attaches a detached tree at a name in a directory; the name may be no link.
+pub(crate) fn move_mount(from: i32, directory: i32, name: Text<'_>) -> Outcome {
+    let (empty, flags) = (c"".as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
+    with_pointers!(Call::MoveMount, MOVE_MOUNT, from, empty, directory, name.as_ptr(), flags)
+        .map(drop)
+}
+
+/// move_mount(2) onto what a descriptor stands for.
+pub(crate) fn move_mount_onto(from: i32, to: i32) -> Outcome {
     let (empty, flags) = (c"".as_ptr(), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     with_pointers!(Call::MoveMount, MOVE_MOUNT, from, empty, to, empty, flags).map(drop)
 }

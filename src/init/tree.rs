@@ -14,12 +14,23 @@ use crate::wire::{BIND_RECURSIVE, Call, Fault, Text};
 const OWN_MAX: usize = 256;
 /// `PATH_MAX`, the kernel's own limit.
 const PATH_MAX: usize = 4096;
+/// `NAME_MAX`, likewise.
+const NAME_MAX: usize = 255;
 
 /// The kind of mount point that something is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Directory,
     File,
+}
+
+/// A mount point.
+#[derive(Debug)]
+enum Place<'a> {
+    /// Just made, by this name in this directory: so it is no link, and lies above nothing.
+    Made(i32, Text<'a>),
+    /// There already.
+    Found(Fd),
 }
 
 /// The directory in which something was made last: the next is often made there too.
@@ -39,6 +50,8 @@ fn parent_of(path: Text<'_>) -> Option<&[u8]> {
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
     root: Fd,
+    /// The root is a file system that this sandbox made, in which nothing covers it.
+    own_root: bool,
     above: Option<Above<'a>>,
     /// Device numbers of the file systems that this sandbox made: only there are missing mount
     /// points created, so that nothing of the host's gets placeholders.
@@ -52,7 +65,8 @@ pub(crate) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// Nothing yet; the first operation gives it a root.
     pub(crate) fn new(proc_fd: i32) -> Self {
-        Tree { root: Fd(-1), above: None, own: [0; OWN_MAX], own_count: 0, proc_fd, legacy: None }
+        let (root, own_root) = (Fd(-1), false);
+        Tree { root, own_root, above: None, own: [0; OWN_MAX], own_count: 0, proc_fd, legacy: None }
     }
 
     /// Attaches a fresh tmpfs over the old root directory.
@@ -66,7 +80,7 @@ impl<'a> Tree<'a> {
         sys::fsconfig_create(context.0)?;
         let root = Fd(sys::fsmount(context.0, 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)? as i32);
         sys::move_mount_to_root(root.0)?;
-        self.root = root;
+        (self.root, self.own_root) = (root, true);
         self.remember_own(self.root.0)
     }
 
@@ -129,7 +143,7 @@ impl<'a> Tree<'a> {
             let deep = if recursive { AT_RECURSIVE } else { 0 };
             sys::open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | deep)?
         };
-        self.attach(source, to, attributes, recursive)
+        self.attach_at(source, to, attributes, recursive)
     }
 
     /// Attaches a part of the new root to itself, so that it can have attributes of its own.
@@ -137,22 +151,25 @@ impl<'a> Tree<'a> {
         let place = sys::open_inside(self.root.0, path, O_PATH)?;
         let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH;
         let source = sys::open_tree(place.0, Text::new(b"\0"), flags)?;
-        self.attach(source, path, attributes, false)
+        let late = self.attributes(source.0, attributes, false)?;
+        self.above = None;
+        self.attach(&source, Place::Found(place), late)
     }
 
-    fn attach(&mut self, source: Fd, to: Text<'a>, attributes: u32, recursive: bool) -> Outcome {
+    fn attach_at(&mut self, source: Fd, to: Text<'a>, wanted: u32, recursive: bool) -> Outcome {
         let kind = match sys::stat(source.0)?.mode & S_IFMT {
             S_IFDIR => Kind::Directory,
             _ => Kind::File,
         };
-        let late = self.attributes(source.0, attributes, recursive)?;
+        let late = self.attributes(source.0, wanted, recursive)?;
         let target = self.target(to, kind)?;
-        if let Err(fault) = sys::move_mount(source.0, target.0) {
-            // The kernel's EINVAL for a directory on a file, or the reverse, says little.
-            let directory = sys::stat(target.0)?.mode & S_IFMT == S_IFDIR;
-            let mismatch = directory != (kind == Kind::Directory);
-            let errno = if mismatch { Errno(ENOTDIR) } else { fault.errno };
-            return Err(Fault { errno, ..fault });
+        self.attach(&source, target, late)
+    }
+
+    fn attach(&mut self, source: &Fd, target: Place<'a>, late: Option<u32>) -> Outcome {
+        match target {
+            Place::Made(directory, name) => sys::move_mount(source.0, directory, name)?,
+            Place::Found(place) => move_onto(source, &place)?,
         }
         if self.legacy.is_some() {
             // The tree's own descriptor now names the place where it was attached.
@@ -198,7 +215,10 @@ impl<'a> Tree<'a> {
         flags: u32,
         options: Text<'_>,
     ) -> Outcome {
-        let target = self.target(to, Kind::Directory)?;
+        let target = match self.target(to, Kind::Directory)? {
+            Place::Made(directory, name) => sys::open(directory, name, O_PATH, 0)?,
+            Place::Found(place) => place,
+        };
         let mut link = [0; 40];
         let place = host_descriptor(target.0, &mut link);
         sys::mount(Call::Mount, place, Some(kind), flags, Some(options))?;
@@ -233,7 +253,7 @@ impl<'a> Tree<'a> {
         }
         let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH;
         let source = sys::open_tree(null.0, Text::new(b"\0"), flags)?;
-        sys::move_mount(source.0, target.0)
+        move_onto(&source, &target)
     }
 
     /// Enters the new root and lets the old one go.
@@ -289,50 +309,101 @@ impl<'a> Tree<'a> {
     }
 
     /// The place at `path`; a missing one is created where the file system is the sandbox's own.
-    fn target(&mut self, path: Text<'a>, kind: Kind) -> Outcome<Fd> {
-        if self.above.as_ref().is_none_or(|above| Some(above.path) != parent_of(path)) {
-            match sys::open_inside(self.root.0, path, O_PATH) {
-                Err(Fault { errno, .. }) if errno.0 == ENOENT => {}
-                other => {
-                    // What is attached here may lie above the remembered directory.
-                    self.above = None;
-                    return other;
-                }
-            }
-        }
-        let (parent, name) = self.in_parent(path)?;
+    fn target(&mut self, path: Text<'a>, kind: Kind) -> Outcome<Place<'a>> {
+        let (parent, name) = match self.known_parent(path)? {
+            Some(known) => known,
+            None => match sys::open_inside(self.root.0, path, O_PATH) {
+                Err(Fault { errno, .. }) if errno.0 == ENOENT => self.found_parent(path)?,
+                other => return self.found(other),
+            },
+        };
         let made = match kind {
             Kind::Directory => sys::mkdir(parent, name, 0o755),
             Kind::File => sys::make_file(parent, name, 0o644),
         };
         match made {
-            // Just made, so it is no link, and lies above nothing.
-            Ok(()) => sys::open(parent, name, O_PATH, 0),
+            Ok(()) => Ok(Place::Made(parent, name)),
             Err(Fault { errno, .. }) if errno.0 == EEXIST => {
-                self.above = None;
-                sys::open_inside(self.root.0, path, O_PATH)
+                self.found(sys::open_inside(self.root.0, path, O_PATH))
             }
             Err(other) => Err(other),
         }
     }
 
+    /// What is attached to a place that was there may lie above the remembered directory.
+    fn found(&mut self, place: Outcome<Fd>) -> Outcome<Place<'a>> {
+        self.above = None;
+        place.map(Place::Found)
+    }
+
     /// The directory of `path`, created if need be, and the last component.
     fn in_parent(&mut self, path: Text<'a>) -> Outcome<(i32, Text<'a>)> {
+        match self.known_parent(path)? {
+            Some(known) => Ok(known),
+            None => self.found_parent(path),
+        }
+    }
+
+    /// The same, if it is remembered or nothing of it is there yet: then no link and no mount can
+    /// be in the way, and it need not be looked for.
+    fn known_parent(&mut self, path: Text<'a>) -> Outcome<Option<(i32, Text<'a>)>> {
         let Some(above) = parent_of(path) else {
             return fault(Call::MountPoint, EINVAL);
         };
         let name = path.tail(above.len() + 1);
-        if let Some(known) = self.above.as_ref().filter(|known| known.path == above) {
-            return Ok((known.directory.0, name));
+        if above.is_empty() && self.own_root {
+            return Ok(Some((self.root.0, name)));
         }
+        if let Some(known) = self.above.as_ref().filter(|known| known.path == above) {
+            return Ok(Some((known.directory.0, name)));
+        }
+        let Some(directory) = self.make_parent(above)? else { return Ok(None) };
+        Ok(Some((self.remember_above(above, directory), name)))
+    }
+
+    /// The same, looked for.
+    fn found_parent(&mut self, path: Text<'a>) -> Outcome<(i32, Text<'a>)> {
+        let Some(above) = parent_of(path) else {
+            return fault(Call::MountPoint, EINVAL);
+        };
         let directory = match above {
             [] => sys::open_inside(self.root.0, Text::new(b"/\0"), O_PATH)?,
             _ => self.parent(above)?,
         };
         self.assert_own(directory.0, Call::MountPoint)?;
+        Ok((self.remember_above(above, directory), path.tail(above.len() + 1)))
+    }
+
+    fn remember_above(&mut self, path: &'a [u8], directory: Fd) -> i32 {
         let number = directory.0;
-        self.above = Some(Above { path: above, directory });
-        Ok((number, name))
+        self.above = Some(Above { path, directory });
+        number
+    }
+
+    /// Makes the directory at `path` below the nearest one that is known, if nothing of it is there.
+    fn make_parent(&self, path: &[u8]) -> Outcome<Option<Fd>> {
+        let (mut at, known) = match &self.above {
+            Some(above) if is_below(path, above.path) => (above.directory.0, above.path.len()),
+            _ if self.own_root => (self.root.0, 0),
+            _ => return Ok(None),
+        };
+        let mut made = None;
+        for part in path.get(known + 1..).unwrap_or(&[]).split(|&byte| byte == b'/') {
+            let mut name = [0; NAME_MAX + 1];
+            let Some(text) = name.get_mut(..part.len()) else {
+                return fault(Call::MountPoint, ENAMETOOLONG);
+            };
+            text.copy_from_slice(part);
+            let name = Text::new(&name[..=part.len().min(NAME_MAX)]);
+            match sys::mkdir(at, name, 0o755) {
+                Err(Fault { errno, .. }) if errno.0 == EEXIST => return Ok(None),
+                other => other?,
+            }
+            let directory = sys::open(at, name, O_PATH, 0)?;
+            at = directory.0;
+            made = Some(directory);
+        }
+        Ok(made)
     }
 
     /// The directory at `path`; what is missing of it is created below the deepest part that is
@@ -383,6 +454,22 @@ impl<'a> Tree<'a> {
         self.own_count += 1;
         Ok(())
     }
+}
+
+/// Whether `path` lies below the directory `above`.
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+/// Attaches a tree to a place that was there.
+fn move_onto(source: &Fd, place: &Fd) -> Outcome {
+    sys::move_mount_onto(source.0, place.0).or_else(|fault| {
+        // The kernel's EINVAL for a directory on a file, or the reverse, says little.
+        let is_directory = |fd: &Fd| Ok(sys::stat(fd.0)?.mode & S_IFMT == S_IFDIR);
+        let mismatch = is_directory(source)? != is_directory(place)?;
+        let errno = if mismatch { Errno(ENOTDIR) } else { fault.errno };
+        Err(Fault { errno, ..fault })
+    })
 }
 
 /// Allows no user namespace below the caller's own, through the host's /proc.
