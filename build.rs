@@ -23,7 +23,7 @@ fn main() {
     rustc.args(["--edition=2024", "--crate-type=bin", "--crate-name=stockade_init"]);
     rustc.arg("--target").arg(variable("TARGET")).arg(&source).arg("-o").arg(&output);
     for option in [
-        "opt-level=s",
+        "opt-level=z",
         "lto=fat",
         "codegen-units=1",
         "panic=abort",

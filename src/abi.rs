@@ -120,6 +120,7 @@ constants! {
     ENOTDIR: i32 = 20;
     EINVAL: i32 = 22;
     EROFS: i32 = 30;
+    EPIPE: i32 = 32;
     ENAMETOOLONG: i32 = 36;
     ENOSYS: i32 = 38;
     EPROTO: i32 = 71;

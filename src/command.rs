@@ -316,7 +316,7 @@ impl Command {
             pairs.push((theirs.as_raw_fd(), target));
         }
         pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_raw_fd(), *number)));
-        let program = self.lower(policy, &pairs, check_only)?;
+        let program = self.lower(policy, &lowered.plan, &pairs, check_only)?;
         let start = Start {
             policy,
             lowered: &lowered,
@@ -437,6 +437,7 @@ impl Command {
     fn lower(
         &self,
         policy: &Policy,
+        plan: &Plan,
         pairs: &[(RawFd, RawFd)],
         check_only: bool,
     ) -> Result<Vec<u8>> {
@@ -462,7 +463,10 @@ impl Command {
             };
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let (first, operations) = plan.encode_own();
         let program = Program {
+            first,
+            operations,
             flags: self.flags(policy, check_only),
             umask: self.umask,
             nice: policy.nice,

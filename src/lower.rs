@@ -15,6 +15,8 @@ use crate::wire::Op;
 #[derive(Debug)]
 pub(crate) struct Lower {
     steps: Vec<Step>,
+    /// How many of them are init's; what follows the program's process does itself.
+    of_init: Option<usize>,
     /// What the caller's process has to copy, if it has to.
     trees: Option<Vec<TreeSource>>,
 }
@@ -83,11 +85,14 @@ impl Lower {
 /// 1. what is written to init's own /proc files, as long as init is dumpable,
 /// 2. namespaces that are entered late (cgroup, time), then the clocks,
 /// 3. the keyring, charged to the caller, then the ids, without which nothing can be created,
-/// 4. the tree, from private propagation to the pivot, with the caller's entries in their order,
-/// 5. names and loopback, which need nothing of the above,
-/// 6. the lock on all mounts, after which init has no power over the other namespaces.
+/// 4. the program's process, which from here on sets itself up while init makes the tree,
+/// 5. the tree, from private propagation to the pivot, with the caller's entries in their order,
+/// 6. names and loopback, which need no tree: the program's process does this,
 ///
-/// Capabilities, limits, the filter and the exec follow, in init's own order.
+/// or, if CAP_SYS_ADMIN is kept, names and loopback by init, then the lock on all mounts, after which
+/// nobody inside has power over the other namespaces, and then the program's process.
+///
+/// Capabilities, limits, the filter and the exec follow, in the order of that process.
 pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let policy = sandbox.policy();
     let new = policy.new_namespaces();
@@ -95,14 +100,21 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     // In a joined user namespace the host's ids are not known, and init reaches what it may.
     let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
     let trees = (own_ids && ids.are_foreign()).then(Vec::new);
-    let mut plan = Lower { steps: Vec::new(), trees };
+    let mut plan = Lower { steps: Vec::new(), of_init: None, trees };
     own_files(policy, &mut plan);
     late_namespaces(policy, new, &mut plan);
     let optional = policy.optional(Feature::SessionKeyring);
     plan.step(Op::Keyring { optional }, "", "session keyrings have no namespace");
     let missing_groups = identity(policy, ids, &mut plan);
+    let locks = policy.keeps_admin() && new.contains(Namespaces::USER | Namespaces::MOUNT);
+    if policy.init && policy.has_own_pids() && !locks {
+        plan.step(Op::Start {}, "process", "it sets itself up while the tree is made");
+    }
     if new.contains(Namespaces::MOUNT) {
         policy.tree.lower(&mut plan, new.contains(Namespaces::PID));
+    }
+    if !locks {
+        plan.of_init = Some(plan.steps.len());
     }
     if new.contains(Namespaces::UTS) {
         policy.uts.lower(&mut plan);
@@ -110,7 +122,7 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if new.contains(Namespaces::NET) && policy.loopback {
         plan.step(Op::Loopback {}, "lo", "a new network namespace has it down");
     }
-    if policy.keeps_admin() && new.contains(Namespaces::USER | Namespaces::MOUNT) {
+    if locks {
         let (uid, gid) = ids.inside;
         let op = Op::Lock { uid, gid, nested: u32::from(policy.nested_user_namespaces) };
         plan.step(op, "all mounts", "CAP_SYS_ADMIN is kept, and would undo them");
@@ -118,7 +130,8 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let missing: Vec<_> = missing_groups.into_iter().collect();
     check_required(policy, &missing)?;
     let trees = plan.trees.unwrap_or_default();
-    let plan = Plan::new(sandbox, new, joined_names(policy), ids, plan.steps);
+    let of_init = plan.of_init.unwrap_or(plan.steps.len());
+    let plan = Plan::new(sandbox, new, joined_names(policy), ids, plan.steps, of_init);
     Ok(Lowered { plan, trees, ids, missing })
 }
 

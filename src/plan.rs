@@ -28,6 +28,8 @@ pub struct Plan {
     joined: Vec<(Namespaces, String)>,
     ids: Ids,
     steps: Vec<Step>,
+    /// How many of them are init's; the others are those of the program's process.
+    of_init: usize,
 }
 
 /// One operation, what it is done to and why.
@@ -45,8 +47,9 @@ impl Plan {
         joined: Vec<(Namespaces, String)>,
         ids: Ids,
         steps: Vec<Step>,
+        of_init: usize,
     ) -> Self {
-        Plan { sandbox: sandbox.clone(), new, joined, ids, steps }
+        Plan { sandbox: sandbox.clone(), new, joined, ids, steps, of_init }
     }
 
     /// The namespaces that are made.
@@ -55,13 +58,13 @@ impl Plan {
         self.new
     }
 
-    /// How many operations init carries out.
+    /// How many operations are carried out inside.
     #[must_use]
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
-    /// Whether init has nothing to do.
+    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
@@ -81,11 +84,18 @@ impl Plan {
         self.steps.get(usize::try_from(index).ok()?)
     }
 
+    /// The operations of the program's process, and the number of the first.
+    pub(crate) fn encode_own(&self) -> (u64, Vec<u8>) {
+        let mut out = Vec::new();
+        self.steps.iter().skip(self.of_init).for_each(|step| step.op.put(&mut out));
+        (self.of_init as u64, out)
+    }
+
     /// The operations as init reads them, with the descriptors of `trees` in place of their
     /// numbers.
     pub(crate) fn encode(&self, trees: &[OwnedFd]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.steps.len() * 64);
-        for step in &self.steps {
+        let mut out = Vec::with_capacity(self.of_init * 64);
+        for step in self.steps.iter().take(self.of_init) {
             match step.op.tree().and_then(|number| trees.get(number)) {
                 Some(tree) => step.op.clone().with_tree(tree.as_raw_fd()).put(&mut out),
                 None => step.op.put(&mut out),
@@ -158,6 +168,7 @@ impl<S> Op<S> {
             Op::Keyring { .. } => "new session keyring",
             Op::Groups { .. } => "drop supplementary groups",
             Op::Credentials { .. } => "become",
+            Op::Start {} => "start the program's",
             Op::NoNesting { .. } => "write",
             Op::Unshare { .. } => "unshare",
             Op::Private {} => "make private",

@@ -443,6 +443,11 @@ fn await_start(
     // The kernel closes this socket's other end at a successful exec.
     match receive(starting.as_fd(), launched) {
         Received::Closed | Received::Ended => Ok((answer, program)),
+        // What it was last told is unread.
+        Received::Reset => {
+            let object = "(its process ended before that)";
+            Err(Error::new(Stage::Start, "exec", object, Errno::ESRCH).into())
+        }
         Received::Report(failure, _) => Err(failed_report(start, &failure)),
         Received::Failed(errno) => Err(unheard(Stage::Start, errno).into()),
     }
@@ -480,7 +485,7 @@ fn operation_failed(plan: &Plan, index: u64, call: &'static str, errno: Errno) -
 fn next_report(lines: &Lines, launched: &Launched, stage: Stage) -> Result<(Report, Vec<OwnedFd>)> {
     match receive(lines.ours.as_fd(), launched) {
         Received::Report(report, fds) => Ok((*report, fds)),
-        Received::Closed | Received::Ended => Err(init_died(launched, stage)),
+        Received::Closed | Received::Reset | Received::Ended => Err(init_died(launched, stage)),
         Received::Failed(errno) => Err(unheard(stage, errno)),
     }
 }
@@ -490,6 +495,9 @@ fn next_report(lines: &Lines, launched: &Launched, stage: Stage) -> Result<(Repo
 pub(crate) enum Received {
     Report(Box<Report>, Vec<OwnedFd>),
     Closed,
+    /// Closed, and the other side had not read everything.
+    Reset,
+    /// Init has ended.
     Ended,
     /// Nobody knows: not to be taken for an end.
     Failed(Errno),
@@ -520,6 +528,17 @@ fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received {
 
 /// A report that is there already.
 pub(crate) fn receive_now(control: BorrowedFd<'_>) -> Option<Received> {
+    match receive_once(control) {
+        // The kernel tells this before what it has kept of the other side's words.
+        Some(Received::Reset) => match receive_once(control) {
+            Some(Received::Closed) | None => Some(Received::Reset),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+fn receive_once(control: BorrowedFd<'_>) -> Option<Received> {
     let mut bytes = [0; wire::REPORT + 1];
     let mut space = nix::cmsg_space!([RawFd; 2]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
@@ -528,7 +547,7 @@ pub(crate) fn receive_now(control: BorrowedFd<'_>) -> Option<Received> {
         let raw = control.as_raw_fd();
         match recvmsg::<()>(raw, &mut slices, Some(&mut space), flags) {
             Err(Errno::EAGAIN | Errno::EINTR) => return None,
-            Err(Errno::ECONNRESET) => return Some(Received::Closed),
+            Err(Errno::ECONNRESET) => return Some(Received::Reset),
             Err(errno) => return Some(Received::Failed(errno)),
             Ok(message) => (message.bytes, message.cmsgs().map_or(Vec::new(), descriptors)),
         }

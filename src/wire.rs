@@ -186,6 +186,8 @@ operations! {
     Credentials { uid: u32, gid: u32 }
     /// Leaves the given namespaces (cgroup, time) for new ones.
     Unshare { flags: u32, optional: u32 }
+    /// Starts the program's process, which sets itself up while the rest is done.
+    Start {}
     /// Allows no user namespace below this one; where a supervisor stays, it does this while the
     /// program is being started.
     NoNesting { optional: u32 }
@@ -243,6 +245,10 @@ record! {
     /// What is started, and how, once the set-up is done.
     Program<S, L> {
         flags: u32,
+        /// The number of the first operation of its own.
+        first: u64,
+        /// Operations that the program's process carries out, before it gives up its privileges.
+        operations: S,
         umask: u32,
         nice: i32,
         securebits: u32,

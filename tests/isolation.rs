@@ -73,7 +73,7 @@ fn look_everywhere(needle: &[u8]) -> Vec<String> {
     }
     for directory in ["/tmp", "/home", "/root", "/etc", "/var", "/run", "/dev/shm", "/srv", "/mnt"]
     {
-        walk(Path::new(directory), needle, 3, &mut found);
+        walk(Path::new(directory), needle, 5, &mut found);
     }
     found
 }

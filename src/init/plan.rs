@@ -2,7 +2,7 @@
 
 use crate::abi::*;
 use crate::program::{self, Late};
-use crate::raw::{Errno, exit};
+use crate::raw::exit;
 use crate::sys::{self, Outcome, Poll, fault};
 use crate::tree::{Tree, write_all};
 use crate::wire::{
@@ -61,6 +61,7 @@ impl Lines {
 /// The mode of a sandbox's PID 1.
 pub(crate) fn run(lines: Lines) -> ! {
     sys::set_name(b"stockade-init\0\0\0");
+    sys::default_signals();
     // Modes are given in full; this call cannot fail.
     let _callers = sys::umask(0);
     if let Err(fault) = sys::raise_open_files() {
@@ -70,15 +71,20 @@ pub(crate) fn run(lines: Lines) -> ! {
         Ok(plan) => plan,
         Err(fault) => lines.fail(report::LAUNCH, fault, 0, &[]),
     };
-    let Some(wanted) = Program::take(&mut &*rest) else {
-        lines.fail(report::LAUNCH, Fault { call: Call::Plan, errno: Errno(EPROTO) }, 0, &[]);
+    let wanted = match Program::take(&mut &*rest) {
+        Some(wanted) => sys::keep(wanted),
+        None => fault(Call::Plan, EPROTO),
     };
+    let wanted = wanted.unwrap_or_else(|fault| lines.fail(report::LAUNCH, fault, 0, &[]));
     let supervised = wanted.flags & SUPERVISED != 0;
-    let (mut skipped, mut late) = (0, None);
+    let (mut skipped, mut late, mut process) = (0, None, None);
     let mut tree = Tree::new(header.proc_fd);
     let (mut index, mut operations) = (0, &setup[..]);
     while !operations.is_empty() {
         let result = match Op::take(&mut operations) {
+            Some(Op::Start {}) if supervised => {
+                program::launch(lines, wanted).map(|started| process = Some(started))
+            }
             Some(Op::NoNesting { optional }) if supervised => {
                 late = Some(Late { index, optional });
                 Ok(())
@@ -94,11 +100,11 @@ pub(crate) fn run(lines: Lines) -> ! {
     drop(tree);
     // The operations hold paths of the host.
     sys::unmap(setup);
-    let failure = match program::start(lines, header.proc_fd, &wanted, skipped, late) {
+    let failure = match program::start(lines, header.proc_fd, wanted, process, skipped, late) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
-    lines.fail(report::START, failure.fault, failure.detail, &failure.text)
+    lines.fail(failure.index, failure.fault, failure.detail, &failure.text)
 }
 
 /// Reads the header, and the two parts into memory of their own.
@@ -141,8 +147,10 @@ fn next(lines: Lines, first: &mut [u8], second: &mut [u8]) -> Outcome<usize> {
 
 /// Carries out one operation; an optional one that fails sets its bit in `skipped`.
 #[inline(never)]
-fn execute<'a>(tree: &mut Tree<'a>, operation: &Op<Text<'a>>, skipped: &mut u64) -> Outcome {
+pub(crate) fn execute<'a>(tree: &mut Tree<'a>, operation: &Op<Text<'a>>, skipped: &mut u64) -> Outcome {
     let (result, optional) = match *operation {
+        // Without a supervisor this process becomes the program.
+        Op::Start {} => (Ok(()), 0),
         Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
         Op::WriteFile { path, data, optional } => (write_file(path, data), optional),
         Op::Keyring { optional } => (sys::new_session_keyring(), optional),

@@ -1,24 +1,29 @@
-//! From a finished sandbox to the program's exec.
+//! The program's process, from its start to its exec.
 
 use core::convert::Infallible;
 
 use crate::abi::*;
-use crate::plan::Lines;
+use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
 use crate::supervise;
-use crate::sys::{self, Fd, Outcome};
-use crate::tree;
+use crate::sys::{self, Fd, Outcome, fault};
+use crate::tree::{self, Tree};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
-    OWN_PIDS, Program, Report, SUPERVISED, Take, Text, Texts, report,
+    OWN_PIDS, Op, Program, Report, SUPERVISED, Take, Text, Texts, report,
 };
 
 /// The library's description of the program, as init reads it.
 type Wanted<'a> = Program<Text<'a>, Texts<'a>>;
 
-/// Why the program did not start: the fault, which of several, and the name of what was missing.
+/// Tells the program's process that everything is there.
+const GO: &[u8] = b"g";
+
+/// Why the program did not start: the operation or [`report::START`], the fault, which of several,
+/// and the name of what was missing.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    pub(crate) index: u64,
     pub(crate) fault: Fault,
     pub(crate) detail: u64,
     pub(crate) text: [u8; DETAIL],
@@ -26,7 +31,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) const fn new(fault: Fault) -> Self {
-        Failure { fault, detail: 0, text: [0; DETAIL] }
+        Failure { index: report::START, fault, detail: 0, text: [0; DETAIL] }
     }
 
     fn number(fault: Fault, detail: usize) -> Self {
@@ -60,24 +65,64 @@ pub(crate) struct Late {
     pub(crate) optional: u32,
 }
 
-/// Gives up what the program must not have, and starts it.
+/// The program's process, while it sets itself up and then waits.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: i32,
+    pidfd: Fd,
+    /// Our end of the socket that closes at its exec.
+    starting: Fd,
+}
+
+/// What that process finds in the memory that it shares.
+struct Child {
+    wanted: &'static Wanted<'static>,
+    tables: Tables,
+    lines: Lines,
+}
+
+/// Starts the program's process. It has what init has, and gives up what the program must not have.
+pub(crate) fn launch(lines: Lines, wanted: &'static Wanted<'static>) -> Outcome<Process> {
+    let (starting, ours) = sys::socketpair()?;
+    let tables = Tables::new(wanted)?;
+    let child = sys::keep(Child { wanted, tables, lines: Lines { control: ours.0, ..lines } })?;
+    let (pid, pidfd) = sys::clone_program(child_entry, (&raw const *child).cast_mut().cast())
+        .map_err(|errno| Fault { call: Call::Clone, errno })?;
+    Ok(Process { pid, pidfd: Fd(pidfd), starting })
+}
+
+/// Its first and only function, on a stack of its own in init's memory.
+extern "C" fn child_entry(argument: *mut u8) -> ! {
+    let child: &Child = sys::argument(argument.cast_const().cast());
+    become_the_program(child.lines, child.wanted, &child.tables, true)
+}
+
+/// Lets the program go, and looks after it; or becomes the program.
 pub(crate) fn start(
     lines: Lines,
     proc_fd: i32,
-    wanted: &Wanted<'_>,
+    wanted: &'static Wanted<'static>,
+    process: Option<Process>,
     skipped: u64,
     late: Option<Late>,
 ) -> Result<Infallible, Failure> {
     sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
-    sys::default_signals();
     if wanted.flags & OWN_PIDS == 0 {
         // Orphans come to init, although it is no PID 1.
         sys::prctl(Call::Subreaper, PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
     if wanted.flags & SUPERVISED == 0 {
-        return become_the_program(lines, wanted, skipped);
+        let tables = Tables::new(wanted)?;
+        let (theirs, ours) = sys::socketpair()?;
+        announce(lines, [1, skipped], [theirs.0, -1])?;
+        drop(theirs);
+        become_the_program(Lines { control: ours.0, ..lines }, wanted, &tables, false)
     }
-    supervised(lines, proc_fd, wanted, skipped, late)
+    let process = match process {
+        Some(process) => process,
+        None => launch(lines, wanted)?,
+    };
+    supervised(lines, proc_fd, wanted, process, skipped, late)
 }
 
 /// The five capability sets, the securebits and `no_new_privs`; the order is S2.4's.
@@ -124,30 +169,6 @@ fn announce(lines: Lines, numbers: [u64; 2], fds: [i32; 2]) -> Outcome {
     sys::send(lines.control, &ready.to_bytes(), &fds)
 }
 
-/// Without a supervisor: this process executes the program.
-fn become_the_program(
-    mut lines: Lines,
-    wanted: &Wanted<'_>,
-    skipped: u64,
-) -> Result<Infallible, Failure> {
-    let tables = Tables::new(wanted)?;
-    let (theirs, ours) = sys::socketpair()?;
-    announce(lines, [1, skipped], [theirs.0, -1])?;
-    lines.control = ours.0;
-    execute_or_fail(lines, wanted, &tables)
-}
-
-/// The last stretch of the process that becomes the program; `lines` has the socket for its
-/// failure.
-fn execute_or_fail(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables) -> ! {
-    let failure = match stage(wanted, &mut lines.control) {
-        Ok(()) if wanted.flags & CHECK_ONLY != 0 => exit(0),
-        Ok(()) => execute(wanted, tables),
-        Err(failure) => failure,
-    };
-    lines.fail(report::START, failure.fault, failure.detail, &failure.text)
-}
-
 /// The argument and environment vectors.
 struct Tables {
     argv: &'static [*const u8],
@@ -160,29 +181,22 @@ impl Tables {
     }
 }
 
-/// What the child of [`supervised`] finds in the memory that it shares.
-struct Child<'a> {
-    wanted: &'a Wanted<'a>,
-    tables: Tables,
-    lines: Lines,
-}
-
-/// With init as PID 1: a child executes the program. Init does not wait for that, and never returns
-/// from here: the child uses this very stack frame.
+/// With init as PID 1, which does not wait for the exec.
 fn supervised(
     lines: Lines,
     proc_fd: i32,
     wanted: &Wanted<'_>,
+    process: Process,
     mut skipped: u64,
     late: Option<Late>,
 ) -> Result<Infallible, Failure> {
     let child_signals = sys::child_signals()?;
-    let (theirs, ours) = sys::socketpair()?;
-    let tables = Tables::new(wanted)?;
-    let child = Child { wanted, tables, lines: Lines { control: ours.0, ..lines } };
     let started = sys::now();
-    let (pid, pidfd) = sys::clone_program(child_entry, (&raw const child).cast_mut().cast())
-        .map_err(|errno| Fault { call: Call::Clone, errno })?;
+    match sys::send(process.starting.0, GO, &[]) {
+        // It has ended already: its own report tells why.
+        Err(Fault { errno, .. }) if errno.0 == EPIPE => {}
+        other => other?,
+    }
     if let Some(Late { index, optional }) = late {
         match tree::forbid_nesting(proc_fd) {
             Err(_) if optional != 0 => skipped |= 1 << (optional - 1),
@@ -192,10 +206,9 @@ fn supervised(
     }
     // What is kept is the program's.
     sys::capset(0, 0, 0)?;
-    announce(lines, [pid as u64, skipped], [theirs.0, pidfd])?;
-    for fd in [pidfd, theirs.0, ours.0] {
-        sys::close(fd);
-    }
+    let Process { pid, pidfd, starting } = process;
+    announce(lines, [pid as u64, skipped], [starting.0, pidfd.0])?;
+    drop((pidfd, starting));
     for (source, _) in descriptors(wanted) {
         sys::close(source);
     }
@@ -204,17 +217,38 @@ fn supervised(
     supervise::run(lines, proc_fd, running)
 }
 
-/// The child's first and only function, on a stack of its own in init's memory.
-extern "C" fn child_entry(argument: *mut u8) -> ! {
-    let child: &Child<'_> = sys::argument(argument.cast_const().cast());
-    execute_or_fail(child.lines, child.wanted, &child.tables)
+/// The rest of the life of the process that becomes the program; `lines` has the socket for its
+/// failure.
+fn become_the_program(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables, waits: bool) -> ! {
+    let ready = stage(wanted, &mut lines.control).and_then(|()| {
+        if waits {
+            wait_for_init(lines.control)?;
+        }
+        enter(wanted)
+    });
+    let failure = match ready {
+        Ok(()) if wanted.flags & CHECK_ONLY != 0 => exit(0),
+        Ok(()) => execute(wanted, tables),
+        Err(failure) => failure,
+    };
+    lines.fail(failure.index, failure.fault, failure.detail, &failure.text)
 }
 
-/// All that belongs to the program's process alone. `errors` is moved out of the way of the
-/// program's descriptors.
+/// Until the file tree is complete; if init has ended, so does this process.
+fn wait_for_init(socket: i32) -> Outcome {
+    let mut word = [0];
+    match sys::receive(socket, &mut word, &mut [], 0)? {
+        (0, _) => exit(1),
+        _ => Ok(()),
+    }
+}
+
+/// All that belongs to the program's process alone and needs no file tree. `errors` is moved out of
+/// the way of the program's descriptors.
 fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     sys::setsid()?;
     place_descriptors(wanted, errors)?;
+    carry_out(wanted)?;
     if wanted.flags & NEW_PRIVILEGES != 0 && !wanted.filter.bytes().is_empty() {
         // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
         sys::install_filter(wanted.filter.bytes())?;
@@ -227,14 +261,34 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     if wanted.nice != 0 {
         sys::setpriority(PRIO_PROCESS, 0, wanted.nice)?;
     }
-    sys::chdir(wanted.directory)?;
     for (resource, pair) in wanted.rlimits.bytes().chunks_exact(16).enumerate() {
         sys::set_rlimit(resource, pair).map_err(|fault| Failure::number(fault, resource))?;
     }
-    sys::unblock_signals()?;
     if wanted.flags & NEW_PRIVILEGES == 0 && !wanted.filter.bytes().is_empty() {
         sys::install_filter(wanted.filter.bytes())?;
     }
+    Ok(())
+}
+
+/// The operations of its own.
+fn carry_out(wanted: &Wanted<'_>) -> Result<(), Failure> {
+    let (mut index, mut operations) = (wanted.first, wanted.operations.bytes());
+    let mut no_tree = Tree::new(-1);
+    while !operations.is_empty() {
+        let done = match Op::take(&mut operations) {
+            Some(operation) => plan::execute(&mut no_tree, &operation, &mut 0),
+            None => fault(Call::Plan, EPROTO),
+        };
+        done.map_err(|fault| Failure { index, ..Failure::new(fault) })?;
+        index += 1;
+    }
+    Ok(())
+}
+
+/// What needs the finished file tree.
+fn enter(wanted: &Wanted<'_>) -> Result<(), Failure> {
+    sys::chdir(wanted.directory)?;
+    sys::unblock_signals()?;
     Ok(())
 }
 

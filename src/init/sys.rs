@@ -495,6 +495,15 @@ pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, length) })
 }
 
+/// Puts a value into memory of its own, where it stays.
+pub(crate) fn keep<T>(value: T) -> Outcome<&'static T> {
+    let place = map(size_of::<T>())?.as_mut_ptr().cast::<T>();
+    // SAFETY: the mapping is new and nobody else's, large enough, and begins at a page.
+    unsafe { place.write(value) };
+    // SAFETY: it holds a value now, and is never unmapped.
+    Ok(unsafe { &*place })
+}
+
 /// Gives memory of [`map`] back.
 pub(crate) fn unmap(memory: &'static mut [u8]) {
     // SAFETY: the exclusive reference is the only one to this mapping, and ends here.

@@ -350,6 +350,9 @@ impl<'a> Tree<'a> {
         let Some(above) = parent_of(path) else {
             return fault(Call::MountPoint, EINVAL);
         };
+        if above.len() >= PATH_MAX {
+            return fault(Call::MountPoint, ENAMETOOLONG);
+        }
         let name = path.tail(above.len() + 1);
         if above.is_empty() && self.own_root {
             return Ok(Some((self.root.0, name)));
@@ -382,28 +385,12 @@ impl<'a> Tree<'a> {
 
     /// Makes the directory at `path` below the nearest one that is known, if nothing of it is there.
     fn make_parent(&self, path: &[u8]) -> Outcome<Option<Fd>> {
-        let (mut at, known) = match &self.above {
+        let (at, known) = match &self.above {
             Some(above) if is_below(path, above.path) => (above.directory.0, above.path.len()),
             _ if self.own_root => (self.root.0, 0),
             _ => return Ok(None),
         };
-        let mut made = None;
-        for part in path.get(known + 1..).unwrap_or(&[]).split(|&byte| byte == b'/') {
-            let mut name = [0; NAME_MAX + 1];
-            let Some(text) = name.get_mut(..part.len()) else {
-                return fault(Call::MountPoint, ENAMETOOLONG);
-            };
-            text.copy_from_slice(part);
-            let name = Text::new(&name[..=part.len().min(NAME_MAX)]);
-            match sys::mkdir(at, name, 0o755) {
-                Err(Fault { errno, .. }) if errno.0 == EEXIST => return Ok(None),
-                other => other?,
-            }
-            let directory = sys::open(at, name, O_PATH, 0)?;
-            at = directory.0;
-            made = Some(directory);
-        }
-        Ok(made)
+        make_below(at, path.get(known + 1..).unwrap_or(&[]))
     }
 
     /// The directory at `path`; what is missing of it is created below the deepest part that is
@@ -415,7 +402,7 @@ impl<'a> Tree<'a> {
         };
         text[..path.len()].copy_from_slice(path);
         let mut end = path.len();
-        let mut directory = loop {
+        let directory = loop {
             let above = if end == 0 { Text::new(b"/\0") } else { Text::new(&text[..=end]) };
             match sys::open_inside(self.root.0, above, O_PATH) {
                 Err(Fault { errno, .. }) if errno.0 == ENOENT && end != 0 => {}
@@ -424,19 +411,14 @@ impl<'a> Tree<'a> {
             end = text[..end].iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             text[end] = 0;
         };
-        if end != path.len() {
-            self.assert_own(directory.0, Call::MountPoint)?;
+        if end == path.len() {
+            return Ok(directory);
         }
-        // Every NUL but the last stands for a slash in front of a part that is missing.
-        while end != path.len() {
-            let rest = text.get(end + 1..).unwrap_or(&[]);
-            let length = rest.iter().position(|&byte| byte == 0).unwrap_or(0);
-            let name = Text::new(rest.get(..=length).unwrap_or(&[0]));
-            sys::mkdir(directory.0, name, 0o755)?;
-            directory = sys::open(directory.0, name, O_PATH, 0)?;
-            end += length + 1;
+        self.assert_own(directory.0, Call::MountPoint)?;
+        match make_below(directory.0, path.get(end + 1..).unwrap_or(&[]))? {
+            Some(made) => Ok(made),
+            None => fault(Call::Mkdir, EEXIST),
         }
-        Ok(directory)
     }
 
     fn assert_own(&self, fd: i32, call: Call) -> Outcome {
@@ -454,6 +436,26 @@ impl<'a> Tree<'a> {
         self.own_count += 1;
         Ok(())
     }
+}
+
+/// Makes directories below each other; `None` if the first is there already.
+fn make_below(mut at: i32, path: &[u8]) -> Outcome<Option<Fd>> {
+    let mut made = None;
+    for part in path.split(|&byte| byte == b'/') {
+        let mut name = [0; NAME_MAX + 1];
+        let Some(text) = name.get_mut(..part.len()).filter(|text| text.len() <= NAME_MAX) else {
+            return fault(Call::MountPoint, ENAMETOOLONG);
+        };
+        text.copy_from_slice(part);
+        match sys::mkdir(at, Text::new(&name), 0o755) {
+            Err(Fault { errno, .. }) if errno.0 == EEXIST => return Ok(None),
+            other => other?,
+        }
+        let directory = sys::open(at, Text::new(&name), O_PATH, 0)?;
+        at = directory.0;
+        made = Some(directory);
+    }
+    Ok(made)
 }
 
 /// Whether `path` lies below the directory `above`.
