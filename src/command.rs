@@ -189,7 +189,7 @@ impl Command {
         self
     }
 
-    /// The working directory inside; default HOME.
+    /// The working directory inside; default HOME. A relative one starts from the root inside.
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
@@ -309,8 +309,9 @@ impl Command {
         log::debug!("lowered to {} operations after {:?}", lowered.plan.len(), began.elapsed());
         let best_effort = policy.is_best_effort(Feature::IdMappedMounts);
         let init_file = policy.init_file.as_deref();
-        let trees = Trees::make(&lowered.trees, lowered.ids, init_file, best_effort)?;
+        // Before anything else is opened, which may get the number of a closed stream.
         let streams = self.open_streams()?;
+        let trees = Trees::make(&lowered.trees, lowered.ids, init_file, best_effort)?;
         let mut pairs = Vec::new();
         for (target, theirs) in (0..).zip(&streams.theirs) {
             pairs.push((theirs.as_raw_fd(), target));
@@ -405,13 +406,22 @@ impl Command {
 
     fn open_streams(&mut self) -> Result<Streams> {
         let mut streams = Streams { theirs: Vec::new(), ours: [None, None, None] };
+        let failed = |number: usize, errno| {
+            let names = ["standard input", "standard output", "standard error"];
+            let name = names.get(number).copied().unwrap_or_default();
+            Error::new(Stage::Prepare, "open", name, errno)
+        };
+        // First what is inherited: one that is closed is no more once something else is opened.
+        for (number, stream) in self.streams.iter_mut().enumerate() {
+            if matches!(stream, Some(Stdio(Kind::Inherit))) {
+                let copy = inherited(number).map_err(|errno| failed(number, errno))?;
+                *stream = Some(Stdio(Kind::Fd(copy)));
+            }
+        }
         for (number, stream) in self.streams.iter_mut().enumerate() {
             let kind = stream.take().map_or(Kind::Null, |stdio| stdio.0);
-            let (theirs, ours) = open_stream(number, kind).map_err(|errno| {
-                let names = ["standard input", "standard output", "standard error"];
-                let name = names.get(number).copied().unwrap_or_default();
-                Error::new(Stage::Prepare, "open", name, errno)
-            })?;
+            let (theirs, ours) =
+                open_stream(number, kind).map_err(|errno| failed(number, errno))?;
             streams.theirs.push(theirs);
             if let Some(place) = streams.ours.get_mut(number) {
                 *place = ours;
@@ -428,9 +438,9 @@ impl Command {
         }
         let path = self.env.get(OsStr::new("PATH")).map_or(&b""[..], |path| path.as_bytes());
         let directories = path.split(|&byte| byte == b':').filter(|part| !part.is_empty());
-        let found: Vec<_> = directories.map(|part| [part, b"/", name].concat()).collect();
-        // Without a PATH there is still a name to say in the error.
-        if found.is_empty() { vec![name.to_vec()] } else { found }
+        // Without a PATH there are none: the name alone would be looked for in the directory that
+        // the program starts in.
+        directories.map(|part| [part, b"/", name].concat()).collect()
     }
 
     /// The encoded program part of the plan.
@@ -454,13 +464,6 @@ impl Command {
             descriptors.extend(source.to_ne_bytes());
             descriptors.extend(target.to_ne_bytes());
         }
-        let directory = self.directory.clone().unwrap_or_else(|| policy.tree.home().into());
-        let directory =
-            if self.directory.is_none() && !policy.new_namespaces().contains(Namespaces::MOUNT) {
-                PathBuf::from("/")
-            } else {
-                directory
-            };
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (first, operations) = plan.encode_own();
@@ -479,7 +482,7 @@ impl Command {
             wall: policy.wall.map_or(0, nanos),
             grace: nanos(policy.grace),
             linger: nanos(policy.linger),
-            directory: directory.into_os_string().into_vec(),
+            directory: self.directory_inside(policy).into_os_string().into_vec(),
             rlimits: self.rlimits(policy)?,
             descriptors,
             filter: filter(policy).bytes()?,
@@ -490,6 +493,17 @@ impl Command {
         let mut out = Vec::new();
         program.put(&mut out);
         Ok(out)
+    }
+
+    /// Where the program starts: HOME, if there is one and nothing else was asked for.
+    fn directory_inside(&self, policy: &Policy) -> PathBuf {
+        match &self.directory {
+            Some(directory) => directory.clone(),
+            None if policy.new_namespaces().contains(Namespaces::MOUNT) => {
+                policy.tree.home().into()
+            }
+            None => PathBuf::from("/"),
+        }
     }
 
     fn flags(&self, policy: &Policy, check_only: bool) -> u32 {
@@ -534,9 +548,13 @@ impl Command {
             Call::Interpreter => {
                 let interpreter = OsString::from_vec(report.text().to_vec());
                 let name = self.name_of_candidate(detail, Errno::EACCES);
-                format!("{} of {name}", quoted(&interpreter))
+                // A program of another word size, say, does not tell here.
+                match interpreter.is_empty() {
+                    true => format!("of {name}"),
+                    false => format!("{} of {name}", quoted(&interpreter)),
+                }
             }
-            Call::Chdir => quoted(self.directory.clone().unwrap_or_default()),
+            Call::Chdir => quoted(self.directory_inside(self.sandbox.policy())),
             Call::Rlimit => Resource::ALL.get(detail).map_or_else(String::new, ToString::to_string),
             Call::Descriptor => detail.to_string(),
             _ => String::new(),
@@ -567,8 +585,10 @@ impl Command {
             let all = std::env::split_paths(&inside).chain(std::env::split_paths(&outside));
             all.map(|directory| directory.join(name)).collect()
         };
-        let found = names.into_iter().find(|path| path.is_absolute() && is_program(path));
-        found.map(Hint::OnlyOutside)
+        let found = names.into_iter().find(|path| path.is_absolute() && is_program(path))?;
+        let in_path = std::env::split_paths(&inside).any(|part| found.parent() == Some(&*part));
+        let by_path = name.as_bytes().contains(&b'/');
+        Some(if by_path || in_path { Hint::OnlyOutside(found) } else { Hint::OutsideOfPath(found) })
     }
 }
 
@@ -598,11 +618,15 @@ struct Streams {
     ours: [Option<OwnedFd>; 3],
 }
 
+/// A copy of one of the caller's own streams.
+fn inherited(number: usize) -> Result<OwnedFd, Errno> {
+    sys::duplicate(RawFd::try_from(number).map_err(|_| Errno::EBADF)?)
+}
+
 fn open_stream(number: usize, kind: Kind) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
-    let inherited = RawFd::try_from(number).map_err(|_| Errno::EBADF)?;
     match kind {
         Kind::Fd(fd) => Ok((fd, None)),
-        Kind::Inherit => sys::duplicate(inherited).map(|fd| (fd, None)),
+        Kind::Inherit => inherited(number).map(|fd| (fd, None)),
         Kind::Null => {
             let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
             let null = nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty())?;

@@ -32,8 +32,12 @@ pub enum Hint {
     NoIdMapping,
     /// The program is on the host but not in the sandbox; this path would have to be bound.
     OnlyOutside(PathBuf),
+    /// The program is on the host but not in the sandbox, and in no directory of the sandbox's PATH.
+    OutsideOfPath(PathBuf),
     /// The place does not exist, and nothing is created in what is the host's.
     CreateMountPoint,
+    /// The place lies in what is the host's, where nothing is created or changed.
+    InTheHosts,
     /// `kernel.keys.maxkeys` is reached for this user.
     MaxKeys,
     /// The namespace belongs to another user namespace, which has to be joined as well.
@@ -84,8 +88,19 @@ impl fmt::Display for Hint {
             Hint::OnlyOutside(path) => {
                 return write!(f, "it exists on the host only; add bind_same({path:?})");
             }
+            Hint::OutsideOfPath(path) => {
+                return write!(
+                    f,
+                    "it exists on the host only, in no directory of the sandbox's PATH; add \
+                     bind_same({path:?}) and start it by this path"
+                );
+            }
             Hint::CreateMountPoint => {
                 "the place does not exist, and nothing is created in what is the host's; create it"
+            }
+            Hint::InTheHosts => {
+                "the place lies in what is the host's, where nothing is created or changed; choose \
+                 another, or bind a prepared one there"
             }
             Hint::MaxKeys => "kernel.keys.maxkeys is reached for this user; raise it",
             Hint::JoinOwner => {
@@ -151,7 +166,10 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
             apparmor().or(Some(Hint::MaskedProc))
         }
         ("join new session keyring", Errno::EDQUOT) => Some(Hint::MaxKeys),
-        ("create mount point" | "create directory", Errno::EROFS) => Some(Hint::CreateMountPoint),
+        ("create mount point", Errno::EROFS) => Some(Hint::CreateMountPoint),
+        ("create directory" | "create file" | "create symlink", Errno::EROFS) => {
+            Some(Hint::InTheHosts)
+        }
         ("unshare", Errno::ENOSPC) => Some(Hint::MaxNamespaces),
         ("unshare", Errno::EINVAL) if object == "time" => Some(Hint::NeedsKernel("5.6")),
         ("join new session keyring", Errno::EPERM | Errno::ENOSYS) => Some(Hint::Filtered),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Feature, Result, quoted};
-use crate::namespace::user::Ids;
+use crate::namespace::user::{self, Ids};
 use crate::namespace::{Namespaces, Source};
 use crate::plan::{Plan, Step};
 use crate::rootfs::{TreeSource, bytes};
@@ -162,7 +162,7 @@ fn late_namespaces(policy: &Policy, new: Namespaces, plan: &mut Lower) {
 /// The ids, and the limit of nested user namespaces; returns what cannot be dropped.
 fn identity(policy: &Policy, ids: Ids, plan: &mut Lower) -> Option<Feature> {
     let new_user = policy.new_namespaces().contains(Namespaces::USER);
-    let privileged = nix::unistd::geteuid().is_root();
+    let privileged = user::is_root();
     let others = sys::groups().iter().any(|&group| group != ids.caller.1);
     let (uid, gid) = ids.inside;
     if privileged {

@@ -330,7 +330,17 @@ fn join(
     }
 }
 
-/// The pid that a pidfd stands for, as the caller sees it.
+/// The pid by which a /proc knows a process: the caller's may belong to another pid namespace than
+/// the caller does.
+pub(crate) fn pid_in(proc: BorrowedFd<'_>, launched: &Launched) -> Option<u32> {
+    let own = nix::fcntl::readlinkat(proc, "self").ok()?;
+    if own.to_str().and_then(|text| text.parse().ok()) == Some(std::process::id()) {
+        return Some(launched.pid);
+    }
+    pid_of_pidfd(proc, launched.pidfd.as_fd())
+}
+
+/// The pid that a pidfd stands for, by that /proc.
 pub(crate) fn pid_of_pidfd(proc: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Option<u32> {
     let path = format!("self/fdinfo/{}", pidfd.as_raw_fd());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -349,7 +359,8 @@ fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<()> 
     let failed =
         |errno| Error::new(Stage::Identity, "open", format!("\"/proc/{}\"", launched.pid), errno);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let path = launched.pid.to_string();
+    let pid = pid_in(lines.proc.as_fd(), launched).ok_or_else(|| failed(Errno::ESRCH))?;
+    let path = pid.to_string();
     let process =
         nix::fcntl::openat(&lines.proc, path.as_str(), flags, Mode::empty()).map_err(failed)?;
     if sys::wait_readable(launched.pidfd.as_fd(), Some(Duration::ZERO)) {

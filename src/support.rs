@@ -9,7 +9,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket
 
 use crate::command::Command;
 use crate::error::{Error, Feature, Result, Stage};
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, user};
 use crate::outcome::Outcome;
 use crate::rootfs::{Bind, Proc, Rootfs};
 use crate::sandbox::{Network, Sandbox};
@@ -168,7 +168,8 @@ impl fmt::Display for Support {
 struct Probe {
     name: &'static str,
     need: Need,
-    /// What helps where the failure itself suggests nothing; may be empty.
+    /// What helps where the failure itself suggests nothing; may be empty, or begin with the
+    /// "Linux" that has it.
     remedy: &'static str,
     attempt: fn(Namespaces) -> Result<()>,
 }
@@ -183,12 +184,20 @@ impl Probe {
         Probe { name, need, remedy, attempt }
     }
 
+    /// A newer kernel is no remedy where the kernel only refuses.
+    fn remedy(&self, error: &Error) -> Option<String> {
+        let refused = [libc::EPERM, libc::EACCES, libc::EMFILE, libc::ENOMEM, libc::ENOSPC];
+        let refused = error.raw_os_error().is_some_and(|errno| refused.contains(&errno));
+        let useless = self.remedy.is_empty() || refused && self.remedy.starts_with("Linux");
+        (!useless).then(|| self.remedy.to_owned())
+    }
+
     fn ability(&self, base: Namespaces) -> Ability {
         let (reason, hint) = match (self.attempt)(base) {
             Ok(()) => (None, None),
             Err(error) => {
+                let fallback = self.remedy(&error);
                 let (reason, hint) = told(error);
-                let fallback = (!self.remedy.is_empty()).then(|| self.remedy.to_owned());
                 (Some(reason), hint.or(fallback))
             }
         };
@@ -238,7 +247,7 @@ const PROBES: &[Probe] = &[
     Probe::new("POSIX message queues", OnRequest, "",
         |base| bare(base | Namespaces::IPC | Namespaces::MOUNT).mqueue().check()),
     Probe::new("id-mapped mounts", OnRequest, "", mapped_mounts),
-    Probe::new("mount_setattr", NiceToHave, "Linux 5.12 has it", |_| mount_setattr()),
+    Probe::new("mount_setattr", NiceToHave, "Linux 5.12 has it", mount_setattr),
     Probe::new("loopback interface", ByDefault, "",
         |base| bare(base | Namespaces::NET).network(Network::Loopback).check()),
     Probe::new("system call filter", ByDefault, "", |base| blank(base).check()),
@@ -310,7 +319,7 @@ fn nested_count(_: Namespaces) -> Result<()> {
 }
 
 fn mapped_mounts(base: Namespaces) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
+    if !user::is_root() {
         return Err(Error::Unsupported {
             feature: Feature::IdMappedMounts,
             reason: "only root can make them, and only root's sandboxes need them".to_owned(),
@@ -322,8 +331,8 @@ fn mapped_mounts(base: Namespaces) -> Result<()> {
 
 /// `ENOSYS` before the arguments are looked at, which make no sense. A filter that kills for it
 /// has killed init before, which calls it for every tree.
-fn mount_setattr() -> Result<()> {
-    bare(Namespaces::USER | Namespaces::MOUNT).check()?;
+fn mount_setattr(base: Namespaces) -> Result<()> {
+    bare(base | Namespaces::MOUNT).check()?;
     let null = std::fs::File::open("/dev/null")
         .map_err(|error| failed("open", "/dev/null", executable::errno_of(&error)))?;
     match sys::map_ids(null.as_fd(), null.as_fd(), false) {
@@ -364,15 +373,13 @@ fn pidfd(base: Namespaces) -> Result<Option<sys::Reaped>> {
 fn unprivileged(_: Namespaces) -> Result<()> {
     // A restriction of the capabilities inside shows with the second namespace.
     let wanted = Namespaces::USER | Namespaces::UTS;
-    if !nix::unistd::geteuid().is_root() {
+    if !user::is_root() {
         return bare(wanted).check();
     }
     let (ours, theirs) = control().map_err(|errno| failed("socketpair", "", errno))?;
     let embedder = sys::own_pidfd().map_err(|errno| failed("pidfd_open", "", errno))?;
-    let command = inert(&bare(Namespaces::PID).init(true))?
-        .args(["j", "4", "5"])
-        .fd(4, theirs)
-        .fd(5, embedder);
+    let command =
+        inert(&bare(Namespaces::empty()))?.args(["j", "4", "5"]).fd(4, theirs).fd(5, embedder);
     let mut child = command.spawn()?;
     let message = Join { namespaces: [(-1, 0); JOIN_MAX], flags: u64::from(wanted.bits()) };
     let mut bytes = Vec::with_capacity(JOIN);

@@ -4,6 +4,7 @@
     clippy::incompatible_msrv,
     reason = "a test process, built by a current toolchain"
 )]
+#![allow(unsafe_code, reason = "unshare(2)")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,7 +30,7 @@ tests! {
     Needs::Nothing => [
         ids_inside_and_outside, chosen_ids_inside, root_by_name_inside, no_id_is_invalid,
         written_files_are_the_callers, groups_inside, init_has_the_same_ids,
-        no_other_id_can_be_taken, own_files_are_own_inside,
+        no_other_id_can_be_taken, own_files_are_own_inside, root_of_nothing_but_itself,
     ];
     Needs::Unprivileged => [
         foreign_host_ids_are_refused, as_host_root_changes_nothing, setgroups_is_denied,
@@ -366,4 +367,23 @@ fn git_log() {
         "cd /srv && git -c user.name=T -c user.email=t@t commit -q --allow-empty -m inside";
     sh(&sandbox, commit);
     git(&["log"]);
+}
+
+/// `unshare -r`: a caller that is uid 0, and has no other id to give.
+fn root_of_nothing_but_itself() {
+    let (uid, gid) = caller();
+    // SAFETY: takes a number; this process has one thread.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWUSER) }, 0);
+    fs::write("/proc/self/setgroups", "deny").unwrap();
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
+    assert_eq!(caller(), (0, 0));
+    assert_eq!(ids_inside(&Sandbox::new()), "1000 1000\n");
+    assert_eq!(ids_inside(&Sandbox::new().as_host_root()), "0 0\n");
+    let directory = open_directory();
+    let sandbox = Sandbox::new().bind_rw(directory.path(), "/data");
+    sh(&sandbox, "echo mine > /data/file");
+    assert_eq!(fs::metadata(directory.path().join("file")).unwrap().uid(), 0);
+    let error = refused(&Sandbox::new().host_ids(NOBODY, NOBODY));
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
 }

@@ -287,16 +287,25 @@ fn carry_out(wanted: &Wanted<'_>) -> Result<(), Failure> {
 
 /// What needs the finished file tree.
 fn enter(wanted: &Wanted<'_>) -> Result<(), Failure> {
+    // This process is still in the caller's directory, from which a relative path would start.
+    sys::chdir(Text::new(b"/\0"))?;
     sys::chdir(wanted.directory)?;
     sys::unblock_signals()?;
     Ok(())
 }
 
-/// Gives each descriptor its number. First all go above the highest number wanted, so that none is
+/// Gives each descriptor its number. First all get numbers that nobody wants, so that none is
 /// overwritten before it was placed.
 fn place_descriptors(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
-    let above = descriptors(wanted).map(|(_, target)| target + 1).max().unwrap_or(0).max(3);
-    let lift = |fd: i32| sys::fcntl(fd, F_DUPFD_CLOEXEC, above as usize).map(|fd| fd as i32);
+    let lift = |fd: i32| -> Outcome<i32> {
+        let mut copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 3)? as i32;
+        while descriptors(wanted).any(|(_, target)| target == copy) {
+            let next = sys::fcntl(fd, F_DUPFD_CLOEXEC, copy as usize + 1)? as i32;
+            sys::close(copy);
+            copy = next;
+        }
+        Ok(copy)
+    };
     *errors = lift(*errors)?;
     let mut lifted = [0; DESCRIPTORS_MAX];
     if descriptors(wanted).count() > lifted.len() {
@@ -312,15 +321,23 @@ fn place_descriptors(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failur
     Ok(())
 }
 
-/// Closes everything but the program's own descriptors, which come sorted, and `errors` above them.
+/// Closes everything but the program's own descriptors, which come sorted, and `errors`.
 fn close_all_but(targets: impl Iterator<Item = i32>, errors: i32) -> Outcome {
-    let mut next = 0;
-    for keep in targets.chain([errors]) {
+    let (mut next, mut pending) = (0, Some(errors));
+    let mut close_up_to = |keep: i32| {
         if keep > next {
             sys::close_range(next, keep - 1)?;
         }
         next = keep + 1;
+        Ok(())
+    };
+    for target in targets {
+        if let Some(errors) = pending.take_if(|errors| *errors < target) {
+            close_up_to(errors)?;
+        }
+        close_up_to(target)?;
     }
+    pending.map_or(Ok(()), close_up_to)?;
     sys::close_range(next, i32::MAX).map(drop)
 }
 

@@ -102,7 +102,7 @@ impl<'a> Tree<'a> {
 
     /// Makes a directory with exactly this mode.
     pub(crate) fn directory(&mut self, path: Text<'a>, mode: u32) -> Outcome {
-        let (parent, name) = self.in_parent(path)?;
+        let (parent, name) = self.in_parent(path, Call::Mkdir)?;
         match sys::mkdir(parent, name, mode) {
             Err(Fault { errno, .. }) if errno.0 == EEXIST => {
                 let directory = sys::open_inside(self.root.0, path, O_RDONLY)?;
@@ -115,7 +115,7 @@ impl<'a> Tree<'a> {
 
     /// Makes a file with this content.
     pub(crate) fn file(&mut self, path: Text<'a>, mode: u32, data: Text<'_>) -> Outcome {
-        let (parent, name) = self.in_parent(path)?;
+        let (parent, name) = self.in_parent(path, Call::Create)?;
         let file = sys::open(parent, name, O_WRONLY | O_CREAT | O_EXCL, mode)
             .map_err(|Fault { errno, .. }| Fault { call: Call::Create, errno })?;
         write_all(file.0, data.bytes())
@@ -123,7 +123,7 @@ impl<'a> Tree<'a> {
 
     /// Makes a symbolic link.
     pub(crate) fn symlink(&mut self, path: Text<'a>, target: Text<'_>) -> Outcome {
-        let (parent, name) = self.in_parent(path)?;
+        let (parent, name) = self.in_parent(path, Call::Symlink)?;
         sys::symlink(target, parent, name)
     }
 
@@ -313,7 +313,7 @@ impl<'a> Tree<'a> {
         let (parent, name) = match self.known_parent(path)? {
             Some(known) => known,
             None => match sys::open_inside(self.root.0, path, O_PATH) {
-                Err(Fault { errno, .. }) if errno.0 == ENOENT => self.found_parent(path)?,
+                Err(Fault { errno, .. }) if errno.0 == ENOENT => self.found_parent(path, Call::MountPoint)?,
                 other => return self.found(other),
             },
         };
@@ -337,10 +337,10 @@ impl<'a> Tree<'a> {
     }
 
     /// The directory of `path`, created if need be, and the last component.
-    fn in_parent(&mut self, path: Text<'a>) -> Outcome<(i32, Text<'a>)> {
+    fn in_parent(&mut self, path: Text<'a>, call: Call) -> Outcome<(i32, Text<'a>)> {
         match self.known_parent(path)? {
             Some(known) => Ok(known),
-            None => self.found_parent(path),
+            None => self.found_parent(path, call),
         }
     }
 
@@ -364,16 +364,16 @@ impl<'a> Tree<'a> {
         Ok(Some((self.remember_above(above, directory), name)))
     }
 
-    /// The same, looked for.
-    fn found_parent(&mut self, path: Text<'a>) -> Outcome<(i32, Text<'a>)> {
+    /// The same, looked for; in what is not the sandbox's own, `call` fails.
+    fn found_parent(&mut self, path: Text<'a>, call: Call) -> Outcome<(i32, Text<'a>)> {
         let Some(above) = parent_of(path) else {
             return fault(Call::MountPoint, EINVAL);
         };
         let directory = match above {
             [] => sys::open_inside(self.root.0, Text::new(b"/\0"), O_PATH)?,
-            _ => self.parent(above)?,
+            _ => self.parent(above, call)?,
         };
-        self.assert_own(directory.0, Call::MountPoint)?;
+        self.assert_own(directory.0, call)?;
         Ok((self.remember_above(above, directory), path.tail(above.len() + 1)))
     }
 
@@ -395,7 +395,7 @@ impl<'a> Tree<'a> {
 
     /// The directory at `path`; what is missing of it is created below the deepest part that is
     /// there.
-    fn parent(&mut self, path: &[u8]) -> Outcome<Fd> {
+    fn parent(&mut self, path: &[u8], call: Call) -> Outcome<Fd> {
         let mut buffer = [0; PATH_MAX];
         let Some(text) = buffer.get_mut(..path.len() + 1) else {
             return fault(Call::MountPoint, ENAMETOOLONG);
@@ -414,7 +414,7 @@ impl<'a> Tree<'a> {
         if end == path.len() {
             return Ok(directory);
         }
-        self.assert_own(directory.0, Call::MountPoint)?;
+        self.assert_own(directory.0, call)?;
         match make_below(directory.0, path.get(end + 1..).unwrap_or(&[]))? {
             Some(made) => Ok(made),
             None => fault(Call::Mkdir, EEXIST),

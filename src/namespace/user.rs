@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicPtr;
 
 use nix::errno::Errno;
@@ -15,7 +16,7 @@ use crate::abi::CLONE_NEWUSER;
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{self, Kept};
-use crate::spawn::{Launch, launch};
+use crate::spawn::{Launch, launch, pid_in};
 use crate::wire::mode;
 use crate::{hint, kept};
 
@@ -64,6 +65,26 @@ impl Ids {
     }
 }
 
+/// Whether the caller is uid 0 and has power over other ids. Uid 0 of a user namespace that has no
+/// other (`unshare -r`) is an unprivileged user by another name.
+pub(crate) fn is_root() -> bool {
+    static HAS_NOBODY: OnceLock<bool> = OnceLock::new();
+    let maps_nobody = |file| {
+        let text = std::fs::read_to_string(file);
+        // Without /proc nothing is known, and later errors tell.
+        text.map_or(true, |text| text.lines().any(|line| covers(line, NOBODY)))
+    };
+    let both = || maps_nobody("/proc/self/uid_map") && maps_nobody("/proc/self/gid_map");
+    geteuid().is_root() && *HAS_NOBODY.get_or_init(both)
+}
+
+/// Whether a line of an id map (first id inside, first outside, how many) has this id inside.
+fn covers(line: &str, id: u32) -> bool {
+    let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().unwrap_or(0));
+    let (first, count) = (numbers.next().unwrap_or(0), numbers.nth(1).unwrap_or(0));
+    id >= first && id - first < count
+}
+
 impl User {
     pub(crate) fn problems(self, problems: &mut Vec<String>) {
         for (what, id) in [("uid", self.uid), ("gid", self.gid)] {
@@ -79,7 +100,7 @@ impl User {
         let host = match self.host {
             Host::Ids(uid, gid) => (uid, gid),
             Host::Caller => caller,
-            Host::Auto if caller.0 == 0 => (NOBODY, NOBODY),
+            Host::Auto if is_root() => (NOBODY, NOBODY),
             Host::Auto => caller,
         };
         let inside = match self.host {
@@ -97,7 +118,7 @@ impl User {
 /// Writes the maps of a process that is in its new user namespace; `process` is its directory
 /// in /proc.
 pub(crate) fn write_maps(process: BorrowedFd<'_>, ids: Ids) -> Result<()> {
-    if !ids.need_privilege() && !geteuid().is_root() {
+    if !ids.need_privilege() && !is_root() {
         // Else the kernel does not let an unprivileged process write a group map.
         write(process, "setgroups", "deny")?;
     }
@@ -143,9 +164,11 @@ fn make_mapping(ids: Ids, init_file: Option<&Path>) -> Result<OwnedFd> {
         },
     )?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let path = format!("/proc/{}", waiting.pid);
-    let process = nix::fcntl::open(path.as_str(), flags, Mode::empty())
-        .map_err(|errno| failed("open /proc entry", errno))?;
+    let not_there = |errno| failed("open /proc entry", errno);
+    let proc = nix::fcntl::open("/proc", flags, Mode::empty()).map_err(not_there)?;
+    let path = pid_in(proc.as_fd(), &waiting).ok_or_else(|| not_there(Errno::ESRCH))?.to_string();
+    let process =
+        nix::fcntl::openat(&proc, path.as_str(), flags, Mode::empty()).map_err(not_there)?;
     write_maps(process.as_fd(), ids)?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let namespace = nix::fcntl::openat(&process, "ns/user", flags, Mode::empty())
@@ -166,5 +189,20 @@ fn write(process: BorrowedFd<'_>, file: &str, text: &str) -> Result<()> {
         Ok(length) if length == text.len() => Ok(()),
         Ok(_) => Err(failed(Errno::EIO)),
         Err(error) => Err(failed(Errno::from_raw(error.raw_os_error().unwrap_or(0)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn map_lines() {
+        assert!(covers("         0          0 4294967295", 65534));
+        assert!(covers("0 100000 65536", 65535));
+        assert!(!covers("0 100000 65536", 65536));
+        assert!(!covers("0 1000 1", 65534));
+        assert!(!covers("65535 0 10", 65534));
+        assert!(!covers("", 0));
     }
 }

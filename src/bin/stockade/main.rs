@@ -13,7 +13,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use stockade::{Command, Support};
+use stockade::{Feature, Status, Support};
 
 use crate::failure::{Failure, SET_UP, code_of_outcome};
 use crate::options::{Action, Cli, Run};
@@ -46,30 +46,23 @@ fn check() -> Result<u8, Failure> {
 
 /// `stockade run`: the exit code is the program's, or says why there is none.
 fn run(run: Run, matches: &ArgMatches) -> Result<u8, Failure> {
-    let sandbox = sandbox::sandbox(&run, matches)?;
-    let Some((program, args)) = run.command.split_first() else {
-        return explain(&sandbox.plan()?.to_string());
+    let Some(number) = run.json.filter(|_| !run.explain) else {
+        return match carry_out(&run, matches)? {
+            Some((status, _)) => outcome(status),
+            None => Ok(0),
+        };
     };
-    let command = sandbox::command(&run.program, sandbox.command(program).args(args));
-    if run.explain {
-        return explain(&command.plan()?.to_string());
-    }
-    let Some(number) = run.json else {
-        return outcome(run::run(command)?.0);
-    };
-    // Duplicated before anything runs: a wrong number must not cost a run.
+    // Duplicated before anything else: a wrong number must not cost a run.
     let json = descriptor::duplicate(number).map_err(|error| {
         Failure::Usage(format!("descriptor {number} of '--json <FD>': {error}"))
     })?;
-    reported(command, json.into())
-}
-
-fn reported(command: Command, json: std::fs::File) -> Result<u8, Failure> {
-    match run::run(command) {
-        Ok((status, missing)) => {
+    let json = std::fs::File::from(json);
+    match carry_out(&run, matches) {
+        Ok(Some((status, missing))) => {
             report::ended(&status, &missing).write(json)?;
             outcome(status)
         }
+        Ok(None) => Ok(0),
         Err(failure) => {
             report::failed(&failure).write(json)?;
             Err(failure)
@@ -77,16 +70,25 @@ fn reported(command: Command, json: std::fs::File) -> Result<u8, Failure> {
     }
 }
 
+/// Runs the program, or only prints what would be done.
+fn carry_out(run: &Run, matches: &ArgMatches) -> Result<Option<(Status, Vec<Feature>)>, Failure> {
+    let sandbox = sandbox::sandbox(run, matches)?;
+    let Some((program, args)) = run.command.split_first() else {
+        return print(&sandbox.plan()?.to_string()).map(|()| None);
+    };
+    let command = sandbox::command(&run.program, sandbox.command(program).args(args));
+    if run.explain {
+        return print(&command.plan()?.to_string()).map(|()| None);
+    }
+    run::run(command).map(Some)
+}
+
 /// The exit code, and a word about what no exit code can say.
-fn outcome(status: stockade::Status) -> Result<u8, Failure> {
+fn outcome(status: Status) -> Result<u8, Failure> {
     match code_of_outcome(status.outcome) {
         Some(code) => Ok(code),
         None => Err(Failure::Outcome(status.outcome)),
     }
-}
-
-fn explain(plan: &str) -> Result<u8, Failure> {
-    print(plan).map(|()| 0)
 }
 
 fn print(text: &str) -> Result<(), Failure> {

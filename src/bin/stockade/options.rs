@@ -15,7 +15,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   the program's own, or
   124    the time limit was reached
-  125    the sandbox could not be made, or wrong usage; the program did not run
+  125    the sandbox could not be made, or wrong usage: the program did not run;
+         or it did, and --json could not be written
   126    the program was found and cannot be executed
   127    the program, or the interpreter that it names, was not found in the sandbox
   128+N  signal N ended the program";
@@ -126,9 +127,9 @@ pub(crate) enum ProcKind {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Namespaces")]
 pub(crate) struct Spaces {
-    /// Which network is there
-    #[arg(long, default_value = "loopback")]
-    pub(crate) net: NetKind,
+    /// Which network is there [default: loopback]
+    #[arg(long)]
+    pub(crate) net: Option<NetKind>,
     /// Share the caller's namespace of this kind: user, mount, pid, network, ipc, uts, cgroup, time
     #[arg(long, value_name = "KIND", value_parser = values::kind)]
     pub(crate) share: Vec<Namespaces>,

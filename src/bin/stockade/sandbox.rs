@@ -16,20 +16,41 @@ use crate::options::{Identity, Limits, NetKind, ProcKind, Program, Run, Spaces, 
 
 /// The sandbox that the options describe.
 pub(crate) fn sandbox(run: &Run, matches: &ArgMatches) -> Result<Sandbox, Failure> {
-    let mut sandbox = spaces(&run.namespaces);
+    let mut sandbox = spaces(&run.namespaces)?;
     sandbox = identity(&run.identity, sandbox);
     sandbox = limits(&run.limits, sandbox).init(!run.program.no_init);
     if let Some(path) = &run.program.init_file {
         sandbox = sandbox.init_file(path);
     }
-    tree(&run.tree, matches, sandbox)
+    let sandbox = tree(&run.tree, matches, sandbox)?;
+    check_shared(&run.namespaces, &sandbox)?;
+    Ok(sandbox)
 }
 
-fn spaces(spaces: &Spaces) -> Sandbox {
+/// A setting implies its namespace; one that is to be shared all the same is a contradiction.
+fn check_shared(spaces: &Spaces, sandbox: &Sandbox) -> Result<(), Failure> {
+    let shared: Namespaces = spaces.share.iter().copied().collect();
+    if shared.is_empty() {
+        return Ok(());
+    }
+    let both = shared & sandbox.plan()?.namespaces();
+    if both.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "'--share {both}' contradicts another option, which needs a {both} namespace of its own"
+    )))
+}
+
+fn spaces(spaces: &Spaces) -> Result<Sandbox, Failure> {
+    let joins_network = spaces.join.iter().any(|(kind, _)| *kind == Namespaces::NET);
     let network = match spaces.net {
-        NetKind::None => Network::None,
-        NetKind::Loopback => Network::Loopback,
-        NetKind::Host => Network::Host,
+        Some(_) if joins_network => {
+            return Err(Failure::Usage("'--net' contradicts '--join network=…'".to_owned()));
+        }
+        Some(NetKind::None) => Network::None,
+        Some(NetKind::Loopback) | None => Network::Loopback,
+        Some(NetKind::Host) => Network::Host,
     };
     let mut new = Namespaces::all();
     new.set(Namespaces::NET, network != Network::Host);
@@ -56,7 +77,7 @@ fn spaces(spaces: &Spaces) -> Sandbox {
             boottime: spaces.boottime.unwrap_or(0),
         });
     }
-    sandbox
+    Ok(sandbox)
 }
 
 fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
