@@ -19,6 +19,9 @@ macro_rules! constants {
 constants! {
     AT_FDCWD: i32 = -100;
     AT_EMPTY_PATH: u32 = 0x1000;
+    AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+    AT_NO_AUTOMOUNT: u32 = 0x800;
+    STATX_MNT_ID: u32 = 0x1000;
     AT_RECURSIVE: u32 = 0x8000;
     O_RDONLY: u32 = 0;
     O_WRONLY: u32 = 1;
@@ -36,6 +39,7 @@ constants! {
     CLONE_PIDFD: usize = 0x1000;
     CLONE_PARENT: usize = 0x8000;
     CLONE_NEWNS: usize = 0x0002_0000;
+    CLONE_NEWTIME: usize = 0x80;
     CLONE_NEWUSER: usize = 0x1000_0000;
 
     MS_RDONLY: u32 = 1;
@@ -43,6 +47,7 @@ constants! {
     MS_NODEV: u32 = 4;
     MS_NOEXEC: u32 = 8;
     MS_REMOUNT: u32 = 32;
+    MS_NOSYMFOLLOW: u32 = 256;
     MS_NOATIME: u32 = 1024;
     MS_NODIRATIME: u32 = 2048;
     MS_BIND: u32 = 4096;

@@ -214,6 +214,14 @@ impl Error {
         Error::Failed(Box::new(Failed { stage, operation, object, errno, hint }))
     }
 
+    /// The same with the hint that the failure itself suggests.
+    pub(crate) fn explained(self) -> Self {
+        let found = self.failed().and_then(|failed| {
+            crate::hint::for_operation(failed.operation, &failed.object, failed.errno)
+        });
+        self.with_hint(found)
+    }
+
     /// The same with a hint, if it is a failed step without one.
     pub(crate) fn with_hint(mut self, hint: Option<Hint>) -> Self {
         if let Error::Failed(failed) = &mut self {

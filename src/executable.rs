@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -79,7 +79,7 @@ pub(crate) fn open(file: Option<&Path>) -> Result<OwnedFd> {
         (Err(_), Some(path)) => in_file(path),
         (Err(errno), None) => {
             let error = Error::new(Stage::Launch, "memfd_create", "stockade-init", errno);
-            Err(error.with_hint(hint::for_memfd()))
+            Err(error.with_hint(hint::for_memfd(errno)))
         }
     }
 }
@@ -107,23 +107,45 @@ pub(crate) fn in_file(path: &Path) -> Result<OwnedFd> {
     let failed = |error: std::io::Error| {
         Error::new(Stage::Launch, "init file", quoted(path), errno_of(&error))
     };
-    let mut made = OpenOptions::new();
-    match made.write(true).create_new(true).mode(0o555).open(path) {
-        Ok(mut file) => file.write_all(PROGRAM).map_err(failed)?,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let mut file = File::open(path).map_err(failed)?;
+    // Not even for the look at it a FIFO is to be waited for.
+    let mut reading = OpenOptions::new();
+    reading.read(true).custom_flags(libc::O_NONBLOCK);
+    let opened = match reading.open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            make_file(path).and_then(|()| reading.open(path))
+        }
+        other => other,
+    };
+    let mut file = opened.map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let caller = nix::unistd::geteuid().as_raw();
     let mine = metadata.uid() == caller || metadata.uid() == 0;
     let safe = mine && metadata.permissions().mode() & 0o022 == 0;
     let mut content = Vec::new();
-    file.read_to_end(&mut content).map_err(failed)?;
-    if !safe || content != PROGRAM {
+    if safe && metadata.is_file() {
+        let limit = u64::try_from(PROGRAM.len()).unwrap_or(0) + 1;
+        Read::by_ref(&mut file).take(limit).read_to_end(&mut content).map_err(failed)?;
+    }
+    if content != PROGRAM {
         return Err(Error::new(Stage::Launch, "verify init file", quoted(path), Errno::EPERM));
     }
     Ok(file.into())
+}
+
+/// Makes the file under another name first: whoever finds it finds all of it, and none is left
+/// half written. If somebody else was faster, theirs stays.
+fn make_file(path: &Path) -> std::io::Result<()> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let name = Path::new(&name);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o555).open(name)?;
+    let made = file.write_all(PROGRAM).and_then(|()| match std::fs::hard_link(name, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    std::fs::remove_file(name)?;
+    made
 }
 
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {

@@ -24,6 +24,8 @@ pub enum Hint {
     MaskedProc,
     /// `vm.memfd_noexec` forbids executing from memory.
     MemfdNoExec,
+    /// Programs in memory, or where `init_file` is, may not be executed.
+    InitFile,
     /// A system call filter of the caller's forbids the call.
     Filtered,
     /// Making namespaces needs a user namespace, or privilege.
@@ -76,6 +78,10 @@ impl fmt::Display for Hint {
             }
             Hint::MemfdNoExec => {
                 "vm.memfd_noexec forbids executing from memory; name a place with init_file(..)"
+            }
+            Hint::InitFile => {
+                "a filter, a security module or the file system forbids executing it there; name \
+                 another place with init_file(..)"
             }
             Hint::Filtered => "a system call filter of the caller's own may forbid it",
             Hint::NeedsUserNamespace => {
@@ -155,8 +161,12 @@ pub(crate) fn for_maps(errno: Errno) -> Option<Hint> {
 }
 
 /// Why the init program could not be executed.
-pub(crate) fn for_memfd() -> Option<Hint> {
-    (setting("vm/memfd_noexec").unwrap_or(0) != 0).then_some(Hint::MemfdNoExec)
+pub(crate) fn for_memfd(errno: Errno) -> Option<Hint> {
+    match errno {
+        _ if setting("vm/memfd_noexec").unwrap_or(0) != 0 => Some(Hint::MemfdNoExec),
+        Errno::EACCES | Errno::EPERM | Errno::ENOSYS => Some(Hint::InitFile),
+        _ => None,
+    }
 }
 
 /// Why an operation of init's failed.
@@ -175,7 +185,15 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
         ("join new session keyring", Errno::EPERM | Errno::ENOSYS) => Some(Hint::Filtered),
         ("set resource limit", Errno::EPERM) => Some(Hint::AboveHardLimit),
         ("setns", Errno::EPERM) => Some(Hint::JoinOwner),
-        ("fsopen" | "move_mount" | "open_tree", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.2")),
+        ("fsopen" | "fsconfig" | "fsmount" | "move_mount" | "open_tree", Errno::ENOSYS) => {
+            Some(Hint::NeedsKernel("5.2"))
+        }
+        ("pidfd_open", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.4")),
+        ("mount", Errno::EINVAL) if object.contains("(subset=pid") => {
+            Some(Hint::NeedsKernel("5.8"))
+        }
+        // The way of older kernels; mount_setattr(2) needs no path.
+        ("remount", _) => Some(Hint::NeedsKernel("5.12")),
         ("resolve target", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.6")),
         ("close_range", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.9")),
         (_, Errno::EPERM) => apparmor(),

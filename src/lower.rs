@@ -155,7 +155,11 @@ fn late_namespaces(policy: &Policy, new: Namespaces, plan: &mut Lower) {
         let optional = policy.optional(Feature::TimeNamespace);
         let op = Op::Unshare { flags: Namespaces::TIME.bits(), optional };
         plan.step(op, "time", "for the program, which is yet to be started");
-        policy.time.lower(plan);
+        policy.time.lower(plan, optional);
+        if !policy.init {
+            // Where init becomes the program, nobody is started in it.
+            plan.step(Op::EnterTime { optional }, "time", "the program is no child of init's");
+        }
     }
 }
 

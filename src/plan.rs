@@ -168,6 +168,7 @@ impl<S> Op<S> {
             Op::Keyring { .. } => "new session keyring",
             Op::Groups { .. } => "drop supplementary groups",
             Op::Credentials { .. } => "become",
+            Op::EnterTime { .. } => "enter",
             Op::Start {} => "start the program's",
             Op::NoNesting { .. } => "write",
             Op::Unshare { .. } => "unshare",

@@ -129,7 +129,7 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
             launched.finish();
             let errno = Errno::from_raw(fault.errno.0);
             let hint = match fault.call {
-                Call::Exec => hint::for_memfd(),
+                Call::Exec => hint::for_memfd(errno),
                 call => hint::for_operation(call.name(), "", errno),
             };
             let error = Error::new(Stage::Launch, fault.call.name(), "stockade-init", errno);
@@ -184,8 +184,10 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let began = Instant::now();
     let policy = start.policy;
     let mut executable = executable::open(policy.init_file.as_deref())?;
+    // Declared first, dropped last: without its socket init ends, even if it cannot be killed.
+    let (mut launched, message);
     let (lines, theirs) = Lines::new()?;
-    let (mut launched, message) =
+    (launched, message) =
         match (launch_first(start, &executable, &lines, &theirs), &policy.init_file) {
             // Memory that may be made executable may still not be executed (SELinux).
             (Err(error), Some(file)) if is_forbidden_exec(&error) => {
@@ -225,7 +227,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     })
 }
 
-fn is_forbidden_exec(error: &Error) -> bool {
+pub(crate) fn is_forbidden_exec(error: &Error) -> bool {
     error.failed().is_some_and(|failed| {
         failed.operation == Call::Exec.name() && failed.errno == Errno::EACCES
     })
@@ -248,7 +250,9 @@ impl Lines {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(failed("socketpair", ""))?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let embedder = sys::own_pidfd().map_err(failed("pidfd_open", "of the caller"))?;
+        let embedder = sys::own_pidfd()
+            .map_err(failed("pidfd_open", "of the caller"))
+            .map_err(Error::explained)?;
         let proc = open("/proc", flags, Mode::empty()).map_err(failed("open", "\"/proc\""))?;
         Ok((Lines { ours, embedder, proc }, theirs))
     }

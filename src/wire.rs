@@ -186,6 +186,8 @@ operations! {
     Credentials { uid: u32, gid: u32 }
     /// Leaves the given namespaces (cgroup, time) for new ones.
     Unshare { flags: u32, optional: u32 }
+    /// Enters the time namespace that its children would have: before Linux 6.2 an exec does not.
+    EnterTime { optional: u32 }
     /// Starts the program's process, which sets itself up while the rest is done.
     Start {}
     /// Allows no user namespace below this one; where a supervisor stays, it does this while the

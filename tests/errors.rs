@@ -1023,8 +1023,11 @@ fn old_kernels() {
 fn no_memory_to_execute() {
     answer(&[libc::SYS_memfd_create], libc::EPERM);
     let error = refused(&Sandbox::new());
-    let text = "memfd_create stockade-init: operation not permitted (os error 1)";
-    assert_launch(&error, "memfd_create", "stockade-init", libc::EPERM, None, text);
+    let text = "memfd_create stockade-init: operation not permitted (os error 1); hint: a filter, \
+        a security module or the file system forbids executing it there; name another place with \
+        init_file(..)";
+    let hint = Some(Hint::InitFile);
+    assert_launch(&error, "memfd_create", "stockade-init", libc::EPERM, hint, text);
     // A file will do.
     let directory = open_directory();
     let sandbox = Sandbox::new().init_file(directory.path().join("init"));

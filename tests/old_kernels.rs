@@ -64,7 +64,7 @@ fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(named![Needs::Nothing =>
         default_in_5_10, without_init_in_5_10, everything_in_5_10, directory_in_5_10,
-        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, support_in_5_10,
+        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, covered_in_5_10, twice_in_5_10, nosymfollow_in_5_10, full_proc_in_5_10, init_file_that_is_a_fifo, several_threads_make_one_file, program_without_init_in_its_time, later_mount_calls_are_missing,time_offsets_are_missing_and_best_effort, support_in_5_10,
         mount_setattr_is_missing, memfd_flag_is_unknown, shared_memory_in_a_new_time_namespace,
         exit_status_that_somebody_took,
         memory_cannot_be_made, memory_cannot_be_made_nor_a_file, memory_cannot_be_executed,
@@ -79,6 +79,7 @@ fn tests() -> Vec<Test> {
         filter_is_missing, ambient_capabilities_are_missing, keyrings_are_missing,
     ]);
     tests.extend(named![Needs::Root =>
+        unsearchable_in_5_10, memory_cannot_be_executed_with_mapped_owners, open_tree_is_missing_outside,
         owners_cannot_be_mapped, owners_cannot_be_mapped_here, owners_are_best_effort,
         init_file_of_somebody_else,
     ]);
@@ -105,6 +106,7 @@ fn embed(scenario: &str) {
     match name {
         "support" => return between_marks(|| print!("{}", Support::probe())),
         "reaped" => return between_marks(reaped_elsewhere),
+        "threads" => return between_marks(|| several(&change(Sandbox::new(), &words, &directory))),
         _ => {}
     }
     let neighbour = (name == "joining").then(Neighbour::start);
@@ -138,6 +140,19 @@ fn between_marks(work: impl FnOnce()) {
     tracer::mark_end();
 }
 
+/// The same first spawn in several threads.
+fn several(sandbox: &Sandbox) {
+    std::thread::scope(|scope| {
+        let spawns = [(); 8].map(|()| scope.spawn(|| sandbox.command("true").status()));
+        for spawn in spawns {
+            match spawn.join().unwrap() {
+                Ok(status) => println!("result: {}", status.outcome),
+                Err(error) => println!("error: {error}"),
+            }
+        }
+    });
+}
+
 /// A program without init whose exit status nobody is told.
 fn reaped_elsewhere() {
     // SAFETY: ignoring runs no handler.
@@ -164,6 +179,31 @@ fn shape(sandbox: Sandbox, name: &str, directory: &Path) -> Sandbox {
             mount("tmpfs", &image.join("dev/lower"), "", 0);
             sandbox.rootfs(Rootfs::directory(image)).bind_same("/usr")
         }
+        "covered" => {
+            let tree = mounted_tree(directory);
+            sandbox.bind_ro(&tree, "/data").tmpfs("/data").bind_ro(tree.join("plain"), "/data")
+        }
+        "twice" => {
+            let tree = mounted_tree(directory);
+            let (lower, upper) = (tree.join("strict"), tree.join("plain/deep"));
+            sandbox.bind_rw(&upper, "/shared").bind_ro(lower, "/data").bind_ro(upper, "/data")
+        }
+        "nosymfollow" => {
+            let tree = mounted_tree(directory);
+            // MS_NOSYMFOLLOW, Linux 5.10.
+            mount("tmpfs", &tree.join("empty"), "", 256);
+            sandbox.bind_ro(tree.join("empty"), "/data")
+        }
+        "full_proc" => sandbox.proc(Proc::Full),
+        "unsearchable" => {
+            let tree = mounted_tree(directory);
+            let hidden = tree.join("hidden");
+            fs::create_dir_all(hidden.join("mount")).unwrap();
+            mount("tmpfs", &hidden.join("mount"), "", 0);
+            chown(&hidden, Some(12345), Some(12345)).unwrap();
+            set_mode(&hidden, 0o700);
+            sandbox.bind_ro(tree, "/data")
+        }
         "writable" => {
             let data = directory.join("data");
             fs::create_dir(&data).unwrap();
@@ -186,6 +226,7 @@ fn everything(sandbox: Sandbox, tree: &Path) -> Sandbox {
         .directory("/given", 0o700)
         .symlink("/given", "/link")
         .mqueue()
+        .proc(Proc::Full)
         .sysfs()
         .hostname("inside")
         .time_offsets(TimeOffsets { monotonic: 100, boottime: 100 })
@@ -446,6 +487,8 @@ fn refusing(number: c_long, errno: i32) -> impl FnMut(&Call) -> Option<i32> {
 struct Linux510 {
     /// Who has a time namespace for its children that it is not in itself.
     in_other_time: HashSet<String>,
+    /// Somebody executed a program that is not in the namespace that was made for it.
+    stays_in_old_time: bool,
 }
 
 impl Linux510 {
@@ -472,6 +515,16 @@ impl Linux510 {
                 }
                 None
             }
+            libc::SYS_setns => {
+                if first_of_setns_is_time(call) {
+                    self.in_other_time.remove(&call.role);
+                }
+                None
+            }
+            libc::SYS_execve => {
+                self.stays_in_old_time |= self.in_other_time.contains(&call.role);
+                None
+            }
             libc::SYS_clone => self.shares_memory_across_times(call).then_some(libc::EINVAL),
             _ => None,
         }
@@ -481,6 +534,10 @@ impl Linux510 {
     fn shares_memory_across_times(&self, call: &Call) -> bool {
         call.args[0] & libc::CLONE_VM as u64 != 0 && self.in_other_time.contains(&call.role)
     }
+}
+
+fn first_of_setns_is_time(call: &Call) -> bool {
+    call.args[1] == libc::CLONE_NEWTIME as u64
 }
 
 /// Which caller's sandboxes are looked at: root's, too, have to do without what needs a mapping.
@@ -513,7 +570,9 @@ fn difference(shape: &str, clean: &str, now: &str) -> Vec<String> {
     let mut counts = BTreeMap::new();
     let mut count = |text: &str, by: i32| {
         // A covered mount keeps the flags that it had: nobody gets there.
-        let lines = text.lines().filter(|line| shape != "chroot" || !line.starts_with("mount "));
+        let lines = text.lines().filter(|line| {
+            !["chroot", "covered", "twice"].contains(&shape) || !line.starts_with("mount ")
+        });
         for line in lines {
             let line = line.replace(",idmapped", "").replace("[IdMappedMounts]", "[]");
             *counts.entry(line).or_insert(0) += by;
@@ -977,4 +1036,81 @@ fn owners_are_best_effort() {
         assert!(traced.stdout.contains("\nmissing: [IdMappedMounts]\n"), "{}", traced.stdout);
         assert_eq!(directory.owner_of_data(), 65534);
     }
+}
+
+fn covered_in_5_10() {
+    in_5_10("covered");
+}
+
+fn twice_in_5_10() {
+    in_5_10("twice");
+}
+
+fn nosymfollow_in_5_10() {
+    in_5_10("nosymfollow");
+}
+
+fn full_proc_in_5_10() {
+    in_5_10("full_proc");
+}
+
+fn unsearchable_in_5_10() {
+    let mut old = Linux510::default();
+    let scenario = "unsearchable+unmapped";
+    tells(scenario, &mut |call| old.answer(call), &["remount", "permission denied", "Linux 5.12"]);
+    expect_success(&run(scenario, &mut |_| None).0);
+}
+
+fn init_file_that_is_a_fifo() {
+    let directory = Directory::new();
+    nix::unistd::mkfifo(&directory.init_file(), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    refuses_init_file(&directory, &["verify init file"]);
+}
+
+fn several_threads_make_one_file() {
+    for _ in 0..10 {
+        let (traced, _) = run("threads+init_file", &mut refusing(MEMFD, libc::EACCES));
+        assert_eq!(traced.stdout, "result: exited with code 0\n".repeat(8));
+    }
+}
+
+fn memory_cannot_be_executed_with_mapped_owners() {
+    same("default", "+init_file", &mut forbidding_memory());
+    let (traced, _) = run("default+init_file", &mut forbidding_memory());
+    expect_success(&traced);
+    tells("default", &mut forbidding_memory(), &["exec stockade-init", "init_file(..)"]);
+    tells("default", &mut refusing(MEMFD, libc::EPERM), &["memfd_create", "init_file(..)"]);
+}
+
+/// An exec does not change the time namespace before Linux 6.2.
+fn program_without_init_in_its_time() {
+    for caller in callers() {
+        for (shape, changes) in
+            [("without_init", ""), ("without_init", "+offsets"), ("default", "")]
+        {
+            let mut old = Linux510::default();
+            let (traced, _) =
+                run(&format!("{shape}{caller}{changes}"), &mut |call| old.answer(call));
+            expect_success(&traced);
+            assert!(!old.stays_in_old_time, "{shape}: {}", traced.stdout);
+        }
+    }
+}
+
+fn later_mount_calls_are_missing() {
+    for (number, name) in [(libc::SYS_fsconfig, "fsconfig"), (libc::SYS_fsmount, "fsmount")] {
+        tells("default", &mut without(number), &[name, "Linux 5.2"]);
+    }
+    tells("default", &mut without(libc::SYS_pidfd_open), &["pidfd_open", "Linux 5.4"]);
+}
+
+fn open_tree_is_missing_outside() {
+    tells("default", &mut without(libc::SYS_open_tree), &["open_tree", "Linux 5.2"]);
+}
+
+fn time_offsets_are_missing_and_best_effort() {
+    let (traced, _) =
+        run("default+without_time+offsets", &mut refusing_to_unshare(libc::CLONE_NEWTIME));
+    expect_success(&traced);
+    assert!(traced.stdout.contains("\nmissing: [TimeNamespace]\n"), "{}", traced.stdout);
 }

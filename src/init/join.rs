@@ -27,42 +27,46 @@ pub(crate) fn run(lines: Lines) -> ! {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Caller,
+    User,
+    Owner,
+}
+
 fn join(lines: Lines) -> Result<i32, (usize, Fault)> {
     let wanted = receive(lines).map_err(|fault| (JOIN_MAX, fault))?;
     // Undumpable: a process in the joined namespaces may have our uid.
     sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0).map_err(|fault| (JOIN_MAX, fault))?;
-    let mut waiting = [false; JOIN_MAX];
-    // First what the caller's own privilege reaches: once in a user namespace it is lost.
-    for (index, &(fd, kind)) in entries(&wanted) {
-        if kind as usize == CLONE_NEWUSER {
-            continue;
-        }
-        match sys::setns(fd, kind as usize) {
-            Err(Fault { errno, .. }) if errno.0 == EPERM => waiting[index] = true,
-            Err(fault) => return Err((index, fault)),
-            Ok(_) => {}
+    // First what the caller's own privilege reaches: once in a user namespace it is lost. Then the
+    // user namespace, then what was refused before: its owner may now.
+    let mut refused = [false; JOIN_MAX];
+    for pass in [Pass::Caller, Pass::User, Pass::Owner] {
+        for (index, &(fd, kind)) in wanted.namespaces.iter().enumerate() {
+            let due = match pass {
+                Pass::Caller => kind as usize != CLONE_NEWUSER,
+                Pass::User => kind as usize == CLONE_NEWUSER,
+                Pass::Owner => refused[index],
+            };
+            if kind == 0 || !due {
+                continue;
+            }
+            match sys::setns(fd, kind as usize) {
+                Err(Fault { errno, .. }) if errno.0 == EPERM && pass == Pass::Caller => {
+                    refused[index] = true;
+                }
+                other => drop(other.map_err(|fault| (index, fault))?),
+            }
         }
     }
-    for (index, &(fd, kind)) in entries(&wanted) {
-        if kind as usize == CLONE_NEWUSER {
-            sys::setns(fd, CLONE_NEWUSER).map_err(|fault| (index, fault))?;
-        }
-    }
-    for (index, &(fd, kind)) in entries(&wanted) {
-        if waiting[index] {
-            sys::setns(fd, kind as usize).map_err(|fault| (index, fault))?;
-        }
-        sys::close(fd);
+    for (fd, _) in wanted.namespaces.iter().filter(|(_, kind)| *kind != 0) {
+        sys::close(*fd);
     }
     let argument = (&raw const lines).cast_mut().cast();
     let flags = wanted.flags as usize | CLONE_PARENT;
     let child = sys::clone_init(flags, become_init, argument);
     let fault = |errno| (JOIN_MAX, Fault { call: Call::Clone, errno });
     child.map(|(_, pidfd)| pidfd).map_err(fault)
-}
-
-fn entries(join: &Join) -> impl Iterator<Item = (usize, &(i32, u32))> {
-    join.namespaces.iter().enumerate().filter(|(_, entry)| entry.1 != 0)
 }
 
 fn receive(lines: Lines) -> Outcome<Join> {

@@ -5,7 +5,7 @@
 
 use crate::abi::*;
 use crate::sys::{self, Outcome, fault};
-use crate::wire::{Call, Text};
+use crate::wire::{Call, Fault, Text};
 
 /// Room for what is remembered, and for the kernel's mount table.
 const ROOM: usize = 4 << 20;
@@ -41,7 +41,8 @@ impl Legacy {
         let table = read_table(proc_fd)?;
         for line in table.split(|&byte| byte == b'\n') {
             let mut fields = line.split(|&byte| byte == b' ');
-            let (Some(place), Some(options)) = (fields.nth(4), fields.next()) else {
+            let number = fields.next().and_then(sys::number);
+            let (Some(place), Some(options)) = (fields.nth(3), fields.next()) else {
                 continue;
             };
             let mut path = [0; 4096];
@@ -50,7 +51,7 @@ impl Legacy {
             if place.bytes() == b"/" {
                 wanted |= root;
             }
-            if wanted != 0 {
+            if wanted != 0 && is_reached(place, number)? {
                 let flags = MS_REMOUNT | MS_BIND | flags_of(options) | wanted;
                 sys::mount(Call::Remount, place, None, flags, None)?;
             }
@@ -78,6 +79,16 @@ impl Legacy {
             rest = tail;
         }
         found
+    }
+}
+
+/// Whether a place leads to this mount: one that is covered is out of reach, for the remount as for
+/// the program.
+fn is_reached(place: Text<'_>, number: Option<i32>) -> Outcome<bool> {
+    match sys::mount_number(place) {
+        Ok(found) => Ok(number.is_some_and(|number| found == number as u64)),
+        Err(Fault { errno, .. }) if errno.0 == ENOENT => Ok(false),
+        Err(other) => Err(other),
     }
 }
 
@@ -116,6 +127,7 @@ fn flags_of(options: &[u8]) -> u32 {
             b"noatime" => MS_NOATIME,
             b"nodiratime" => MS_NODIRATIME,
             b"relatime" => MS_RELATIME,
+            b"nosymfollow" => MS_NOSYMFOLLOW,
             _ => 0,
         };
     }

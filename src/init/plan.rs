@@ -151,6 +151,7 @@ pub(crate) fn execute<'a>(tree: &mut Tree<'a>, operation: &Op<Text<'a>>, skipped
     let (result, optional) = match *operation {
         // Without a supervisor this process becomes the program.
         Op::Start {} => (Ok(()), 0),
+        Op::EnterTime { optional } => (tree.enter_time(), optional),
         Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
         Op::WriteFile { path, data, optional } => (write_file(path, data), optional),
         Op::Keyring { optional } => (sys::new_session_keyring(), optional),

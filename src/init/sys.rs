@@ -164,6 +164,16 @@ pub(crate) fn stat(fd: i32) -> Outcome<Stat> {
     Ok(Stat { device: words[0], mode, rdev })
 }
 
+/// statx(2): the number of the mount that a path leads to (Linux 5.8).
+pub(crate) fn mount_number(path: Text<'_>) -> Outcome<u64> {
+    let mut found = [0u64; 32];
+    let flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+    let result = found.as_mut_ptr();
+    with_pointers!(Call::Remount, STATX, AT_FDCWD, path.as_ptr(), flags, STATX_MNT_ID, result)?;
+    // struct statx: stx_mnt_id is at byte 144.
+    Ok(found[18])
+}
+
 /// readlinkat(2) of a descriptor's path, through the given /proc.
 pub(crate) fn read_link(directory: i32, path: Text<'_>, buffer: &mut [u8]) -> Outcome<usize> {
     with_pointers!(
@@ -618,7 +628,7 @@ pub(crate) fn clone_program(
     // end, for which the caller waits.
     let shared = unsafe { clone(CLONE_VM | flags, top, &raw mut pidfd, entry, argument) };
     let pid = match shared {
-        // Before Linux 6.1 memory cannot be shared with a child in a new time namespace.
+        // Before Linux 6.2 memory cannot be shared with a child in a new time namespace.
         Err(Errno(EINVAL)) => {
             // SAFETY: as above; without CLONE_VM the child has a copy of everything.
             unsafe { clone(flags, top, &raw mut pidfd, entry, argument) }

@@ -253,7 +253,9 @@ impl<'a> Tree<'a> {
         }
         let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH;
         let source = sys::open_tree(null.0, Text::new(b"\0"), flags)?;
-        move_onto(&source, &target)
+        move_onto(&source, &target)?;
+        // On an old kernel the node that it was copied from has its attributes at the end only.
+        self.remember(path, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     }
 
     /// Enters the new root and lets the old one go.
@@ -285,17 +287,20 @@ impl<'a> Tree<'a> {
             let mut line = [0; 40];
             let mut digits = [0; 24];
             let digits = decimal(u64::from(id), &mut digits).bytes();
-            let parts = digits.iter().chain(b" ").chain(digits).chain(b" 1\n");
-            let length = digits.len() * 2 + 4;
-            for (to, from) in line.iter_mut().zip(parts) {
-                *to = *from;
-            }
-            self.write(file, line.get(..length).unwrap_or(&[]))?;
+            let line = join(&mut line, &[digits, b" ", digits, b" 1\n"]);
+            self.write(file, line)?;
         }
         if !nested {
             self.forbid_nesting()?;
         }
         sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)
+    }
+
+    /// Enters the time namespace that its children would have.
+    pub(crate) fn enter_time(&self) -> Outcome {
+        let path = Text::new(b"self/ns/time_for_children\0");
+        let namespace = sys::open(self.proc_fd, path, O_RDONLY, 0)?;
+        sys::setns(namespace.0, CLONE_NEWTIME).map(drop)
     }
 
     /// Allows no user namespace below this one.
@@ -528,11 +533,20 @@ pub(crate) fn numbered<'a>(
 ) -> Text<'a> {
     let mut digits = [0; 24];
     let number = decimal(number as u64, &mut digits).bytes();
-    let parts = prefix.iter().chain(number).chain(suffix).chain(&[0]);
+    Text::new(join(path, &[prefix, number, suffix, b"\0"]))
+}
+
+/// Texts one after the other; what does not fit is left out.
+#[inline(never)]
+fn join<'a>(to: &'a mut [u8; 40], parts: &[&[u8]]) -> &'a [u8] {
     let mut end = 0;
-    for (to, from) in path.iter_mut().zip(parts) {
-        *to = *from;
-        end += 1;
+    for part in parts {
+        for byte in *part {
+            if let Some(to) = to.get_mut(end) {
+                *to = *byte;
+                end += 1;
+            }
+        }
     }
-    Text::new(&path[..end])
+    to.get(..end).unwrap_or(&[])
 }

@@ -14,7 +14,7 @@ pub struct TimeOffsets {
 }
 
 impl TimeOffsets {
-    pub(crate) fn lower(self, plan: &mut Lower) {
+    pub(crate) fn lower(self, plan: &mut Lower, optional: u32) {
         if self == TimeOffsets::default() {
             return;
         }
@@ -22,7 +22,7 @@ impl TimeOffsets {
         let op = Op::WriteFile {
             path: b"/proc/self/timens_offsets".to_vec(),
             data: data.into_bytes(),
-            optional: 0,
+            optional,
         };
         let object = format!("monotonic {:+} s, boottime {:+} s", self.monotonic, self.boottime);
         plan.step(op, object, "the kernel closes the offsets once something runs there");

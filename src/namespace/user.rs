@@ -16,7 +16,7 @@ use crate::abi::CLONE_NEWUSER;
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{self, Kept};
-use crate::spawn::{Launch, launch, pid_in};
+use crate::spawn::{Launch, is_forbidden_exec, launch, pid_in};
 use crate::wire::mode;
 use crate::{hint, kept};
 
@@ -150,19 +150,23 @@ fn make_mapping(ids: Ids, init_file: Option<&Path>) -> Result<OwnedFd> {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| failed("socketpair", errno))?;
-    let embedder = crate::sys::own_pidfd().map_err(|errno| failed("pidfd_open", errno))?;
+    let embedder =
+        crate::sys::own_pidfd().map_err(|errno| failed("pidfd_open", errno).explained())?;
     let numbers = [theirs.as_raw_fd(), embedder.as_raw_fd()];
     // An init that waits for a plan, and ends when none comes.
-    let waiting = launch(
-        &executable,
-        Launch {
-            mode: mode::INIT,
-            flags: CLONE_NEWUSER,
-            numbers: &numbers,
-            keep: &[],
-            capabilities: CapabilitySet::empty(),
-        },
-    )?;
+    let wanted = Launch {
+        mode: mode::INIT,
+        flags: CLONE_NEWUSER,
+        numbers: &numbers,
+        keep: &[],
+        capabilities: CapabilitySet::empty(),
+    };
+    let waiting = match (launch(&executable, wanted), init_file) {
+        (Err(error), Some(file)) if is_forbidden_exec(&error) => {
+            launch(&executable::in_file(file)?, wanted)
+        }
+        (other, _) => other,
+    }?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let not_there = |errno| failed("open /proc entry", errno);
     let proc = nix::fcntl::open("/proc", flags, Mode::empty()).map_err(not_there)?;

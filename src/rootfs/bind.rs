@@ -128,7 +128,7 @@ impl Trees {
         for source in sources {
             let deep = if source.recursive { AT_RECURSIVE } else { 0 };
             let tree = sys::open_tree(&source.path, OPEN_TREE_CLONE | deep).map_err(|errno| {
-                Error::new(Stage::Prepare, "open_tree", quoted(&source.path), errno)
+                Error::new(Stage::Prepare, "open_tree", quoted(&source.path), errno).explained()
             })?;
             match sys::map_ids(tree.as_fd(), mapping.as_fd(), source.recursive) {
                 Err(Errno::ENOSYS | Errno::EINVAL) if best_effort => trees.unmapped = true,
