@@ -511,7 +511,7 @@ fn missing_file_in_a_bound_directory() {
     ] {
         let error = refused(&sandbox);
         assert!(error.to_string().contains("/srv/new"), "{error}");
-        assert_eq!(error.hint(), Some(&Hint::CreateMountPoint), "{error}");
+        assert_eq!(error.hint(), Some(&Hint::InTheHosts), "{error}");
         assert_eq!(entries(host.path()), 0);
     }
 }
