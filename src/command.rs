@@ -11,6 +11,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use crate::capability::Capability;
 use crate::child::{Attached, Child, reap_the_detached};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::{self, Hint};
@@ -557,6 +558,13 @@ impl Command {
             Call::Chdir => quoted(self.directory_inside(self.sandbox.policy())),
             Call::Rlimit => Resource::ALL.get(detail).map_or_else(String::new, ToString::to_string),
             Call::Descriptor => detail.to_string(),
+            Call::Bounding | Call::Ambient => u8::try_from(detail)
+                .ok()
+                .and_then(Capability::new)
+                .map_or_else(String::new, |capability| capability.to_string()),
+            // All at once: which of them the caller does not have is not told.
+            Call::Capabilities => self.sandbox.policy().capabilities.bounding().to_string(),
+            Call::Nice => self.sandbox.policy().nice.to_string(),
             _ => String::new(),
         };
         let hint = match (call, errno) {

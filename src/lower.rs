@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Feature, Result, quoted};
+use nix::errno::Errno;
+
+use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::namespace::user::{self, Ids};
 use crate::namespace::{Namespaces, Source};
 use crate::plan::{Plan, Step};
@@ -87,7 +89,9 @@ impl Lower {
 /// 3. the keyring, charged to the caller, then the ids, without which nothing can be created,
 /// 4. the program's process, which from here on sets itself up while init makes the tree,
 /// 5. the tree, from private propagation to the pivot, with the caller's entries in their order,
-/// 6. names and loopback, which need no tree: the program's process does this,
+/// 6. the limit of nested user namespaces, through a descriptor of the host's /proc, while the
+///    program is let go,
+/// 7. names and loopback, which need no tree: the program's process does this,
 ///
 /// or, if CAP_SYS_ADMIN is kept, names and loopback by init, then the lock on all mounts, after which
 /// nobody inside has power over the other namespaces, and then the program's process.
@@ -101,7 +105,7 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
     let trees = (own_ids && ids.are_foreign()).then(Vec::new);
     let mut plan = Lower { steps: Vec::new(), of_init: None, trees };
-    own_files(policy, &mut plan);
+    let lowered_score = own_files(policy, &mut plan)?;
     late_namespaces(policy, new, &mut plan);
     let optional = policy.optional(Feature::SessionKeyring);
     plan.step(Op::Keyring { optional }, "", "session keyrings have no namespace");
@@ -113,21 +117,22 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if new.contains(Namespaces::MOUNT) {
         policy.tree.lower(&mut plan, new.contains(Namespaces::PID));
     }
+    if locks {
+        names_and_loopback(policy, new, &mut plan);
+        let (uid, gid) = ids.inside;
+        let reason = "CAP_SYS_ADMIN is kept, and would undo them";
+        plan.step(Op::Lock { uid, gid }, "all mounts", reason);
+    }
+    if new.contains(Namespaces::USER) && !policy.nested_user_namespaces {
+        let optional = policy.optional(Feature::NestedUserNamespaceCount);
+        let op = Op::NoNesting { optional };
+        plan.step(op, "user.max_user_namespaces 0", "in a nested one a full /proc can be mounted");
+    }
     if !locks {
         plan.of_init = Some(plan.steps.len());
+        names_and_loopback(policy, new, &mut plan);
     }
-    if new.contains(Namespaces::UTS) {
-        policy.uts.lower(&mut plan);
-    }
-    if new.contains(Namespaces::NET) && policy.loopback {
-        plan.step(Op::Loopback {}, "lo", "a new network namespace has it down");
-    }
-    if locks {
-        let (uid, gid) = ids.inside;
-        let op = Op::Lock { uid, gid, nested: u32::from(policy.nested_user_namespaces) };
-        plan.step(op, "all mounts", "CAP_SYS_ADMIN is kept, and would undo them");
-    }
-    let missing: Vec<_> = missing_groups.into_iter().collect();
+    let missing: Vec<_> = missing_groups.into_iter().chain(lowered_score).collect();
     check_required(policy, &missing)?;
     let trees = plan.trees.unwrap_or_default();
     let of_init = plan.of_init.unwrap_or(plan.steps.len());
@@ -135,15 +140,34 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     Ok(Lowered { plan, trees, ids, missing })
 }
 
-fn own_files(policy: &Policy, plan: &mut Lower) {
-    if let Some(score) = policy.oom_score_adj {
-        let op = Op::WriteFile {
-            path: b"/proc/self/oom_score_adj".to_vec(),
-            data: score.to_string().into_bytes(),
-            optional: policy.optional(Feature::OomScoreAdj),
-        };
-        plan.step(op, format!("oom_score_adj {score}"), "asked for");
+fn names_and_loopback(policy: &Policy, new: Namespaces, plan: &mut Lower) {
+    if new.contains(Namespaces::UTS) {
+        policy.uts.lower(plan);
     }
+    if policy.has_loopback() {
+        plan.step(Op::Loopback {}, "lo", "a new network namespace has it down");
+    }
+}
+
+/// The score, which is only raised; the kernel lets it be lowered to what root once gave. Returns
+/// what is missing.
+fn own_files(policy: &Policy, plan: &mut Lower) -> Result<Option<Feature>> {
+    let Some(score) = policy.oom_score_adj else { return Ok(None) };
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    if own.trim().parse().is_ok_and(|own: i32| own > score) {
+        if policy.is_best_effort(Feature::OomScoreAdj) {
+            return Ok(Some(Feature::OomScoreAdj));
+        }
+        let object = format!("to {score}, below the caller's {}", own.trim());
+        return Err(Error::new(Stage::Prepare, "raise oom_score_adj", object, Errno::EACCES));
+    }
+    let op = Op::WriteFile {
+        path: b"/proc/self/oom_score_adj".to_vec(),
+        data: score.to_string().into_bytes(),
+        optional: policy.optional(Feature::OomScoreAdj),
+    };
+    plan.step(op, format!("oom_score_adj {score}"), "asked for");
+    Ok(None)
 }
 
 fn late_namespaces(policy: &Policy, new: Namespaces, plan: &mut Lower) {
@@ -163,9 +187,8 @@ fn late_namespaces(policy: &Policy, new: Namespaces, plan: &mut Lower) {
     }
 }
 
-/// The ids, and the limit of nested user namespaces; returns what cannot be dropped.
+/// The ids; returns what cannot be dropped.
 fn identity(policy: &Policy, ids: Ids, plan: &mut Lower) -> Option<Feature> {
-    let new_user = policy.new_namespaces().contains(Namespaces::USER);
     let privileged = user::is_root();
     let others = sys::groups().iter().any(|&group| group != ids.caller.1);
     let (uid, gid) = ids.inside;
@@ -178,11 +201,6 @@ fn identity(policy: &Policy, ids: Ids, plan: &mut Lower) -> Option<Feature> {
     let object = format!("uid {uid}, gid {gid}");
     let op = Op::Credentials { uid, gid };
     plan.step(op, object, "what init creates from here on is the program's");
-    if new_user && !policy.nested_user_namespaces && !policy.keeps_admin() {
-        let optional = policy.optional(Feature::NestedUserNamespaceCount);
-        let op = Op::NoNesting { optional };
-        plan.step(op, "user.max_user_namespaces 0", "in a nested one a full /proc can be mounted");
-    }
     (!privileged && others).then_some(Feature::SupplementaryGroups)
 }
 

@@ -18,7 +18,7 @@ use crate::wire::{Op, Put, Sink};
 ///
 /// ```
 /// let plan = stockade::Sandbox::new().hostname("build").plan()?;
-/// assert!(plan.to_string().contains("sethostname build"));
+/// assert!(plan.to_string().contains("sethostname \"build\""));
 /// # Ok::<(), stockade::Error>(())
 /// ```
 #[derive(Clone)]
@@ -79,6 +79,53 @@ impl Plan {
         self.sandbox.check()
     }
 
+    /// What follows in the process of whatever program is started, and what watches over it.
+    fn of_the_program(&self) -> Vec<String> {
+        let policy = self.sandbox.policy();
+        let mut lines = vec!["new session: no controlling terminal unless asked for".to_owned()];
+        let sets = &policy.capabilities;
+        for (name, set) in [
+            ("bounding", sets.bounding()),
+            ("inheritable", sets.inheritable()),
+            ("ambient", sets.ambient()),
+            ("permitted", sets.permitted()),
+            ("effective", sets.effective()),
+        ] {
+            let kept = if set.is_empty() { "none".to_owned() } else { set.to_string() };
+            lines.push(format!("keep {name} capabilities {kept}: the others are given up"));
+        }
+        lines.push("lock securebits: no uid brings capabilities back".to_owned());
+        if !policy.new_privileges {
+            lines.push("set no_new_privs: no exec may gain".to_owned());
+        }
+        if policy.nice != 0 {
+            lines.push(format!("set nice value {}: asked for", policy.nice));
+        }
+        for (resource, limit) in policy.rlimits.iter() {
+            lines.push(format!("limit {resource} {}:{}: soft and hard", limit.soft, limit.hard));
+        }
+        if !policy.nested_user_namespaces {
+            lines
+                .push("filter clone, unshare, setns: no namespace may be nested or entered".into());
+        }
+        if policy.init && policy.has_own_pids() {
+            lines.push(
+                "filter prlimit, sched_*, setpriority, ioprio_set: init's are not its".into(),
+            );
+        }
+        lines.push("execute the program: in its directory, with its descriptors only".to_owned());
+        for (what, time) in [
+            ("end it after", policy.wall),
+            ("then wait", Some(policy.grace)),
+            ("linger", Some(policy.linger)),
+        ] {
+            if let Some(time) = time.filter(|time| !time.is_zero()) {
+                lines.push(format!("{what} {time:?}: asked for"));
+            }
+        }
+        lines
+    }
+
     /// The step that a report of init's is about.
     pub(crate) fn step(&self, index: u64) -> Option<&Step> {
         self.steps.get(usize::try_from(index).ok()?)
@@ -105,11 +152,14 @@ impl Plan {
     }
 }
 
-/// Whether both do the same; which program comes after it makes no difference.
+/// Whether both do the same to whatever program comes after it.
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
         let parts = |plan: &Self| (plan.new, plan.ids);
-        parts(self) == parts(other) && self.joined == other.joined && self.steps == other.steps
+        parts(self) == parts(other)
+            && self.joined == other.joined
+            && self.steps == other.steps
+            && self.of_the_program() == other.of_the_program()
     }
 }
 
@@ -208,7 +258,7 @@ impl fmt::Display for Plan {
                 object => writeln!(f, "{} {object}: {}", step.op.verb(), step.reason)?,
             }
         }
-        Ok(())
+        self.of_the_program().iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 

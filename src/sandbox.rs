@@ -49,18 +49,20 @@ pub struct Sandbox {
 /// All that a sandbox is to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Policy {
-    new: Namespaces,
+    /// What was asked for, if it was.
+    new: Option<Namespaces>,
     implied: Namespaces,
     pub(crate) joined: Vec<(Namespaces, Existing)>,
     pub(crate) user: User,
     pub(crate) uts: Uts,
     pub(crate) time: TimeOffsets,
-    pub(crate) loopback: bool,
+    network: Option<Network>,
     pub(crate) nested_user_namespaces: bool,
     without_atomic_end: bool,
     pub(crate) init: bool,
     pub(crate) tree: Tree,
     pub(crate) capabilities: Capabilities,
+    host_capabilities: bool,
     pub(crate) new_privileges: bool,
     pub(crate) rlimits: Rlimits,
     pub(crate) nice: i32,
@@ -76,18 +78,19 @@ impl Default for Policy {
     fn default() -> Self {
         let by_default = |feature: &Feature| feature.is_best_effort_by_default();
         Policy {
-            new: Namespaces::all(),
+            new: None,
             implied: Namespaces::empty(),
             joined: Vec::new(),
             user: User::default(),
             uts: Uts::default(),
             time: TimeOffsets::default(),
-            loopback: true,
+            network: None,
             nested_user_namespaces: false,
             without_atomic_end: false,
             init: true,
             tree: Tree::default(),
             capabilities: Capabilities::none(),
+            host_capabilities: false,
             new_privileges: false,
             rlimits: Rlimits::default(),
             nice: 0,
@@ -137,7 +140,7 @@ impl Sandbox {
     /// The namespaces that are new; the others are shared with the caller, which is a widening.
     /// Default: all. A setting that needs a namespace makes it new.
     pub fn namespaces(self, new: Namespaces) -> Self {
-        self.with(|policy| policy.new = new)
+        self.with(|policy| policy.new = Some(new))
     }
 
     /// Joins an existing namespace, by path or descriptor, instead of making or sharing one;
@@ -190,12 +193,10 @@ impl Sandbox {
         self.implying(Namespaces::TIME, |policy| policy.time = offsets)
     }
 
-    /// Which network the sandbox has; default [`Network::Loopback`].
+    /// Which network the sandbox has; default [`Network::Loopback`]. All but [`Network::Host`] imply
+    /// [`Namespaces::NET`].
     pub fn network(self, network: Network) -> Self {
-        self.with(|policy| {
-            policy.loopback = network == Network::Loopback;
-            policy.new.set(Namespaces::NET, network != Network::Host);
-        })
+        self.with(|policy| policy.network = Some(network))
     }
 
     /// The program's uid inside. Default: the caller's own, or 1000 if the caller is root.
@@ -320,9 +321,17 @@ impl Sandbox {
     ///
     /// With CAP_SYS_ADMIN among them the program runs in one more user and mount namespace, so that
     /// it cannot undo the mounts it was given; all that are kept then hold over these two only.
+    /// Without a user namespace they would be the host's: that needs
+    /// [`allow_host_capabilities`](Self::allow_host_capabilities).
     pub fn capabilities(self, capabilities: impl Into<Capabilities>) -> Self {
         let capabilities = capabilities.into();
         self.with(|policy| policy.capabilities = capabilities)
+    }
+
+    /// Accepts that what is kept without a user namespace of the sandbox's own is the host's: a
+    /// widening to root's power, by which the program can also undo the mounts it was given.
+    pub fn allow_host_capabilities(self) -> Self {
+        self.with(|policy| policy.host_capabilities = true)
     }
 
     /// Lets exec gain privileges: without this `no_new_privs` is set
@@ -430,7 +439,17 @@ impl Sandbox {
 impl Policy {
     /// The namespaces that will be made.
     pub(crate) fn new_namespaces(&self) -> Namespaces {
-        (self.new | self.implied) - self.joined_namespaces()
+        let mut new = self.new.unwrap_or(Namespaces::all());
+        if let Some(network) = self.network {
+            new.set(Namespaces::NET, network != Network::Host);
+        }
+        (new | self.implied) - self.joined_namespaces()
+    }
+
+    /// Whether there is a new network namespace with its loopback interface up.
+    pub(crate) fn has_loopback(&self) -> bool {
+        self.network.unwrap_or_default() == Network::Loopback
+            && self.new_namespaces().contains(Namespaces::NET)
     }
 
     pub(crate) fn joined_namespaces(&self) -> Namespaces {
@@ -474,6 +493,22 @@ impl Policy {
             problems.push(format!(
                 "the {kind} namespace is joined, so its settings are not ours to change"
             ));
+        }
+        if self.network == Some(Network::Host)
+            && self.new.is_some_and(|new| new.contains(Namespaces::NET))
+        {
+            problems.push("the host's network is no new network namespace".to_owned());
+        }
+        if self.network.is_some() && joined.contains(Namespaces::NET) {
+            problems.push("the network is joined, so network(..) is not ours to choose".to_owned());
+        }
+        let own_user = (new | joined).contains(Namespaces::USER);
+        if !self.capabilities.bounding().is_empty() && !own_user && !self.host_capabilities {
+            problems.push(
+                "capabilities without a user namespace of the sandbox's own are the host's; \
+                 allow_host_capabilities() accepts that"
+                    .to_owned(),
+            );
         }
         if self.joined.iter().any(|(kind, _)| kind.iter().count() != 1) {
             problems.push("join(..) takes one kind of namespace at a time".to_owned());

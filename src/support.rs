@@ -280,8 +280,11 @@ fn failed(operation: &'static str, object: &str, errno: Errno) -> Error {
 
 /// A sandbox of these new namespaces, in which every [`Feature`] may be missing.
 fn blank(new: Namespaces) -> Sandbox {
-    let sandbox = Sandbox::new()
-        .network(Network::None)
+    let sandbox = match new.contains(Namespaces::NET) {
+        true => Sandbox::new().network(Network::None),
+        false => Sandbox::new(),
+    };
+    let sandbox = sandbox
         .namespaces(new)
         .without_atomic_end()
         // Init's own filter would hide what is wrong with the namespace.

@@ -222,8 +222,8 @@ operations! {
     /// Makes the new root the root and detaches the old one.
     Pivot { attributes: u32 }
     /// Enters one more user and mount namespace, with the same ids, in which every mount made so
-    /// far is locked; `nested` is 0 if it may have no user namespaces of its own.
-    Lock { uid: u32, gid: u32, nested: u32 }
+    /// far is locked.
+    Lock { uid: u32, gid: u32 }
 }
 
 /// `Op::Bind`: with everything mounted below the source.

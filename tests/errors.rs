@@ -566,7 +566,7 @@ fn limit_beyond_the_kernels() {
 
 fn nicer_than_allowed() {
     let error = refused(&Sandbox::new().nice(-1));
-    assert_start(&error, "set nice value", "", libc::EACCES, "permission denied (os error 13)");
+    assert_start(&error, "set nice value", "-1", libc::EACCES, "permission denied (os error 13)");
 }
 
 fn no_terminal() {
@@ -635,8 +635,15 @@ fn impossible_time() {
 
 fn score_below_the_callers() {
     let error = refused(&Sandbox::new().oom_score_adj(-900));
+    let step = ["raise oom_score_adj", "to -900, below the caller's 0"];
     let text = "permission denied (os error 13)";
-    assert_setup(&error, "write", "oom_score_adj -900", libc::EACCES, text);
+    assert_at(Stage::Prepare, &error, step, libc::EACCES, text);
+    // The kernel would do it: this process had less before.
+    fs::write("/proc/self/oom_score_adj", "500").unwrap();
+    let error = refused(&Sandbox::new().oom_score_adj(10));
+    let step = ["raise oom_score_adj", "to 10, below the caller's 500"];
+    assert_at(Stage::Prepare, &error, step, libc::EACCES, text);
+    works(&Sandbox::new().oom_score_adj(500));
     // Where that may be missing, it is.
     let sandbox = Sandbox::new().oom_score_adj(-900).best_effort(Feature::OomScoreAdj);
     let child = sandbox.command("sleep").arg("1000").spawn().unwrap();

@@ -39,7 +39,7 @@ tests! {
     Needs::Root => [
         never_the_hosts_root, the_hosts_root_by_name, chosen_host_ids, private_file_is_readable,
         private_file_of_another, private_parent, groups_are_dropped, without_a_user_namespace,
-        chosen_id_without_a_user_namespace, host_ids_own_nothing_of_nobodys,
+        chosen_id_without_a_user_namespace, host_ids_own_nothing_of_nobodys, many_pairs_of_ids_leave_nothing,
         unmappable_file_system, unmappable_file_system_by_best_effort, ids_of_two_sandboxes_mix_not,
     ];
     Needs::RootAndProgram("setpriv") => [groups_that_stay_are_listed];
@@ -282,6 +282,20 @@ fn chosen_id_without_a_user_namespace() {
     assert_eq!(host_ids(&child), [four_times(1234), four_times(1235)]);
     sh(&sandbox, "touch /srv/new");
     assert_eq!(directory.path().join("new").metadata().unwrap().uid(), 0);
+}
+
+/// Each pair of ids needs a namespace to map owners; none of them stays.
+fn many_pairs_of_ids_leave_nothing() {
+    let directory = open_directory();
+    let run = |id: u32| {
+        let sandbox = Sandbox::new().host_ids(id, id).bind_rw(directory.path(), "/data");
+        assert_eq!(sh(&sandbox, "stat -c %u /data"), "1000\n");
+    };
+    (0..3).for_each(|id| run(20_000 + id));
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    (0..20).for_each(|id| run(30_000 + id));
+    assert_eq!(open(), before);
 }
 
 fn host_ids_own_nothing_of_nobodys() {

@@ -10,7 +10,7 @@
 mod common;
 
 use common::Needs;
-use stockade::{Capability, Sandbox};
+use stockade::{Capability, Namespaces, Sandbox};
 
 tests! {
     Needs::Nothing => [
@@ -19,6 +19,7 @@ tests! {
         mounts_of_its_own_are_its_own,
         without_the_capability_nothing_is_mounted,
     ];
+    Needs::Root => [without_a_user_namespace_by_name_only];
 }
 
 /// Runs a script as the inside's uid 0, so that mount(8) leaves the decision to the kernel.
@@ -53,6 +54,18 @@ fn a_mount_does_not_come_off() {
     assert!(text.contains("kept"), "{text}");
     let (gone, text) = run("umount -l /proc", ADMIN);
     assert!(!gone, "{text}");
+}
+
+/// Without a user namespace what is kept is the host's, which has to be asked for.
+fn without_a_user_namespace_by_name_only() {
+    let new = Namespaces::all() - Namespaces::USER;
+    let sandbox = Sandbox::new().namespaces(new).as_host_root().capabilities(ADMIN.to_vec());
+    let error = sandbox.command("true").spawn().unwrap_err();
+    assert!(error.to_string().contains("allow_host_capabilities()"), "{error}");
+    let sandbox = sandbox.allow_host_capabilities();
+    let script = "mount -t tmpfs none /tmp && touch /tmp/x";
+    let outcome = sandbox.command("sh").args(["-c", script]).status().unwrap().outcome;
+    assert!(outcome.is_success());
 }
 
 fn mounts_of_its_own_are_its_own() {

@@ -37,7 +37,7 @@ tests! {
         exit_code_without_init, contradictions_come_together, sandbox_is_send_and_sync,
         the_chain_reads_as_in_the_docs, join_by_path, join_by_descriptor, join_user_and_network,
         joined_settings_are_invalid, join_of_no_namespace, join_of_the_wrong_kind,
-        join_of_a_missing_path, join_of_two_kinds, settings_imply_their_namespace,
+        join_of_a_missing_path, join_of_two_kinds, settings_imply_their_namespace, networks_that_contradict_a_namespace,
         host_network_is_the_hosts, no_network, loopback, joined_pids, joined_and_gone,
         cgroup_root_is_hidden, joined_user_needs_ids, join_leaves_nothing_behind,
         joined_network_alone,
@@ -547,6 +547,28 @@ fn settings_imply_their_namespace() {
     }
     assert_eq!(identity(&child, "net"), own("net"));
     assert_eq!(sh(&sandbox, "uname -n"), "implied\n");
+}
+
+/// What is asked for by name is never silently something else.
+fn networks_that_contradict_a_namespace() {
+    let shared = Namespaces::all() - Namespaces::NET;
+    for network in [Network::None, Network::Loopback] {
+        for sandbox in [
+            Sandbox::new().network(network).namespaces(shared),
+            Sandbox::new().namespaces(shared).network(network),
+        ] {
+            assert_ne!(identity(&asleep(&sandbox), "net"), own("net"), "{network:?}");
+        }
+    }
+    for sandbox in [
+        Sandbox::new().network(Network::Host).namespaces(Namespaces::all()),
+        Sandbox::new().join(Namespaces::NET, "/proc/self/ns/net").network(Network::Loopback),
+    ] {
+        let Error::Invalid(problems) = refused(&sandbox) else { panic!("no contradiction") };
+        assert!(problems.iter().any(|problem| problem.contains("network")), "{problems:?}");
+    }
+    let child = asleep(&Sandbox::new().network(Network::Host).namespaces(shared));
+    assert_eq!(identity(&child, "net"), own("net"));
 }
 
 fn host_network_is_the_hosts() {

@@ -29,8 +29,8 @@ use inside::{is_root, open_directory};
 use seccompiler::{BpfProgram, SeccompRule};
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter};
 use stockade::{
-    Ability, Bind, Command, Feature, Hint, Namespaces, Need, Network, Outcome, Proc, Sandbox,
-    Stage, Support,
+    Ability, Bind, Capability, Command, Feature, Hint, Namespaces, Need, Network, Outcome, Proc,
+    Sandbox, Stage, Support,
 };
 
 tests! {
@@ -679,8 +679,11 @@ fn with_a_read_only_proc_sys() {
     let found = compare();
     let count = &found["limit of nested user namespaces"];
     because(count, "read-only file system", Some("make /proc/sys writable for the caller"));
-    let child = Sandbox::new().proc(Proc::None).command("true").spawn().unwrap();
-    assert_eq!(child.missing(), [Feature::NestedUserNamespaceCount]);
+    let sandbox = Sandbox::new().proc(Proc::None);
+    for sandbox in [sandbox.clone(), sandbox.capabilities([Capability::SYS_ADMIN])] {
+        let child = sandbox.command("true").spawn().unwrap();
+        assert_eq!(child.missing(), [Feature::NestedUserNamespaceCount]);
+    }
 }
 
 /// As in a container without subordinate ids: uid 0, and no privilege outside.

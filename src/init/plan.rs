@@ -147,7 +147,11 @@ fn next(lines: Lines, first: &mut [u8], second: &mut [u8]) -> Outcome<usize> {
 
 /// Carries out one operation; an optional one that fails sets its bit in `skipped`.
 #[inline(never)]
-pub(crate) fn execute<'a>(tree: &mut Tree<'a>, operation: &Op<Text<'a>>, skipped: &mut u64) -> Outcome {
+pub(crate) fn execute<'a>(
+    tree: &mut Tree<'a>,
+    operation: &Op<Text<'a>>,
+    skipped: &mut u64,
+) -> Outcome {
     let (result, optional) = match *operation {
         // Without a supervisor this process becomes the program.
         Op::Start {} => (Ok(()), 0),
@@ -179,7 +183,7 @@ pub(crate) fn execute<'a>(tree: &mut Tree<'a>, operation: &Op<Text<'a>>, skipped
         Op::Mount { kind, to, flags, options } => (tree.mount(kind, to, flags, options), 0),
         Op::Mask { path } => (tree.mask(path), 0),
         Op::Pivot { attributes } => (tree.pivot(attributes), 0),
-        Op::Lock { uid, gid, nested } => (tree.lock(uid, gid, nested != 0), 0),
+        Op::Lock { uid, gid } => (tree.lock(uid, gid), 0),
     };
     if optional != 0 && result.is_err() {
         *skipped |= 1 << (optional - 1);

@@ -126,9 +126,12 @@ pub(crate) fn start(
 }
 
 /// The five capability sets, the securebits and `no_new_privs`; the order is S2.4's.
-fn privileges(wanted: &Wanted<'_>) -> Outcome {
+fn privileges(wanted: &Wanted<'_>) -> Result<(), Failure> {
     for capability in 0..64usize {
-        if wanted.bounding >> capability & 1 == 0 && !drop_bounding(capability)? {
+        let keep = wanted.bounding >> capability & 1 != 0;
+        let known = keep
+            || drop_bounding(capability).map_err(|fault| Failure::number(fault, capability))?;
+        if !known {
             break;
         }
     }
@@ -136,7 +139,8 @@ fn privileges(wanted: &Wanted<'_>) -> Outcome {
     sys::capset(all, all, wanted.inheritable)?;
     sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
     for capability in (0..64usize).filter(|bit| wanted.ambient >> bit & 1 != 0) {
-        sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)?;
+        sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+            .map_err(|fault| Failure::number(fault, capability))?;
     }
     sys::prctl(Call::Securebits, PR_SET_SECUREBITS, wanted.securebits as usize, 0)?;
     sys::capset(wanted.effective, wanted.permitted, wanted.inheritable)?;

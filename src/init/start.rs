@@ -23,7 +23,7 @@ extern "C" fn begin(stack: *const usize) -> ! {
     let mut arguments = Arguments { mode: 0, descriptors: [-1; 3] };
     for index in 1..count.min(5) {
         // SAFETY: `count` pointers follow the count.
-        let argument = unsafe { stack.add(1 + index).read() } as *const core::ffi::c_char;
+        let argument = unsafe { stack.wrapping_add(1 + index).read() } as *const core::ffi::c_char;
         // SAFETY: each points at a NUL-terminated string that stays for the life of the process.
         let text = unsafe { CStr::from_ptr(argument) }.to_bytes();
         match index {
@@ -52,7 +52,7 @@ extern "C" fn rust_eh_personality() {}
 unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut length = 0;
     // SAFETY: the caller promises a NUL, and nothing beyond it is read.
-    while unsafe { text.add(length).read_volatile() } != 0 {
+    while unsafe { text.wrapping_add(length).read_volatile() } != 0 {
         length += 1;
     }
     length
@@ -81,9 +81,9 @@ memory_functions! {
         }
         for index in (0..count).rev() {
             // SAFETY: the caller answers for `count` bytes at both addresses.
-            let byte = unsafe { from.add(index).read_volatile() };
+            let byte = unsafe { from.wrapping_add(index).read_volatile() };
             // SAFETY: as above.
-            unsafe { to.add(index).write_volatile(byte) };
+            unsafe { to.wrapping_add(index).write_volatile(byte) };
         }
         to
     }
@@ -108,7 +108,7 @@ fn fill(to: *mut u8, byte: u8, count: usize) -> *mut u8 {
 fn fill(to: *mut u8, byte: u8, count: usize) -> *mut u8 {
     for index in 0..count {
         // SAFETY: memset's caller answers for `count` bytes at `to`.
-        unsafe { to.add(index).write_volatile(byte) };
+        unsafe { to.wrapping_add(index).write_volatile(byte) };
     }
     to
 }
@@ -129,9 +129,9 @@ fn copy_up(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
 fn copy_up(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
     for index in 0..count {
         // SAFETY: the callers answer for `count` bytes at both addresses.
-        let byte = unsafe { from.add(index).read_volatile() };
+        let byte = unsafe { from.wrapping_add(index).read_volatile() };
         // SAFETY: as above.
-        unsafe { to.add(index).write_volatile(byte) };
+        unsafe { to.wrapping_add(index).write_volatile(byte) };
     }
     to
 }
@@ -145,9 +145,9 @@ fn copy_up(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
 unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
     for index in 0..count {
         // SAFETY: the caller answers for `count` bytes at both addresses.
-        let a = unsafe { left.add(index).read_volatile() };
+        let a = unsafe { left.wrapping_add(index).read_volatile() };
         // SAFETY: as above.
-        let b = unsafe { right.add(index).read_volatile() };
+        let b = unsafe { right.wrapping_add(index).read_volatile() };
         if a != b {
             return i32::from(a) - i32::from(b);
         }

@@ -278,7 +278,7 @@ impl<'a> Tree<'a> {
 
     /// Enters one more user and mount namespace. A mount that came from another user namespace is
     /// locked: not even CAP_SYS_ADMIN takes a flag off it, or takes it away.
-    pub(crate) fn lock(&self, uid: u32, gid: u32, nested: bool) -> Outcome {
+    pub(crate) fn lock(&self, uid: u32, gid: u32) -> Outcome {
         sys::unshare(CLONE_NEWUSER | CLONE_NEWNS)?;
         // Else init's own files in /proc are the host's root's. Nothing else runs here yet.
         sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0)?;
@@ -289,9 +289,6 @@ impl<'a> Tree<'a> {
             let digits = decimal(u64::from(id), &mut digits).bytes();
             let line = join(&mut line, &[digits, b" ", digits, b" 1\n"]);
             self.write(file, line)?;
-        }
-        if !nested {
-            self.forbid_nesting()?;
         }
         sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)
     }
@@ -318,7 +315,9 @@ impl<'a> Tree<'a> {
         let (parent, name) = match self.known_parent(path)? {
             Some(known) => known,
             None => match sys::open_inside(self.root.0, path, O_PATH) {
-                Err(Fault { errno, .. }) if errno.0 == ENOENT => self.found_parent(path, Call::MountPoint)?,
+                Err(Fault { errno, .. }) if errno.0 == ENOENT => {
+                    self.found_parent(path, Call::MountPoint)?
+                }
                 other => return self.found(other),
             },
         };

@@ -128,7 +128,7 @@ pub(crate) fn write_maps(process: BorrowedFd<'_>, ids: Ids) -> Result<()> {
 
 /// A user namespace that is used for nothing but to show the caller's files as the program's own:
 /// the id on disk is the caller's, the id seen is the one that the program has on the host. Made
-/// once a process for each such pair.
+/// once a process for the first such pair, and for others each time.
 pub(crate) fn mapping_namespace(ids: Ids, init_file: Option<&Path>) -> Result<OwnedFd> {
     static KEPT: AtomicPtr<(Ids, Kept)> = AtomicPtr::new(std::ptr::null_mut());
     let wanted = Ids { inside: ids.caller, ..ids };
@@ -137,8 +137,11 @@ pub(crate) fn mapping_namespace(ids: Ids, init_file: Option<&Path>) -> Result<Ow
         return Ok(fd);
     }
     let namespace = make_mapping(wanted, init_file)?;
-    let copy = namespace.try_clone().ok().and_then(Kept::new);
-    kept::set(&KEPT, copy.map(|copy| (wanted, copy)));
+    // The first pair's; what is kept is never given up, so more would add up.
+    if kept::get(&KEPT).is_none_or(|(_, kept)| kept.duplicate().is_none()) {
+        let copy = namespace.try_clone().ok().and_then(Kept::new);
+        kept::set(&KEPT, copy.map(|copy| (wanted, copy)));
+    }
     Ok(namespace)
 }
 

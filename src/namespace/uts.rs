@@ -1,5 +1,9 @@
 //! Host name and NIS domain name; [uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html).
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::error::quoted;
 use crate::lower::Lower;
 use crate::wire::Op;
 
@@ -32,11 +36,17 @@ impl Uts {
     }
 
     pub(crate) fn lower(&self, plan: &mut Lower) {
-        let shown = String::from_utf8_lossy(&self.hostname).into_owned();
         let name = self.hostname.clone();
-        plan.step(Op::Hostname { name }, shown, "the host's name stays outside");
-        let shown = String::from_utf8_lossy(&self.domainname).into_owned();
+        plan.step(
+            Op::Hostname { name },
+            quoted(OsStr::from_bytes(&self.hostname)),
+            "the host's name stays outside",
+        );
         let name = self.domainname.clone();
-        plan.step(Op::Domainname { name }, shown, "the host's NIS domain stays outside");
+        plan.step(
+            Op::Domainname { name },
+            quoted(OsStr::from_bytes(&self.domainname)),
+            "the host's NIS domain stays outside",
+        );
     }
 }

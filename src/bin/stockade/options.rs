@@ -185,6 +185,9 @@ pub(crate) struct Identity {
     /// Keep a capability over the sandbox's own namespaces
     #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = values::capabilities)]
     pub(crate) cap_add: Vec<CapabilitySet>,
+    /// Accept that without a user namespace what is kept is the host's
+    #[arg(long)]
+    pub(crate) allow_host_capabilities: bool,
     /// Let exec gain privileges (no no_new_privs)
     #[arg(long)]
     pub(crate) new_privileges: bool,

@@ -48,14 +48,21 @@ fn spaces(spaces: &Spaces) -> Result<Sandbox, Failure> {
         Some(_) if joins_network => {
             return Err(Failure::Usage("'--net' contradicts '--join network=…'".to_owned()));
         }
-        Some(NetKind::None) => Network::None,
-        Some(NetKind::Loopback) | None => Network::Loopback,
-        Some(NetKind::Host) => Network::Host,
+        Some(NetKind::None) => Some(Network::None),
+        Some(NetKind::Loopback) => Some(Network::Loopback),
+        Some(NetKind::Host) => Some(Network::Host),
+        None => None,
     };
-    let mut new = Namespaces::all();
-    new.set(Namespaces::NET, network != Network::Host);
     let shared: Namespaces = spaces.share.iter().copied().collect();
-    let mut sandbox = Sandbox::new().network(network).namespaces(new - shared);
+    let mut sandbox = Sandbox::new();
+    if let Some(network) = network {
+        sandbox = sandbox.network(network);
+    }
+    if !shared.is_empty() {
+        let host =
+            if network == Some(Network::Host) { Namespaces::NET } else { Namespaces::empty() };
+        sandbox = sandbox.namespaces(Namespaces::all() - shared - host);
+    }
     for (kind, path) in &spaces.join {
         sandbox = sandbox.join(*kind, path.as_path());
     }
@@ -95,6 +102,9 @@ fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
     }
     let kept: CapabilitySet = identity.cap_add.iter().flat_map(|set| set.iter()).collect();
     sandbox = sandbox.capabilities(Capabilities::keep(kept));
+    if identity.allow_host_capabilities {
+        sandbox = sandbox.allow_host_capabilities();
+    }
     if identity.new_privileges {
         sandbox = sandbox.allow_new_privileges();
     }
