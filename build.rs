@@ -49,6 +49,24 @@ fn main() {
     rustc.env_remove("LD_RUN_PATH");
     let status = rustc.status().expect("cargo's rustc can be started");
     assert!(status.success(), "the init program of stockade could not be built: {rustc:?}");
+    cut_sections(&output);
+}
+
+/// Cuts off the table of sections, which is for debuggers: what is loaded is told by segments.
+fn cut_sections(path: &PathBuf) {
+    let mut file = std::fs::read(path).expect("the linker has made it");
+    let number = |at: usize, length: usize| {
+        let bytes = &file[at..at + length];
+        bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | usize::from(byte))
+    };
+    // ELF64, little-endian: e_phoff, e_phnum; each of 56 bytes with p_offset and p_filesz.
+    let segments = (0..number(56, 2)).map(|index| number(32, 8) + index * 56);
+    let end = segments.map(|at| number(at + 8, 8) + number(at + 32, 8)).max();
+    file.truncate(end.expect("a program has segments"));
+    // e_shoff; e_shentsize, e_shnum and e_shstrndx.
+    file[40..48].fill(0);
+    file[58..64].fill(0);
+    std::fs::write(path, file).expect("OUT_DIR is writable");
 }
 
 fn variable(name: &str) -> String {

@@ -84,6 +84,7 @@ constants! {
     SOL_SOCKET: i32 = 1;
     SCM_RIGHTS: i32 = 1;
     MSG_NOSIGNAL: usize = 0x4000;
+    MSG_PEEK: usize = 2;
     MSG_DONTWAIT: usize = 0x40;
     MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
     AF_INET: usize = 2;
@@ -116,6 +117,7 @@ constants! {
 
     EPERM: i32 = 1;
     ENOENT: i32 = 2;
+    ESRCH: i32 = 3;
     EIO: i32 = 5;
     E2BIG: i32 = 7;
     ECHILD: i32 = 10;

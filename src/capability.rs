@@ -91,12 +91,26 @@ capabilities! {
 
 impl Capability {
     /// The capability of this number, or `None` above 63, the greatest that the sets can hold.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Capability;
+    /// assert_eq!(Capability::new(5), Some(Capability::KILL));
+    /// assert_eq!(Capability::new(64), None);
+    /// ```
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
         if number < 64 { Some(Self(number)) } else { None }
     }
 
     /// The kernel's number of this capability, from 0 to 63.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(stockade::Capability::SYS_ADMIN.number(), 21);
+    /// ```
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0
@@ -111,6 +125,18 @@ impl FromStr for Capability {
     type Err = UnknownName;
 
     /// Reads `CAP_NET_RAW`, `net_raw` or `CAP_41`, in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] for everything else: nothing is trimmed, and numbers end at 63.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Capability;
+    /// assert_eq!("cap_kill".parse(), Ok(Capability::KILL));
+    /// assert!("CAP_64".parse::<Capability>().is_err());
+    /// ```
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
@@ -165,45 +191,106 @@ pub struct CapabilitySet(u64);
 
 impl CapabilitySet {
     /// The set without any capability.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(stockade::CapabilitySet::empty().is_empty());
+    /// ```
     pub const fn empty() -> Self {
         Self(0)
     }
 
     /// The 41 capabilities that this crate has names for; the kernel may know fewer or more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// assert_eq!(CapabilitySet::all_known().iter().count(), 41);
+    /// assert!(CapabilitySet::all_known().contains(Capability::CHECKPOINT_RESTORE));
+    /// ```
     pub const fn all_known() -> Self {
         Self((1 << NAMES.len()) - 1)
     }
 
     /// The set of these bits; bit *n* is the capability of number *n*.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// assert_eq!(CapabilitySet::from_bits(1 << 5), CapabilitySet::from([Capability::KILL]));
+    /// ```
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
     /// The bits of this set; bit *n* is the capability of number *n*.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// assert_eq!(CapabilitySet::from([Capability::KILL]).bits(), 1 << 5);
+    /// ```
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
     /// Whether the set has no capability.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// assert!(!CapabilitySet::from([Capability::KILL]).is_empty());
+    /// ```
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether `capability` is in the set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// let set = CapabilitySet::from([Capability::KILL]);
+    /// assert!(set.contains(Capability::KILL) && !set.contains(Capability::CHOWN));
+    /// ```
     #[must_use]
     pub const fn contains(self, capability: Capability) -> bool {
         self.0 & capability.bit() != 0
     }
 
     /// Whether each capability of this set is also in `other`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// let kill = CapabilitySet::from([Capability::KILL]);
+    /// assert!(kill.is_subset(CapabilitySet::all_known()));
+    /// assert!(!kill.is_subset(CapabilitySet::empty()));
+    /// ```
     #[must_use]
     pub const fn is_subset(self, other: Self) -> bool {
         self.0 & !other.0 == 0
     }
 
     /// Adds `capability`; returns whether it was new.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// let mut set = CapabilitySet::empty();
+    /// assert!(set.insert(Capability::KILL));
+    /// assert!(!set.insert(Capability::KILL));
+    /// ```
     pub fn insert(&mut self, capability: Capability) -> bool {
         let new = !self.contains(capability);
         self.0 |= capability.bit();
@@ -211,6 +298,15 @@ impl CapabilitySet {
     }
 
     /// Takes `capability` out; returns whether it was there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// let mut set = CapabilitySet::all_known();
+    /// assert!(set.remove(Capability::SYS_ADMIN));
+    /// assert!(!set.contains(Capability::SYS_ADMIN));
+    /// ```
     pub fn remove(&mut self, capability: Capability) -> bool {
         let present = self.contains(capability);
         self.0 &= !capability.bit();
@@ -218,16 +314,41 @@ impl CapabilitySet {
     }
 
     /// The capabilities that are in at least one of the two sets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// let (kill, chown) = (Capability::KILL, Capability::CHOWN);
+    /// let both = CapabilitySet::from([kill]).union([chown].into());
+    /// assert_eq!(both, CapabilitySet::from([kill, chown]));
+    /// ```
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// The capabilities that are in both sets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// let kill = CapabilitySet::from([Capability::KILL]);
+    /// assert_eq!(kill.intersection(CapabilitySet::all_known()), kill);
+    /// ```
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
     /// The capabilities of the set, lowest number first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, CapabilitySet};
+    /// let set = CapabilitySet::from([Capability::KILL, Capability::CHOWN]);
+    /// assert_eq!(set.iter().next(), Some(Capability::CHOWN));
+    /// ```
     #[must_use]
     pub const fn iter(self) -> CapabilitySetIter {
         CapabilitySetIter(self)
@@ -235,6 +356,15 @@ impl CapabilitySet {
 }
 
 /// The iterator over a [`CapabilitySet`], lowest number first.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Capability, CapabilitySet};
+/// let mut each = CapabilitySet::from([Capability::KILL]).into_iter();
+/// assert_eq!(each.next(), Some(Capability::KILL));
+/// assert_eq!(each.next(), None);
+/// ```
 #[derive(Clone, Debug)]
 pub struct CapabilitySetIter(CapabilitySet);
 
@@ -299,6 +429,7 @@ impl fmt::Debug for CapabilitySet {
 /// them takes away only, and takes away too what the kernel would not allow without it, so a value
 /// built here always has *effective* ⊆ *permitted* ⊆ *bounding*, *inheritable* ⊆ *bounding* and
 /// *ambient* ⊆ *permitted* ∩ *inheritable*. Every combination that keeps these rules can be built.
+/// The sets are those of [capabilities(7)].
 ///
 /// # Examples
 ///
@@ -315,6 +446,8 @@ impl fmt::Debug for CapabilitySet {
 /// assert!(sets.bounding().contains(Capability::KILL));
 /// assert!(!sets.ambient().contains(Capability::KILL));
 /// ```
+///
+/// [capabilities(7)]: https://man7.org/linux/man-pages/man7/capabilities.7.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[must_use]
 pub struct Capabilities {
@@ -327,6 +460,13 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// No capability in any set, which is the default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Capabilities;
+    /// assert_eq!(Capabilities::none(), Capabilities::default());
+    /// ```
     pub const fn none() -> Self {
         Self::same(CapabilitySet::empty())
     }
@@ -338,6 +478,17 @@ impl Capabilities {
     /// ambient'*. With such a file and a user other than root, the ambient set alone survives, and
     /// the kernel allows in it only what is both permitted and inheritable. For root (without the
     /// securebit `NOROOT`) *permitted' = effective' = inheritable ∪ bounding*.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability, Sandbox};
+    /// let port = Capabilities::keep([Capability::NET_BIND_SERVICE]);
+    /// let command = Sandbox::new().capabilities(port).command("grep");
+    /// let output = command.args(["CapEff", "/proc/self/status"]).output()?;
+    /// assert_eq!(output.stdout, b"CapEff:\t0000000000000400\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn keep(capabilities: impl IntoIterator<Item = Capability>) -> Self {
         Self::same(capabilities.into_iter().collect())
     }
@@ -347,37 +498,96 @@ impl Capabilities {
     }
 
     /// The most that any program may gain by `execve(2)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL]);
+    /// assert!(sets.bounding().contains(Capability::KILL));
+    /// ```
     pub const fn bounding(&self) -> CapabilitySet {
         self.bounding
     }
 
     /// What the thread may make effective.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL]);
+    /// assert!(sets.permitted().contains(Capability::KILL));
+    /// ```
     pub const fn permitted(&self) -> CapabilitySet {
         self.permitted
     }
 
     /// What the kernel checks now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL]);
+    /// assert!(sets.effective().contains(Capability::KILL));
+    /// ```
     pub const fn effective(&self) -> CapabilitySet {
         self.effective
     }
 
     /// What a program gains by `execve(2)` if its file has it as inheritable, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL]);
+    /// assert!(sets.inheritable().contains(Capability::KILL));
+    /// ```
     pub const fn inheritable(&self) -> CapabilitySet {
         self.inheritable
     }
 
     /// What a program without file capabilities keeps over `execve(2)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL]);
+    /// assert!(sets.ambient().contains(Capability::KILL));
+    /// ```
     pub const fn ambient(&self) -> CapabilitySet {
         self.ambient
     }
 
     /// Leaves only these in the bounding set, and so in each of the other four.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL, Capability::CHOWN])
+    ///     .narrow_bounding([Capability::KILL]);
+    /// assert_eq!(sets, Capabilities::keep([Capability::KILL]));
+    /// ```
     pub fn narrow_bounding(mut self, only: impl IntoIterator<Item = Capability>) -> Self {
         self.bounding = self.bounding.intersection(only.into_iter().collect());
         self.settled()
     }
 
     /// Leaves only these in the permitted set, and so in the effective and ambient sets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL, Capability::CHOWN])
+    ///     .narrow_permitted([Capability::KILL]);
+    /// assert!(!sets.effective().contains(Capability::CHOWN));
+    /// assert!(sets.bounding().contains(Capability::CHOWN));
+    /// ```
     pub fn narrow_permitted(mut self, only: impl IntoIterator<Item = Capability>) -> Self {
         self.permitted = self.permitted.intersection(only.into_iter().collect());
         self.settled()
@@ -386,24 +596,62 @@ impl Capabilities {
     /// Leaves only these in the effective set; the thread may raise the other permitted ones.
     ///
     /// `execve(2)` computes this set anew, so it matters only until then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL, Capability::CHOWN])
+    ///     .narrow_effective([Capability::KILL]);
+    /// assert!(!sets.effective().contains(Capability::CHOWN));
+    /// assert!(sets.permitted().contains(Capability::CHOWN));
+    /// ```
     pub fn narrow_effective(mut self, only: impl IntoIterator<Item = Capability>) -> Self {
         self.effective = self.effective.intersection(only.into_iter().collect());
         self.settled()
     }
 
     /// Leaves only these in the inheritable set, and so in the ambient set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL, Capability::CHOWN])
+    ///     .narrow_inheritable([Capability::KILL]);
+    /// assert!(!sets.ambient().contains(Capability::CHOWN));
+    /// assert!(sets.permitted().contains(Capability::CHOWN));
+    /// ```
     pub fn narrow_inheritable(mut self, only: impl IntoIterator<Item = Capability>) -> Self {
         self.inheritable = self.inheritable.intersection(only.into_iter().collect());
         self.settled()
     }
 
     /// Leaves only these in the ambient set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL, Capability::CHOWN])
+    ///     .narrow_ambient([Capability::KILL]);
+    /// assert!(!sets.ambient().contains(Capability::CHOWN));
+    /// assert!(sets.inheritable().contains(Capability::CHOWN));
+    /// ```
     pub fn narrow_ambient(mut self, only: impl IntoIterator<Item = Capability>) -> Self {
         self.ambient = self.ambient.intersection(only.into_iter().collect());
         self.settled()
     }
 
     /// Empties the ambient set: a program without file capabilities, not run by root, has none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Capability};
+    /// let sets = Capabilities::keep([Capability::KILL]).without_ambient();
+    /// assert!(sets.ambient().is_empty() && !sets.permitted().is_empty());
+    /// ```
     pub fn without_ambient(self) -> Self {
         self.narrow_ambient([])
     }
@@ -417,7 +665,8 @@ impl Capabilities {
         self
     }
 
-    /// Reads the sets of the first thread of process `pid` from `/proc/PID/status`.
+    /// Reads the sets of the first thread of process `pid` from `/proc/PID/status`
+    /// ([proc_pid_status(5)](https://man7.org/linux/man-pages/man5/proc_pid_status.5.html)).
     ///
     /// The sets are as the kernel reports them, even where they break the rules of this type: a
     /// thread may hold as permitted what has left its bounding set.
@@ -426,6 +675,16 @@ impl Capabilities {
     ///
     /// `NotFound` if there is no such process in `/proc`, `InvalidData` if the file does not have
     /// all five sets, else what the kernel says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capabilities, Sandbox};
+    /// let child = Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// let program = child.program_id().ok_or("it runs")?;
+    /// assert_eq!(Capabilities::of_process(program)?, Capabilities::none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn of_process(pid: u32) -> io::Result<Self> {
         read_status(&format!("/proc/{pid}/status"))
     }
@@ -435,6 +694,15 @@ impl Capabilities {
     /// # Errors
     ///
     /// As [`of_process`](Self::of_process); `NotFound` then means that `/proc` is not mounted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Capabilities;
+    /// let sets = Capabilities::of_current()?;
+    /// assert!(sets.effective().is_subset(sets.permitted()));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn of_current() -> io::Result<Self> {
         read_status("/proc/thread-self/status")
     }

@@ -36,7 +36,8 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Debug)]
 pub struct Child {
-    /// The writing end of the program's standard input, if it is piped.
+    /// The writing end of the program's standard input, if it is
+    /// [piped](crate::Stdio::piped). Take it and drop it to give the program an end of file.
     pub stdin: Option<ChildStdin>,
     /// The reading end of the program's standard output, if it is piped.
     pub stdout: Option<ChildStdout>,
@@ -114,32 +115,87 @@ impl Child {
         }
     }
 
-    /// The host's pid of the sandbox's first process: init, or without it the program.
+    /// The host's pid of the sandbox's first process: init, or without it the program. It names the
+    /// namespaces too (`/proc/ID/ns`), as long as the sandbox runs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let child = stockade::Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// assert_ne!(Some(child.id()), child.program_id());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> u32 {
         self.pid
     }
 
-    /// The host's pid of the program, while it runs.
+    /// The host's pid of the program, while it runs; `None` too if the caller has no /proc
+    /// ([pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// assert!(child.program_id().is_some());
+    /// child.kill()?;
+    /// child.wait()?;
+    /// assert_eq!(child.program_id(), None);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn program_id(&self) -> Option<u32> {
         let proc = std::fs::File::open("/proc").ok()?;
         pid_of_pidfd(proc.as_fd(), self.program_pidfd())
     }
 
-    /// The program's pid inside.
+    /// The program's pid inside, which `getpid(2)` answers to it
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)); 1 with
+    /// [`init(false)`](crate::Sandbox::init).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let child = stockade::Sandbox::new().init(false).command("sleep").arg("1000").spawn()?;
+    /// assert_eq!(child.inner_id(), 1);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn inner_id(&self) -> u32 {
         self.inner_pid
     }
 
-    /// A descriptor that becomes readable when all of the sandbox has ended (pidfd_open(2)).
+    /// A descriptor that becomes readable when all of the sandbox has ended, to be watched by an
+    /// event loop ([pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), Linux 5.3).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
+    /// let mut set = [PollFd::new(child.pidfd(), PollFlags::POLLIN)];
+    /// assert_eq!(poll(&mut set, PollTimeout::NONE), Ok(1));
+    /// assert!(child.try_wait()?.is_some());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// What the sandbox lacks because the system could not give it and it was best effort.
+    /// What the sandbox lacks because the system could not give it and it was
+    /// [best effort](crate::Sandbox::best_effort).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Feature, Sandbox};
+    /// let sandbox = Sandbox::new().best_effort(Feature::SessionKeyring);
+    /// let child = sandbox.command("true").spawn()?;
+    /// // What was not named is never missing.
+    /// assert!(!child.missing().contains(&Feature::TimeNamespace));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn missing(&self) -> &[Feature] {
         &self.missing
@@ -149,15 +205,28 @@ impl Child {
         self.program.as_ref().map_or(self.pidfd.as_fd(), AsFd::as_fd)
     }
 
-    /// Sends a signal to the program alone.
+    /// Sends a signal to the program alone
+    /// ([pidfd_send_signal(2)](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html), Linux 5.1).
     ///
-    /// Without init the program is PID 1 of its namespace, where a signal without a handler does
-    /// nothing, SIGKILL and SIGSTOP excepted (pid_namespaces(7)).
+    /// Numbers are 1 to 64; 0 sends nothing and asks whether the program still runs. Without init
+    /// the program is PID 1 of its namespace, where a signal without a handler does nothing,
+    /// SIGKILL and SIGSTOP excepted
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
     ///
     /// # Errors
     ///
     /// [`Error::Failed`] with `ESRCH` if the program has ended, `EINVAL` for a number that is no
     /// signal's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Outcome, Sandbox};
+    /// let mut child = Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// child.signal(15)?;
+    /// assert_eq!(child.wait()?.outcome, Outcome::Signaled { signal: 15, core_dumped: false });
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn signal(&self, signal: i32) -> Result<()> {
         let result = if self.status.is_some() {
             Err(Errno::ESRCH)
@@ -172,6 +241,16 @@ impl Child {
     /// # Errors
     ///
     /// [`Error::Failed`] if the kernel refuses the signal, which it does not for one's own sandbox.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Outcome, Sandbox};
+    /// let mut child = Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// child.kill()?;
+    /// assert_eq!(child.wait()?.outcome, Outcome::Killed);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn kill(&mut self) -> Result<()> {
         self.take_reports();
         if self.ended() || self.last_report.is_some() {
@@ -191,6 +270,16 @@ impl Child {
     /// # Errors
     ///
     /// [`Error::Failed`] if the kernel cannot be asked; not for anything that the program does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("false").spawn()?;
+    /// assert_eq!(child.wait()?.outcome.code(), Some(1));
+    /// // It can be asked again.
+    /// assert_eq!(child.wait()?.outcome.code(), Some(1));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn wait(&mut self) -> Result<Status> {
         drop(self.stdin.take());
         loop {
@@ -206,16 +295,34 @@ impl Child {
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// assert_eq!(child.try_wait()?, None);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn try_wait(&mut self) -> Result<Option<Status>> {
         self.wait_timeout(Duration::ZERO)
     }
 
     /// Like [`wait`](Self::wait), for that long at the most: `None` if it still runs. Leaves
-    /// standard input open.
+    /// standard input open. Any duration is allowed: zero is [`try_wait`](Self::try_wait), and
+    /// `Duration::MAX` waits for ever.
     ///
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let mut child = stockade::Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// assert_eq!(child.wait_timeout(Duration::from_millis(1))?, None);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Status>> {
         let until = Instant::now().checked_add(timeout);
         loop {
@@ -239,6 +346,15 @@ impl Child {
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Stdio};
+    /// let child = Sandbox::new().command("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
+    /// assert_eq!(child.wait_with_output()?.stdout, b"hello\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
         let mut readers = [
@@ -282,6 +398,14 @@ impl Child {
     /// # Errors
     ///
     /// [`Error::Failed`] if the warden or init cannot be told; the sandbox is ended then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let child = stockade::Sandbox::new().command("true").spawn()?;
+    /// child.detach()?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn detach(mut self) -> Result<()> {
         let failed = |errno| Error::new(Stage::Run, "detach", "sandbox", errno);
         warden::detach(self.warden_id).map_err(failed)?;

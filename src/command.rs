@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -36,10 +37,15 @@ const LONGEST_ARGUMENT: usize = 128 * 1024;
 
 /// A program, its arguments, environment and descriptors, and the sandbox it is to run in.
 ///
-/// The environment has PATH, HOME and LANG=C.UTF-8 and nothing of the caller's. The working
-/// directory is HOME. Descriptors of the caller's get in by name only: standard input is empty,
-/// standard output and error are dropped ([`output`](Self::output) pipes them), and
-/// [`fd`](Self::fd) passes others.
+/// The environment has PATH, HOME and LANG=C.UTF-8 and nothing of the caller's. HOME is /home/user,
+/// or /tmp in a [directory](crate::Rootfs::directory) root without a directory home; without a
+/// mount namespace of the sandbox's own the variable is the same, but the directory need not exist
+/// there. The working directory is HOME, and without a mount namespace of its own `/`. Descriptors
+/// of the caller's get in by name only: standard input is empty, standard output and error are
+/// dropped ([`output`](Self::output) pipes them), and [`fd`](Self::fd) passes others.
+///
+/// No text may contain a NUL byte, and an argument has at most 131071 bytes
+/// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
 ///
 /// # Examples
 ///
@@ -92,6 +98,15 @@ enum Kind {
 
 impl Stdio {
     /// /dev/null.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Stdio};
+    /// let status = Sandbox::new().command("cat").stdin(Stdio::null()).status()?;
+    /// assert!(status.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn null() -> Self {
         Stdio(Kind::Null)
@@ -100,12 +115,34 @@ impl Stdio {
     /// The caller's own stream: a widening. A terminal takes input that the program pushes back
     /// into it (`TIOCSTI`, up to Linux 6.2), and through /proc/self/fd a file can be opened again
     /// with all rights that the program's id has on it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Stdio};
+    /// let status = Sandbox::new().command("echo").stdout(Stdio::inherit()).status()?;
+    /// assert!(status.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn inherit() -> Self {
         Stdio(Kind::Inherit)
     }
 
-    /// A pipe whose other end is in the [`Child`].
+    /// A pipe whose other end is in the [`Child`]
+    /// ([pipe(7)](https://man7.org/linux/man-pages/man7/pipe.7.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use stockade::{Sandbox, Stdio};
+    /// let mut child = Sandbox::new().command("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
+    /// let mut text = String::new();
+    /// child.stdout.take().ok_or("piped")?.read_to_string(&mut text)?;
+    /// assert_eq!(text, "hello\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn piped() -> Self {
         Stdio(Kind::Piped)
@@ -143,31 +180,71 @@ impl Command {
         }
     }
 
-    /// Adds an argument.
+    /// Adds an argument, of 131071 bytes at the most.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let output = stockade::Sandbox::new().command("echo").arg("a b").arg("c").output()?;
+    /// assert_eq!(output.stdout, b"a b c\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
         self
     }
 
     /// Adds arguments.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let output = stockade::Sandbox::new().command("echo").args(["a", "b"]).output()?;
+    /// assert_eq!(output.stdout, b"a b\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// The program's own name, `argv[0]`; default the name it is started by.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let command = stockade::Sandbox::new().command("sh").arg0("dash").args(["-c", "echo $0"]);
+    /// assert_eq!(command.output()?.stdout, b"dash\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn arg0(mut self, name: impl AsRef<OsStr>) -> Self {
         self.arg0 = Some(name.as_ref().to_owned());
         self
     }
 
-    /// Sets an environment variable.
+    /// Sets an environment variable; the last word counts. A name may not be empty or contain `=`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let command = stockade::Sandbox::new().command("printenv").arg("LANG").env("LANG", "C");
+    /// assert_eq!(command.output()?.stdout, b"C\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.insert(key.as_ref().to_owned(), value.as_ref().to_owned());
         self
     }
 
     /// Sets environment variables.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let command = stockade::Sandbox::new().command("sh").args(["-c", "echo $A $B"]);
+    /// assert_eq!(command.envs([("A", "1"), ("B", "2")]).output()?.stdout, b"1 2\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn envs(
         mut self,
         pairs: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
@@ -179,18 +256,44 @@ impl Command {
     }
 
     /// Removes an environment variable, a default one included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let command = stockade::Sandbox::new().command("printenv").arg("HOME").env_remove("HOME");
+    /// assert_eq!(command.status()?.outcome.code(), Some(1));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
         self.env.remove(key.as_ref());
         self
     }
 
-    /// Removes all environment variables, the default ones included.
+    /// Removes all environment variables, the default ones included. Without a PATH a program has
+    /// to be named by its path.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let command = stockade::Sandbox::new().command("/usr/bin/env").env_clear();
+    /// assert_eq!(command.output()?.stdout, b"");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn env_clear(mut self) -> Self {
         self.env.clear();
         self
     }
 
-    /// The working directory inside; default HOME. A relative one starts from the root inside.
+    /// The working directory inside; default HOME, or `/` without a mount namespace of the
+    /// sandbox's own. A relative one starts from the root inside.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let output = stockade::Sandbox::new().command("pwd").current_dir("/usr").output()?;
+    /// assert_eq!(output.stdout, b"/usr\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
@@ -204,22 +307,67 @@ impl Command {
     }
 
     /// Standard input; default [`Stdio::null`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use stockade::{Sandbox, Stdio};
+    /// let command = Sandbox::new().command("cat").stdin(Stdio::piped()).stdout(Stdio::piped());
+    /// let mut child = command.spawn()?;
+    /// child.stdin.take().ok_or("piped")?.write_all(b"hello")?;
+    /// assert_eq!(child.wait_with_output()?.stdout, b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stdin(self, stdin: impl Into<Stdio>) -> Self {
         self.stream(0, stdin.into())
     }
 
     /// Standard output; default [`Stdio::null`], and [`Stdio::piped`] for [`output`](Self::output).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut log = tempfile::tempfile()?;
+    /// stockade::Sandbox::new().command("echo").arg("hello").stdout(log.try_clone()?).status()?;
+    /// # use std::io::Seek;
+    /// # log.rewind()?;
+    /// assert_eq!(std::io::read_to_string(log)?, "hello\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stdout(self, stdout: impl Into<Stdio>) -> Self {
         self.stream(1, stdout.into())
     }
 
     /// Standard error; default [`Stdio::null`], and [`Stdio::piped`] for [`output`](Self::output).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Stdio};
+    /// let output = Sandbox::new().command("ls").arg("/nowhere").stderr(Stdio::null()).output()?;
+    /// assert_eq!(output.stderr, b"");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn stderr(self, stderr: impl Into<Stdio>) -> Self {
         self.stream(2, stderr.into())
     }
 
-    /// Passes a descriptor, which the program finds under this number: a widening by what it is.
-    /// A number of 0 to 2 replaces the standard stream.
+    /// Passes a descriptor, which the program finds under this number: a widening by what it is. A
+    /// number of 0 to 2 replaces the standard stream; the others have to be below the soft limit of
+    /// [`Resource::OpenFiles`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// let (reading, mut writing) = std::io::pipe()?;
+    /// writing.write_all(b"hello")?;
+    /// drop(writing);
+    /// let command = stockade::Sandbox::new().command("sh").args(["-c", "cat <&7"]).fd(7, reading);
+    /// assert_eq!(command.output()?.stdout, b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fd(mut self, number: RawFd, fd: impl Into<OwnedFd>) -> Self {
         match usize::try_from(number) {
             Ok(stream @ 0..=2) => self.stream(stream, fd.into().into()),
@@ -230,32 +378,75 @@ impl Command {
         }
     }
 
-    /// The permission bits that new files do not get; default 0022, whatever the caller's is.
+    /// The permission bits that new files do not get
+    /// ([umask(2)](https://man7.org/linux/man-pages/man2/umask.2.html)); default 0022, whatever the
+    /// caller's is. Bits above 0o777 are dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let command = stockade::Sandbox::new().command("sh").args(["-c", "umask"]).umask(0o077);
+    /// assert_eq!(command.output()?.stdout, b"0077\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn umask(mut self, mask: u32) -> Self {
         self.umask = mask & 0o777;
         self
     }
 
     /// Makes standard input, which has to be a terminal of no other session, the controlling
-    /// terminal. Without this the program has none.
+    /// terminal (`TIOCSCTTY`, [ioctl_tty(2)](https://man7.org/linux/man-pages/man2/ioctl_tty.2.html)).
+    /// Without this the program has none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// // What is no terminal is refused.
+    /// let command = stockade::Sandbox::new().command("true").controlling_terminal();
+    /// let error = command.spawn().unwrap_err();
+    /// assert_eq!(error.raw_os_error(), Some(25)); // ENOTTY
+    /// ```
     pub fn controlling_terminal(mut self) -> Self {
         self.terminal = true;
         self
     }
 
-    /// How many bytes of each output stream [`output`](Self::output) keeps; default 64 MiB.
+    /// How many bytes of each output stream [`output`](Self::output) and
+    /// [`Child::wait_with_output`] keep; default 64 MiB. More is read and dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let command = stockade::Sandbox::new().command("echo").arg("hello").keep_output(4);
+    /// let output = command.output()?;
+    /// assert_eq!(output.stdout, b"hell");
+    /// assert!(output.stdout_truncated);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn keep_output(mut self, bytes: usize) -> Self {
         self.keep = bytes;
         self
     }
 
-    /// Starts the program. `Ok` means that it was executed, inside a complete sandbox.
+    /// Starts the program. `Ok` means that it was executed, inside a complete sandbox
+    /// ([clone(2)](https://man7.org/linux/man-pages/man2/clone.2.html),
+    /// [execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for contradictions, of the sandbox and of the command, all at once;
-    /// [`Error::Unsupported`] for what this system cannot give; [`Error::Failed`] with the step that
-    /// failed, after everything done so far was undone.
+    /// [`Error::Unsupported`] for what this system cannot give; [`Error::Failed`] with the step
+    /// that failed, after everything done so far was undone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("sleep").arg("1000").spawn()?;
+    /// assert_eq!(child.try_wait()?, None);
+    /// // It ends with its handle.
+    /// drop(child);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn spawn(self) -> Result<Child> {
         self.start(false)
     }
@@ -265,15 +456,32 @@ impl Command {
     /// # Errors
     ///
     /// As [`spawn`](Self::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let status = stockade::Sandbox::new().command("true").status()?;
+    /// assert!(status.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn status(self) -> Result<Status> {
         self.spawn()?.wait()
     }
 
-    /// Starts the program with piped output, and collects that until its end.
+    /// Starts the program with piped output, and collects that until its end, up to
+    /// [`keep_output`](Self::keep_output) bytes of each stream.
     ///
     /// # Errors
     ///
     /// As [`spawn`](Self::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let output = stockade::Sandbox::new().command("echo").arg("hello").output()?;
+    /// assert_eq!(output.stdout, b"hello\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn output(mut self) -> Result<Output> {
         for stream in &mut self.streams[1..] {
             stream.get_or_insert_with(Stdio::piped);
@@ -286,6 +494,16 @@ impl Command {
     /// # Errors
     ///
     /// As [`spawn`](Self::spawn), except for what the exec itself would say.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let sandbox = stockade::Sandbox::new();
+    /// sandbox.command("/no/such/program").check()?;
+    /// // The directory is looked at.
+    /// assert!(sandbox.command("true").current_dir("/nowhere").check().is_err());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn check(self) -> Result<()> {
         self.start(true).map(drop)
     }
@@ -295,6 +513,14 @@ impl Command {
     /// # Errors
     ///
     /// As [`Sandbox::plan`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let plan = stockade::Sandbox::new().command("true").plan()?;
+    /// println!("{plan}");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn plan(&self) -> Result<Plan> {
         self.validate()?;
         Ok(lower::lower(&self.sandbox)?.plan)
@@ -326,6 +552,7 @@ impl Command {
             program,
             descriptors: pairs.iter().map(|(source, _)| *source).collect(),
             supervised: policy.init && !check_only,
+            check_only,
         };
         let made = make(&start).map_err(|refused| match refused {
             Refused::Error(error) => error,
@@ -419,10 +646,20 @@ impl Command {
                 *stream = Some(Stdio(Kind::Fd(copy)));
             }
         }
+        let mut null = None;
         for (number, stream) in self.streams.iter_mut().enumerate() {
             let kind = stream.take().map_or(Kind::Null, |stdio| stdio.0);
+            if let (Kind::Null, Some(null)) = (&kind, &null) {
+                streams.theirs.push(Rc::clone(null));
+                continue;
+            }
+            let empty = matches!(kind, Kind::Null);
             let (theirs, ours) =
                 open_stream(number, kind).map_err(|errno| failed(number, errno))?;
+            let theirs = Rc::new(theirs);
+            if empty {
+                null = Some(Rc::clone(&theirs));
+            }
             streams.theirs.push(theirs);
             if let Some(place) = streams.ours.get_mut(number) {
                 *place = ours;
@@ -622,7 +859,8 @@ fn securebits() -> u32 {
 /// Both ends of the standard streams.
 #[derive(Debug)]
 struct Streams {
-    theirs: Vec<OwnedFd>,
+    /// One /dev/null serves all that are empty.
+    theirs: Vec<Rc<OwnedFd>>,
     ours: [Option<OwnedFd>; 3],
 }
 

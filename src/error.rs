@@ -22,7 +22,8 @@ use crate::hint::Hint;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The description contradicts itself; nothing was tried. All contradictions are listed.
+    /// The description contradicts itself; nothing was tried. All contradictions are listed, one
+    /// sentence for each.
     #[error("invalid sandbox: {}", .0.join("; "))]
     Invalid(Vec<String>),
     /// This system cannot give something that was asked for.
@@ -39,6 +40,20 @@ pub enum Error {
 }
 
 /// A step that failed: where, what, on what, with which answer of the kernel's.
+///
+/// `Display` shows all of it in one line: operation, object, error and hint.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Sandbox, Stage};
+/// let error = Sandbox::new().command("true").current_dir("/nowhere").spawn().unwrap_err();
+/// let failed = error.failed().unwrap();
+/// assert_eq!(failed.stage, Stage::Start);
+/// assert_eq!(failed.object, r#""/nowhere""#);
+/// assert_eq!(failed.errno as i32, 2); // ENOENT
+/// println!("{failed}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     /// The part of a sandbox's life.
@@ -47,7 +62,7 @@ pub struct Failed {
     pub operation: &'static str,
     /// What it was done to: a path, a namespace, a limit; empty where there is no such thing.
     pub object: String,
-    /// The kernel's answer.
+    /// The kernel's answer ([errno(3)](https://man7.org/linux/man-pages/man3/errno.3.html)).
     pub errno: Errno,
     /// What to do about it, where that is known.
     pub hint: Option<Hint>,
@@ -74,6 +89,15 @@ impl fmt::Display for Failed {
 }
 
 /// The part of a sandbox's life in which something failed.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Sandbox, Stage};
+/// let error = Sandbox::new().command("/no/such/program").spawn().unwrap_err();
+/// assert_eq!(error.stage(), Some(Stage::Start));
+/// assert_eq!(Stage::Start.to_string(), "start");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -112,28 +136,55 @@ impl fmt::Display for Stage {
 /// [`Sandbox::best_effort`](crate::Sandbox::best_effort) lets a sandbox run without one,
 /// [`Sandbox::require`](crate::Sandbox::require) insists on one that is best effort by default, and
 /// [`Child::missing`](crate::Child::missing) lists what a running sandbox lacks.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Feature, Sandbox};
+/// let sandbox = Sandbox::new().best_effort(Feature::SessionKeyring);
+/// let child = sandbox.command("true").spawn()?;
+/// for feature in child.missing() {
+///     println!("this system lacks {feature}");
+/// }
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Feature {
-    /// The caller's supplementary groups are dropped. Best effort by default: an unprivileged caller
-    /// cannot drop its groups in a namespace in which `setgroups` is denied (user_namespaces(7)).
+    /// The caller's supplementary groups are dropped. Best effort by default: an unprivileged
+    /// caller cannot drop its groups in a namespace in which `setgroups` is denied
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
     SupplementaryGroups,
     /// `user.max_user_namespaces` is 0 inside, besides the filter that forbids nested user
     /// namespaces. Best effort by default: some systems mount /proc/sys read-only.
     NestedUserNamespaceCount,
-    /// A session keyring of its own (keyrings(7)). Required by default.
+    /// A session keyring of its own
+    /// ([keyrings(7)](https://man7.org/linux/man-pages/man7/keyrings.7.html)). Required by default.
     SessionKeyring,
-    /// A time namespace of its own (Linux 5.6, time_namespaces(7)). Required by default.
+    /// A time namespace of its own (Linux 5.6,
+    /// [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html)). Required
+    /// by default.
     TimeNamespace,
-    /// A raised `oom_score_adj`. Required if asked for.
+    /// A raised `oom_score_adj`
+    /// ([proc_pid_oom_score_adj(5)](https://man7.org/linux/man-pages/man5/proc_pid_oom_score_adj.5.html)).
+    /// Required if asked for.
     OomScoreAdj,
     /// Binds of a root caller show the caller's files as the program's own (Linux 5.12,
-    /// `MOUNT_ATTR_IDMAP`). Required by default where it applies.
+    /// `MOUNT_ATTR_IDMAP` of
+    /// [mount_setattr(2)](https://man7.org/linux/man-pages/man2/mount_setattr.2.html)). Required by
+    /// default where it applies.
     IdMappedMounts,
 }
 
 impl Feature {
     /// All of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Feature;
+    /// assert!(Feature::ALL.contains(&Feature::SessionKeyring));
+    /// ```
     pub const ALL: [Feature; 6] = [
         Feature::SupplementaryGroups,
         Feature::NestedUserNamespaceCount,
@@ -145,6 +196,14 @@ impl Feature {
 
     /// Whether a sandbox runs without it unless [`Sandbox::require`](crate::Sandbox::require) says
     /// otherwise.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Feature;
+    /// assert!(Feature::SupplementaryGroups.is_best_effort_by_default());
+    /// assert!(!Feature::SessionKeyring.is_best_effort_by_default());
+    /// ```
     #[must_use]
     pub fn is_best_effort_by_default(self) -> bool {
         matches!(self, Feature::SupplementaryGroups | Feature::NestedUserNamespaceCount)
@@ -170,25 +229,55 @@ impl fmt::Display for Feature {
 }
 
 impl Error {
-    /// The kernel's error number, if the kernel refused something.
+    /// The kernel's error number, if the kernel refused something
+    /// ([errno(3)](https://man7.org/linux/man-pages/man3/errno.3.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = stockade::Sandbox::new().command("/usr").spawn().unwrap_err();
+    /// assert_eq!(error.raw_os_error(), Some(13)); // EACCES
+    /// ```
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         self.failed().map(|failed| failed.errno as i32)
     }
 
     /// What to do about it, where that is known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Hint, Sandbox};
+    /// let error = Sandbox::new().file("/usr/new", "").command("true").spawn().unwrap_err();
+    /// assert_eq!(error.hint(), Some(&Hint::InTheHosts));
+    /// ```
     #[must_use]
     pub fn hint(&self) -> Option<&Hint> {
         self.failed().and_then(|failed| failed.hint.as_ref())
     }
 
     /// The part of the sandbox's life that failed; `None` if nothing was tried.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = stockade::Sandbox::new().hostname("").plan().unwrap_err();
+    /// assert_eq!(error.stage(), None);
+    /// ```
     #[must_use]
     pub fn stage(&self) -> Option<Stage> {
         self.failed().map(|failed| failed.stage)
     }
 
     /// The failed step, if one failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = stockade::Sandbox::new().command("/no/such/program").spawn().unwrap_err();
+    /// assert_eq!(error.failed().map(|failed| failed.operation), Some("exec"));
+    /// ```
     #[must_use]
     pub fn failed(&self) -> Option<&Failed> {
         match self {
@@ -198,6 +287,13 @@ impl Error {
     }
 
     /// Whether this system cannot do what was asked for, whatever the caller does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = stockade::Sandbox::new().hostname("").plan().unwrap_err();
+    /// assert!(!error.is_unsupported());
+    /// ```
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Error::Unsupported { .. })
@@ -243,13 +339,29 @@ impl From<Error> for std::io::Error {
 }
 
 /// The result of this crate's fallible functions.
+///
+/// # Examples
+///
+/// ```
+/// fn run() -> stockade::Result<()> {
+///     stockade::Sandbox::new().command("true").status().map(drop)
+/// }
+/// # run().unwrap();
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A text that names nothing this crate knows.
+///
+/// # Examples
+///
+/// ```
+/// let error = "CAP_NONSENSE".parse::<stockade::Capability>().unwrap_err();
+/// assert_eq!(error.to_string(), r#"unknown capability: "CAP_NONSENSE""#);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what}: {name:?}")]
 pub struct UnknownName {
-    /// What was looked for: "capability", "resource limit", "namespace".
+    /// What was looked for: "capability", "resource", "limit" or "namespace".
     pub what: &'static str,
     /// The text as it was given.
     pub name: String,

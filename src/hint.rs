@@ -6,47 +6,67 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-/// Advice that goes with a failure.
+/// Advice that goes with a failure. `Display` says what to do.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Hint, Sandbox};
+/// let error = Sandbox::new().file("/usr/new", "").check().unwrap_err();
+/// assert_eq!(error.hint(), Some(&Hint::InTheHosts));
+/// println!("{error}");
+///
+/// // There is none such on the host, either.
+/// let error = Sandbox::new().command("/no/such/program").spawn().unwrap_err();
+/// assert_eq!(error.hint(), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
     /// `kernel.apparmor_restrict_unprivileged_userns` is 1 (Ubuntu 23.10 and later).
     AppArmorUserNamespaces,
-    /// `kernel.unprivileged_userns_clone` is 0 (Debian).
+    /// `kernel.unprivileged_userns_clone` is 0 (Debian before 11, hardened kernels).
     UnprivilegedUserNamespacesOff,
-    /// `user.max_user_namespaces` is reached or 0.
+    /// `user.max_user_namespaces` is reached or 0
+    /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
     MaxUserNamespaces,
     /// Another `user.max_*_namespaces` is reached.
     MaxNamespaces,
-    /// The caller runs in a chroot, where no user namespace can be made.
+    /// The caller runs in a chroot, where no user namespace can be made
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
     Chrooted,
     /// The caller's /proc is masked, as in a container.
     MaskedProc,
-    /// `vm.memfd_noexec` forbids executing from memory.
+    /// `vm.memfd_noexec` forbids executing from memory (Linux 6.3,
+    /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html)).
     MemfdNoExec,
-    /// Programs in memory, or where `init_file` is, may not be executed.
+    /// Programs in memory, or where [`init_file`](crate::Sandbox::init_file) is, may not be
+    /// executed.
     InitFile,
     /// A system call filter of the caller's forbids the call.
     Filtered,
     /// Making namespaces needs a user namespace, or privilege.
     NeedsUserNamespace,
-    /// The file system cannot map ids.
+    /// The file system cannot map ids; see [`Bind`](crate::Bind).
     NoIdMapping,
     /// The program is on the host but not in the sandbox; this path would have to be bound.
     OnlyOutside(PathBuf),
-    /// The program is on the host but not in the sandbox, and in no directory of the sandbox's PATH.
+    /// The program is on the host but not in the sandbox, and in no directory of the sandbox's
+    /// PATH.
     OutsideOfPath(PathBuf),
     /// The place does not exist, and nothing is created in what is the host's.
     CreateMountPoint,
     /// The place lies in what is the host's, where nothing is created or changed.
     InTheHosts,
-    /// `kernel.keys.maxkeys` is reached for this user.
+    /// `kernel.keys.maxkeys` is reached for this user
+    /// ([keyrings(7)](https://man7.org/linux/man-pages/man7/keyrings.7.html)).
     MaxKeys,
     /// The namespace belongs to another user namespace, which has to be joined as well.
     JoinOwner,
-    /// The limit is above the caller's own hard limit.
+    /// The limit is above the caller's own hard limit
+    /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
     AboveHardLimit,
-    /// The minimum kernel.
+    /// The minimum kernel, such as "5.12".
     NeedsKernel(&'static str),
 }
 

@@ -35,43 +35,27 @@ pub(crate) struct Lowered {
 }
 
 impl Lower {
-    /// Adds an operation, what it is done to and why.
-    pub(crate) fn step(
-        &mut self,
-        op: Op<Vec<u8>>,
-        object: impl Into<String>,
-        reason: &'static str,
-    ) {
-        self.steps.push(Step { op, object: object.into(), reason });
+    /// Adds an operation, and why it is done.
+    pub(crate) fn step(&mut self, op: Op<Vec<u8>>, reason: &'static str) {
+        self.steps.push(Step { op, reason });
     }
 
     pub(crate) fn directory(&mut self, path: &Path, mode: u32) {
-        let object = format!("{} (mode {mode:04o})", quoted(path));
-        self.step(
-            Op::Directory { path: bytes(path), mode },
-            object,
-            "a place to write, or to mount on",
-        );
+        self.step(Op::Directory { path: bytes(path), mode }, "a place to write, or to mount on");
     }
 
     pub(crate) fn symlink(&mut self, path: &Path, target: &Path) {
-        let object = format!("{} -> {}", quoted(path), quoted(target));
         let op = Op::Symlink { path: bytes(path), target: bytes(target) };
-        self.step(op, object, "programs look there");
+        self.step(op, "programs look there");
     }
 
     pub(crate) fn mount(&mut self, kind: &'static str, path: &Path, flags: u32, options: &str) {
-        let object = format!("{kind} on {} ({options})", quoted(path));
         let op = Op::Mount { kind: kind.into(), to: bytes(path), flags, options: options.into() };
-        self.step(op, object, "an instance of the sandbox's own");
+        self.step(op, "an instance of the sandbox's own");
     }
 
     pub(crate) fn mask(&mut self, path: &Path) {
-        self.step(
-            Op::Mask { path: bytes(path) },
-            quoted(path),
-            "it tells of the host, or changes it",
-        );
+        self.step(Op::Mask { path: bytes(path) }, "it tells of the host, or changes it");
     }
 
     /// The number of a part of the host's tree that the caller's process has to copy, else -1.
@@ -108,11 +92,14 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let lowered_score = own_files(policy, &mut plan)?;
     late_namespaces(policy, new, &mut plan);
     let optional = policy.optional(Feature::SessionKeyring);
-    plan.step(Op::Keyring { optional }, "", "session keyrings have no namespace");
+    plan.step(Op::Keyring { optional }, "session keyrings have no namespace");
+    plan.step(Op::Await {}, "the caller's process writes them meanwhile");
     let missing_groups = identity(policy, ids, &mut plan);
-    let locks = policy.keeps_admin() && new.contains(Namespaces::USER | Namespaces::MOUNT);
+    // Mounts are undone with the power over the user namespace that they were made in.
+    let own_user = (new | policy.joined_namespaces()).contains(Namespaces::USER);
+    let locks = policy.keeps_admin() && new.contains(Namespaces::MOUNT) && own_user;
     if policy.init && policy.has_own_pids() && !locks {
-        plan.step(Op::Start {}, "process", "it sets itself up while the tree is made");
+        plan.step(Op::Start {}, "it sets itself up while the tree is made");
     }
     if new.contains(Namespaces::MOUNT) {
         policy.tree.lower(&mut plan, new.contains(Namespaces::PID));
@@ -121,18 +108,21 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         names_and_loopback(policy, new, &mut plan);
         let (uid, gid) = ids.inside;
         let reason = "CAP_SYS_ADMIN is kept, and would undo them";
-        plan.step(Op::Lock { uid, gid }, "all mounts", reason);
+        plan.step(Op::Lock { uid, gid }, reason);
     }
     if new.contains(Namespaces::USER) && !policy.nested_user_namespaces {
         let optional = policy.optional(Feature::NestedUserNamespaceCount);
         let op = Op::NoNesting { optional };
-        plan.step(op, "user.max_user_namespaces 0", "in a nested one a full /proc can be mounted");
+        plan.step(op, "in a nested one a full /proc can be mounted");
     }
     if !locks {
         plan.of_init = Some(plan.steps.len());
         names_and_loopback(policy, new, &mut plan);
     }
-    let missing: Vec<_> = missing_groups.into_iter().chain(lowered_score).collect();
+    let counted = new.contains(Namespaces::USER) || policy.nested_user_namespaces;
+    let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
+    let missing: Vec<_> =
+        missing_groups.into_iter().chain(uncounted).chain(lowered_score).collect();
     check_required(policy, &missing)?;
     let trees = plan.trees.unwrap_or_default();
     let of_init = plan.of_init.unwrap_or(plan.steps.len());
@@ -145,7 +135,7 @@ fn names_and_loopback(policy: &Policy, new: Namespaces, plan: &mut Lower) {
         policy.uts.lower(plan);
     }
     if policy.has_loopback() {
-        plan.step(Op::Loopback {}, "lo", "a new network namespace has it down");
+        plan.step(Op::Loopback {}, "a new network namespace has it down");
     }
 }
 
@@ -166,23 +156,23 @@ fn own_files(policy: &Policy, plan: &mut Lower) -> Result<Option<Feature>> {
         data: score.to_string().into_bytes(),
         optional: policy.optional(Feature::OomScoreAdj),
     };
-    plan.step(op, format!("oom_score_adj {score}"), "asked for");
+    plan.step(op, "asked for");
     Ok(None)
 }
 
 fn late_namespaces(policy: &Policy, new: Namespaces, plan: &mut Lower) {
     if new.contains(Namespaces::CGROUP) {
         let op = Op::Unshare { flags: Namespaces::CGROUP.bits(), optional: 0 };
-        plan.step(op, "cgroup", "its root is the group that init is in at this moment");
+        plan.step(op, "its root is the group that init is in at this moment");
     }
     if new.contains(Namespaces::TIME) {
         let optional = policy.optional(Feature::TimeNamespace);
         let op = Op::Unshare { flags: Namespaces::TIME.bits(), optional };
-        plan.step(op, "time", "for the program, which is yet to be started");
+        plan.step(op, "for the program, which is yet to be started");
         policy.time.lower(plan, optional);
         if !policy.init {
             // Where init becomes the program, nobody is started in it.
-            plan.step(Op::EnterTime { optional }, "time", "the program is no child of init's");
+            plan.step(Op::EnterTime { optional }, "the program is no child of init's");
         }
     }
 }
@@ -196,11 +186,10 @@ fn identity(policy: &Policy, ids: Ids, plan: &mut Lower) -> Option<Feature> {
         // In a joined user namespace setgroups may be denied already.
         let joined = policy.joined_namespaces().contains(Namespaces::USER);
         let optional = if joined { policy.optional(Feature::SupplementaryGroups) } else { 0 };
-        plan.step(Op::Groups { optional }, "", "they survive a change of uid");
+        plan.step(Op::Groups { optional }, "they survive a change of uid");
     }
-    let object = format!("uid {uid}, gid {gid}");
     let op = Op::Credentials { uid, gid };
-    plan.step(op, object, "what init creates from here on is the program's");
+    plan.step(op, "what init creates from here on is the program's");
     (!privileged && others).then_some(Feature::SupplementaryGroups)
 }
 
@@ -211,6 +200,9 @@ fn check_required(policy: &Policy, missing: &[Feature]) -> Result<()> {
                 Feature::SupplementaryGroups => {
                     "an unprivileged process must deny setgroups(2) before it can map its group; \
                      start the caller without supplementary groups, or as root"
+                }
+                Feature::NestedUserNamespaceCount => {
+                    "without a user namespace of its own it would be the caller's that is limited"
                 }
                 _ => "the kernel refuses",
             };

@@ -26,28 +26,36 @@ bitflags::bitflags! {
     /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Namespaces: u32 {
-        /// Time: offsets of the monotonic and boot-time clocks (Linux 5.6).
+        /// Time: offsets of the monotonic and boot-time clocks (Linux 5.6;
+        /// [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWTIME")]
         const TIME = 0x80;
-        /// Mounts: the file tree.
+        /// Mounts: the file tree
+        /// ([mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWNS")]
         const MOUNT = 0x0002_0000;
-        /// Control groups: the root of /proc/self/cgroup (Linux 4.6).
+        /// Control groups: the root of /proc/self/cgroup (Linux 4.6;
+        /// [cgroup_namespaces(7)](https://man7.org/linux/man-pages/man7/cgroup_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWCGROUP")]
         const CGROUP = 0x0200_0000;
-        /// Host name and NIS domain name.
+        /// Host name and NIS domain name
+        /// ([uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWUTS")]
         const UTS = 0x0400_0000;
-        /// System V IPC and POSIX message queues.
+        /// System V IPC and POSIX message queues
+        /// ([ipc_namespaces(7)](https://man7.org/linux/man-pages/man7/ipc_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWIPC")]
         const IPC = 0x0800_0000;
-        /// User and group ids, capabilities, keyrings.
+        /// User and group ids, capabilities, keyrings (Linux 3.8;
+        /// [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWUSER")]
         const USER = 0x1000_0000;
-        /// Process ids.
+        /// Process ids
+        /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWPID")]
         const PID = 0x2000_0000;
-        /// Network devices, addresses, ports, abstract Unix sockets.
+        /// Network devices, addresses, ports, abstract Unix sockets
+        /// ([network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html)).
         #[doc(alias = "CLONE_NEWNET")]
         const NET = 0x4000_0000;
     }
@@ -85,6 +93,20 @@ impl fmt::Display for Namespaces {
 impl FromStr for Namespaces {
     type Err = UnknownName;
 
+    /// Reads the name of one kind: `time`, `mount` or `mnt`, `cgroup`, `uts`, `ipc`, `user`, `pid`,
+    /// `network` or `net`.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] for everything else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Namespaces;
+    /// assert_eq!("net".parse(), Ok(Namespaces::NET));
+    /// assert_eq!(Namespaces::NET.to_string(), "network");
+    /// ```
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         let short = match text {
             "net" => "network",
@@ -97,7 +119,22 @@ impl FromStr for Namespaces {
 }
 
 /// An existing namespace to join: a path such as `/run/netns/blue` or `/proc/42/ns/net`, or a
-/// descriptor of one.
+/// descriptor of one; [namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html).
+///
+/// What it is is found out when it is joined: another kind is an error of
+/// [`Stage::Join`](crate::Stage::Join).
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Existing, Namespaces, Sandbox};
+/// let own = std::fs::File::open("/proc/self/ns/net")?;
+/// let by_descriptor = Sandbox::new().join(Namespaces::NET, own);
+/// let by_path = Sandbox::new().join(Namespaces::NET, Existing::from("/proc/self/ns/net"));
+/// assert!(!by_path.plan()?.namespaces().contains(Namespaces::NET));
+/// # let _ = by_descriptor;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Existing(pub(crate) Source);
 

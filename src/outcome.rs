@@ -7,19 +7,39 @@ use crate::sys::Reaped;
 use crate::wire::{Report, ended};
 
 /// How the program ended.
+///
+/// Which one it is comes from [wait(2)](https://man7.org/linux/man-pages/man2/wait.2.html), as the
+/// sandbox's init or, without it, the handle has seen it.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Outcome, Sandbox};
+/// let ends_with = |script| -> stockade::Result<Outcome> {
+///     Ok(Sandbox::new().command("sh").args(["-c", script]).status()?.outcome)
+/// };
+/// assert_eq!(ends_with("exit 3")?, Outcome::Exited(3));
+/// assert_eq!(ends_with("kill -9 $$")?, Outcome::Signaled { signal: 9, core_dumped: false });
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It exited by itself with this code, 0 to 255.
     Exited(i32),
-    /// A signal ended it that came neither from the handle nor from its time limit.
+    /// A signal ended it that came neither from the handle nor from its time limit;
+    /// [signal(7)](https://man7.org/linux/man-pages/man7/signal.7.html) has the numbers.
     Signaled {
-        /// The signal's number.
+        /// The signal's number, 1 to 64.
         signal: i32,
-        /// Whether the kernel wrote a core dump.
+        /// Whether the kernel wrote a core dump
+        /// ([core(5)](https://man7.org/linux/man-pages/man5/core.5.html)); by default
+        /// [`Resource::Core`](crate::Resource::Core) is 0 and forbids files.
         core_dumped: bool,
     },
-    /// Its [wall time](crate::Sandbox::wall_time) was up.
+    /// Its [wall time](crate::Sandbox::wall_time) was up. The sandbox's own init judges that. If
+    /// init did not live to say it, or with [`init(false)`](crate::Sandbox::init), a SIGKILL counts
+    /// as the time limit's if the deadline had passed when the caller looked.
     TimedOut,
     /// [`Child::kill`](crate::Child::kill) or dropping the handle ended it.
     Killed,
@@ -30,18 +50,35 @@ pub enum Outcome {
         signal: i32,
     },
     /// It ended, but somebody else in the caller's process took the status (a `waitpid(-1)` loop,
-    /// SIGCHLD ignored) and the kernel is older than Linux 6.15. Only without init.
+    /// SIGCHLD ignored) and the kernel is older than Linux 6.15 (`PIDFD_INFO_EXIT`). Only without
+    /// init.
     Unknown,
 }
 
 impl Outcome {
     /// Whether the program exited with code 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Outcome;
+    /// assert!(Outcome::Exited(0).is_success());
+    /// assert!(!Outcome::TimedOut.is_success());
+    /// ```
     #[must_use]
     pub fn is_success(self) -> bool {
         self == Outcome::Exited(0)
     }
 
     /// The exit code, if it exited by itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Outcome;
+    /// assert_eq!(Outcome::Exited(3).code(), Some(3));
+    /// assert_eq!(Outcome::Killed.code(), None);
+    /// ```
     #[must_use]
     pub fn code(self) -> Option<i32> {
         match self {
@@ -77,28 +114,52 @@ impl fmt::Display for Outcome {
 
 /// What a sandbox used, as far as the kernel tells without a control group: the program and
 /// everything that was waited for. A program that ignores SIGCHLD hides its children's share.
+///
+/// The numbers are those of [getrusage(2)](https://man7.org/linux/man-pages/man2/getrusage.2.html).
+/// By default all are 0.
+///
+/// # Examples
+///
+/// ```
+/// let status = stockade::Sandbox::new().command("true").status()?;
+/// if let Some(usage) = status.usage {
+///     println!("{:?} of CPU time in {:?}", usage.user + usage.system, usage.wall);
+/// }
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Usage {
-    /// CPU time in user mode.
+    /// CPU time in user mode, to the microsecond (`ru_utime`).
     pub user: Duration,
-    /// CPU time in the kernel.
+    /// CPU time in the kernel, to the microsecond (`ru_stime`).
     pub system: Duration,
-    /// From the program's start to its end.
+    /// From the program's start to its end, by `CLOCK_MONOTONIC`, as init has seen it. Without
+    /// init, or if that did not live to say it: until the caller looked.
     pub wall: Duration,
-    /// Bytes of the largest single process, not of all together.
+    /// Bytes of the largest single process, not of all together (`ru_maxrss`).
     pub peak_rss_of_largest: u64,
-    /// Page faults without I/O.
+    /// Page faults without I/O (`ru_minflt`).
     pub minor_faults: u64,
-    /// Page faults with I/O.
+    /// Page faults with I/O (`ru_majflt`).
     pub major_faults: u64,
-    /// Context switches because a process waited.
+    /// Context switches because a process waited (`ru_nvcsw`).
     pub voluntary_switches: u64,
-    /// Context switches because a time slice was over.
+    /// Context switches because a time slice was over (`ru_nivcsw`).
     pub involuntary_switches: u64,
 }
 
-/// A process that the program left running, and that was ended.
+/// A process that the program left running, and that was ended. Only init sees them.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::Sandbox;
+/// let status = Sandbox::new().command("sh").args(["-c", "sleep 1000 & exit 0"]).status()?;
+/// assert_eq!(status.left.len(), 1);
+/// assert!(status.left[0].pid > 1);
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Left {
@@ -109,6 +170,15 @@ pub struct Left {
 }
 
 /// How a sandbox ended.
+///
+/// # Examples
+///
+/// ```
+/// let status = stockade::Sandbox::new().command("false").status()?;
+/// assert_eq!(status.outcome.code(), Some(1));
+/// assert_eq!(status.left_count, 0);
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
@@ -116,13 +186,23 @@ pub struct Status {
     pub outcome: Outcome,
     /// What the sandbox used; `None` if somebody else in the caller's process took it.
     pub usage: Option<Usage>,
-    /// How many processes the program left that had to be ended.
+    /// How many processes the program left that had to be ended; 0 without init, which counts them.
     pub left_count: u64,
     /// The first 32 of them.
     pub left: Vec<Left>,
 }
 
 /// How a sandbox ended, and what it wrote.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::Sandbox;
+/// let output = Sandbox::new().command("sh").args(["-c", "echo out; echo err >&2"]).output()?;
+/// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+/// assert!(!output.stdout_truncated);
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
@@ -130,13 +210,15 @@ pub struct Output {
     pub outcome: Outcome,
     /// What the sandbox used; `None` if somebody else in the caller's process took it.
     pub usage: Option<Usage>,
-    /// How many processes the program left that had to be ended.
+    /// How many processes the program left that had to be ended; 0 without init, which counts them.
     pub left_count: u64,
     /// The first 32 of them.
     pub left: Vec<Left>,
-    /// What came through a piped standard output, up to the limit.
+    /// What came through a piped standard output, up to
+    /// [the limit](crate::Command::keep_output) (64 MiB by default).
     pub stdout: Vec<u8>,
-    /// What came through a piped standard error, up to the limit.
+    /// What came through a piped standard error, up to
+    /// [the limit](crate::Command::keep_output) (64 MiB by default).
     pub stderr: Vec<u8>,
     /// Whether more came through standard output than the limit keeps, or
     /// it could not be read.

@@ -1,9 +1,12 @@
 //! The plan: the operations that make a sandbox, as a value.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
-use crate::error::Result;
+use crate::abi::MOUNT_ATTR_RDONLY;
+use crate::error::{Result, quoted};
 use crate::namespace::Namespaces;
 use crate::namespace::user::Ids;
 use crate::sandbox::Sandbox;
@@ -32,11 +35,10 @@ pub struct Plan {
     of_init: usize,
 }
 
-/// One operation, what it is done to and why.
+/// One operation, and why it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) op: Op<Vec<u8>>,
-    pub(crate) object: String,
     pub(crate) reason: &'static str,
 }
 
@@ -52,19 +54,44 @@ impl Plan {
         Plan { sandbox: sandbox.clone(), new, joined, ids, steps, of_init }
     }
 
-    /// The namespaces that are made.
+    /// The namespaces that are made; those that are shared or joined are not among them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Namespaces, Network, Sandbox};
+    /// let plan = Sandbox::new().network(Network::Host).plan()?;
+    /// assert_eq!(plan.namespaces(), Namespaces::all() - Namespaces::NET);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn namespaces(&self) -> Namespaces {
         self.new
     }
 
     /// How many operations are carried out inside.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let one_more = Sandbox::new().tmpfs("/scratch").plan()?.len();
+    /// assert_eq!(one_more, Sandbox::new().plan()?.len() + 1);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
     /// Whether there is nothing to do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(!stockade::Sandbox::new().plan()?.is_empty());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
@@ -74,7 +101,17 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// As [`Command::spawn`](crate::Command::spawn): the step that this system refuses, with a hint.
+    /// As [`Command::spawn`](crate::Command::spawn): the step that this system refuses, with a
+    /// hint.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// Sandbox::new().plan()?.check()?;
+    /// assert!(Sandbox::new().bind_same("/no/such/file").plan()?.check().is_err());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn check(&self) -> Result<()> {
         self.sandbox.check()
     }
@@ -216,6 +253,7 @@ impl<S> Op<S> {
         match self {
             Op::WriteFile { .. } => "write",
             Op::Keyring { .. } => "new session keyring",
+            Op::Await {} => "wait for the id maps",
             Op::Groups { .. } => "drop supplementary groups",
             Op::Credentials { .. } => "become",
             Op::EnterTime { .. } => "enter",
@@ -241,6 +279,44 @@ impl<S> Op<S> {
     }
 }
 
+impl Op<Vec<u8>> {
+    /// What it is done to, for people.
+    pub(crate) fn object(&self) -> String {
+        let path = |bytes: &Vec<u8>| quoted(OsStr::from_bytes(bytes));
+        let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).trim_end().replace('\n', ", ");
+        match self {
+            Op::Keyring { .. } | Op::Await {} | Op::Groups { .. } => String::new(),
+            Op::Start {} => "process".to_owned(),
+            Op::EnterTime { .. } => Namespaces::TIME.to_string(),
+            Op::Unshare { flags, .. } => Namespaces::from_bits_truncate(*flags).to_string(),
+            Op::Credentials { uid, gid } => format!("uid {uid}, gid {gid}"),
+            Op::NoNesting { .. } => "user.max_user_namespaces 0".to_owned(),
+            Op::WriteFile { path, data, .. } => {
+                let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+                format!("{} {}", String::from_utf8_lossy(name), text(data))
+            }
+            Op::Private {} | Op::Pivot { .. } => "/".to_owned(),
+            Op::RootTmpfs { size, inodes } => format!("/ (size {size}, {inodes} inodes)"),
+            Op::RootDirectory { from, .. } => path(from),
+            Op::Directory { path: at, mode } => format!("{} (mode {mode:04o})", path(at)),
+            Op::File { path: at, data, .. } => format!("{} ({} bytes)", path(at), data.len()),
+            Op::Symlink { path: at, target } => format!("{} -> {}", path(at), path(target)),
+            Op::Bind { from, to, attributes, .. } => {
+                let read_only = attributes & MOUNT_ATTR_RDONLY != 0;
+                let kind = if read_only { "read-only" } else { "writable" };
+                format!("{} on {} ({kind})", path(from), path(to))
+            }
+            Op::Again { path: at, .. } | Op::Mask { path: at } => path(at),
+            Op::Mount { kind, to, options, .. } => {
+                format!("{} on {} ({})", text(kind), path(to), text(options))
+            }
+            Op::Loopback {} => "lo".to_owned(),
+            Op::Hostname { name } | Op::Domainname { name } => path(name),
+            Op::Lock { .. } => "all mounts".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, place) in &self.joined {
@@ -253,7 +329,7 @@ impl fmt::Display for Plan {
             writeln!(f, "map gid {} to the host's {}: the program's group", inside.1, host.1)?;
         }
         for step in &self.steps {
-            match step.object.as_str() {
+            match step.op.object().as_str() {
                 "" => writeln!(f, "{}: {}", step.op.verb(), step.reason)?,
                 object => writeln!(f, "{} {object}: {}", step.op.verb(), step.reason)?,
             }

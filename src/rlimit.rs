@@ -96,6 +96,14 @@ const NAMES: [&str; 16] = [
 
 impl Resource {
     /// All sixteen, in the order of their numbers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Resource;
+    /// assert_eq!(Resource::ALL.len(), 16);
+    /// assert_eq!(Resource::ALL[7], Resource::OpenFiles);
+    /// ```
     #[rustfmt::skip]
     pub const ALL: [Self; 16] = [
         Self::Cpu, Self::FileSize, Self::Data, Self::Stack,
@@ -105,12 +113,24 @@ impl Resource {
     ];
 
     /// The kernel's number, from 0 to 15, as on x86, Arm and RISC-V (MIPS, SPARC and Alpha differ).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(stockade::Resource::OpenFiles.number(), 7);
+    /// ```
     #[must_use]
     pub const fn number(self) -> u32 {
         self as u32
     }
 
     /// The kernel's name, such as `RLIMIT_NOFILE`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(stockade::Resource::OpenFiles.name(), "RLIMIT_NOFILE");
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         NAMES[self.index()]
@@ -131,6 +151,18 @@ impl FromStr for Resource {
     type Err = UnknownName;
 
     /// Reads `RLIMIT_NOFILE` or `nofile`, in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] for everything else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Resource;
+    /// assert_eq!("rlimit_as".parse(), Ok(Resource::AddressSpace));
+    /// assert!("files".parse::<Resource>().is_err());
+    /// ```
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         let upper = text.to_ascii_uppercase();
         let short = upper.strip_prefix("RLIMIT_").unwrap_or(&upper);
@@ -163,6 +195,14 @@ pub enum Max {
 }
 
 /// `u64::MAX` is `Unlimited`, because the kernel uses that number for `RLIM_INFINITY`.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::Max;
+/// assert_eq!(Max::from(10), Max::At(10));
+/// assert_eq!(Max::from(u64::MAX), Max::Unlimited);
+/// ```
 impl From<u64> for Max {
     fn from(number: u64) -> Self {
         match number {
@@ -185,6 +225,18 @@ impl FromStr for Max {
     type Err = UnknownName;
 
     /// Reads a decimal number or `unlimited`, in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownName`] for everything else, numbers above `u64::MAX` included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Max;
+    /// assert_eq!("Unlimited".parse(), Ok(Max::Unlimited));
+    /// assert!("-1".parse::<Max>().is_err());
+    /// ```
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         if text.eq_ignore_ascii_case("unlimited") {
             return Ok(Self::Unlimited);
@@ -195,7 +247,8 @@ impl FromStr for Max {
     }
 }
 
-/// The two values of a resource limit; made from one number, or from a pair (soft, hard).
+/// The two values of a resource limit; made from one number, or from a pair (soft, hard). A soft
+/// limit above the hard one is reported as [`Error::Invalid`](crate::Error::Invalid) at the spawn.
 ///
 /// # Examples
 ///
@@ -222,6 +275,13 @@ impl Limit {
 }
 
 /// Sets both values.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Limit, Max};
+/// assert_eq!(Limit::from(10).soft, Max::At(10));
+/// ```
 impl From<u64> for Limit {
     fn from(number: u64) -> Self {
         Max::from(number).into()
@@ -229,6 +289,13 @@ impl From<u64> for Limit {
 }
 
 /// Sets both values.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Limit, Max};
+/// assert_eq!(Limit::from(Max::Unlimited).hard, Max::Unlimited);
+/// ```
 impl From<Max> for Limit {
     fn from(max: Max) -> Self {
         Self { soft: max, hard: max }
@@ -236,6 +303,13 @@ impl From<Max> for Limit {
 }
 
 /// The pair is (soft, hard); each may be a number or a [`Max`].
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Limit, Max};
+/// assert_eq!(Limit::from((64, 128)).hard, Max::At(128));
+/// ```
 impl<S: Into<Max>, H: Into<Max>> From<(S, H)> for Limit {
     fn from((soft, hard): (S, H)) -> Self {
         Self { soft: soft.into(), hard: hard.into() }
@@ -318,7 +392,19 @@ const fn default_limit(resource: Resource) -> Limit {
 }
 
 impl Rlimits {
-    /// Asks for this limit instead of the default.
+    /// Asks for this limit instead of the default; the last word counts. A hard limit above the
+    /// caller's own needs `CAP_SYS_RESOURCE` on the host
+    /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Resource, Rlimits, Sandbox};
+    /// let limits = Rlimits::default().set(Resource::OpenFiles, (16, 32));
+    /// let command = Sandbox::new().rlimits(limits).command("sh").args(["-c", "ulimit -n"]);
+    /// assert_eq!(command.output()?.stdout, b"16\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn set(mut self, resource: Resource, limit: impl Into<Limit>) -> Self {
         self.limits[resource.index()] = limit.into();
         self.asked[resource.index()] = true;
@@ -326,18 +412,42 @@ impl Rlimits {
     }
 
     /// The limit of `resource`, asked for or default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Limit, Resource, Rlimits};
+    /// assert_eq!(Rlimits::default().limit(Resource::Processes), Limit::from(1024));
+    /// ```
     #[must_use]
     pub const fn limit(&self, resource: Resource) -> Limit {
         self.limits[resource.index()]
     }
 
     /// Whether the limit of `resource` is the default, that is, was not [`set`](Self::set).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Resource, Rlimits};
+    /// // Even if it is the same number.
+    /// assert!(!Rlimits::default().set(Resource::Core, 0).is_default(Resource::Core));
+    /// ```
     #[must_use]
     pub const fn is_default(&self, resource: Resource) -> bool {
         !self.asked[resource.index()]
     }
 
     /// Every resource with its limit, in the order of their numbers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Max, Rlimits};
+    /// let limits = Rlimits::default();
+    /// let unlimited = limits.iter().filter(|(_, limit)| limit.hard == Max::Unlimited);
+    /// assert_eq!(unlimited.count(), 8);
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (Resource, Limit)> {
         Resource::ALL.into_iter().zip(self.limits)
     }

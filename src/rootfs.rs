@@ -4,7 +4,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::abi::*;
-use crate::error::quoted;
 use crate::lower::Lower;
 use crate::wire::{BIND_RECURSIVE, Op};
 
@@ -39,15 +38,20 @@ const ETC: &[&str] = &[
 /// The host's system directories besides /usr: links into it on a merged-usr host.
 const SYSTEM: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/// What the sandbox's file tree begins with. What is added on top comes in the caller's order.
+/// What the sandbox's file tree begins with; [`host`](Self::host) by default. What is added on top
+/// comes in the caller's order.
+///
+/// The tree is put together from detached mounts
+/// ([open_tree(2)](https://man7.org/linux/man-pages/man2/open_tree.2.html), Linux 5.2) and becomes the
+/// root by [pivot_root(2)](https://man7.org/linux/man-pages/man2/pivot_root.2.html).
 ///
 /// # Examples
 ///
-/// ```no_run
-/// // no_run: needs such a directory.
+/// ```
 /// use stockade::{Rootfs, Sandbox};
-/// let sandbox = Sandbox::new().rootfs(Rootfs::directory("/srv/alpine"));
-/// # let _ = sandbox;
+/// let sandbox = Sandbox::new().rootfs(Rootfs::host()).file("/motd", "welcome\n");
+/// assert_eq!(sandbox.command("cat").arg("/motd").output()?.stdout, b"welcome\n");
+/// # Ok::<(), stockade::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -65,24 +69,79 @@ enum Base {
 impl Rootfs {
     /// The host's /usr, /bin, /sbin and /lib*, read-only, and the few files of its /etc that
     /// programs need. No /home, /root, /var, /run or /sys. This is the default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// assert_eq!(Rootfs::host(), Rootfs::default());
+    /// let script = "test -e /usr/bin && ! test -e /var && ! test -e /etc/passwd";
+    /// assert!(Sandbox::new().command("sh").args(["-c", script]).status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn host() -> Self {
         Rootfs { base: Base::Host }
     }
 
     /// No file of the host's: only /dev, /proc, /tmp, the home directory, and what is added.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// let mut sandbox = Sandbox::new().rootfs(Rootfs::empty());
+    /// for path in ["/usr", "/bin", "/lib", "/lib64"] {
+    ///     if std::path::Path::new(path).exists() {
+    ///         sandbox = sandbox.bind_same(path);
+    ///     }
+    /// }
+    /// let script = "test ! -e /etc && test -w /tmp";
+    /// assert!(sandbox.command("sh").args(["-c", script]).status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn empty() -> Self {
         Rootfs { base: Base::Empty }
     }
 
     /// A directory of the host's, such as an unpacked image, read-only unless
     /// [`writable`](Self::writable). It must have the directories proc, dev and tmp: nothing is
-    /// created in it.
+    /// created in it. HOME is /home/user if it has a directory home, else /tmp. A relative path
+    /// starts from the caller's directory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// # let image = tempfile::tempdir()?;
+    /// # for part in ["proc", "dev", "tmp", "usr", "bin", "lib", "lib64"] {
+    /// #     std::fs::create_dir(image.path().join(part))?;
+    /// # }
+    /// # let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    /// # std::fs::set_permissions(image.path(), mode)?;
+    /// let mut sandbox = Sandbox::new().rootfs(Rootfs::directory(image.path()));
+    /// # for path in ["/usr", "/bin", "/lib", "/lib64"] {
+    /// #     if std::path::Path::new(path).exists() {
+    /// #         sandbox = sandbox.bind_same(path);
+    /// #     }
+    /// # }
+    /// assert!(sandbox.command("true").status()?.outcome.is_success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Rootfs { base: Base::Directory { path: path.into(), writable: false } }
     }
 
     /// Lets the program write to the directory; no effect on the other kinds, of which nothing of
     /// the host's is writable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// let sandbox = Sandbox::new().rootfs(Rootfs::directory(std::env::temp_dir()).writable());
+    /// assert!(sandbox.plan()?.to_string().contains("root: directory"));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn writable(mut self) -> Self {
         if let Base::Directory { writable, .. } = &mut self.base {
             *writable = true;
@@ -187,7 +246,7 @@ impl Tree {
 
     /// All operations from the root to the pivot, in their order.
     pub(crate) fn lower(&self, plan: &mut Lower, own_pids: bool) {
-        plan.step(Op::Private {}, "/", "no mount made here may reach the host, or back");
+        plan.step(Op::Private {}, "no mount made here may reach the host, or back");
         let attributes = match &self.base.base {
             Base::Host => self.lower_host(plan),
             Base::Empty => self.lower_fresh(plan),
@@ -197,20 +256,19 @@ impl Tree {
         for entry in &self.entries {
             entry.lower(plan);
         }
-        plan.step(Op::Pivot { attributes }, "/", "from here on nothing of the host's has a name");
+        plan.step(Op::Pivot { attributes }, "from here on nothing of the host's has a name");
     }
 
     fn lower_fresh(&self, plan: &mut Lower) -> u32 {
         let (size, inodes) = (self.budget, self.inodes);
-        let object = format!("/ (size {size}, {inodes} inodes)");
-        plan.step(Op::RootTmpfs { size, inodes }, object, "an empty tree of the sandbox's own");
+        plan.step(Op::RootTmpfs { size, inodes }, "an empty tree of the sandbox's own");
         for (path, mode) in [("/tmp", 0o1777), (HOME, 0o755), ("/dev/shm", 0o1777)] {
             plan.directory(Path::new(path), mode);
         }
         for path in ["/tmp", HOME, "/dev/shm"] {
             let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
             let op = Op::Again { path: path.into(), attributes };
-            plan.step(op, quoted(path), "writable in a root that is not, from one budget");
+            plan.step(op, "writable in a root that is not, from one budget");
         }
         dev::lower(plan);
         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -237,7 +295,7 @@ impl Tree {
         let path = absolute(path);
         let fd = plan.tree(&path, true);
         let op = Op::RootDirectory { from: bytes(&path), fd, attributes };
-        plan.step(op, quoted(&path), "the tree to begin with");
+        plan.step(op, "the tree to begin with");
         let share = |mode, path: &str| Tmpfs::new(path).size(self.budget).mode(mode);
         share(0o1777, "/tmp").inodes(self.inodes).lower(plan);
         if self.home() == HOME {
@@ -264,7 +322,7 @@ fn system_directory(plan: &mut Lower, path: &Path) {
         flags: BIND_RECURSIVE,
         attributes: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
     };
-    plan.step(op, quoted(path), "programs need it, and it tells nothing of the host's users");
+    plan.step(op, "programs need it, and it tells nothing of the host's users");
 }
 
 impl Entry {
@@ -273,9 +331,8 @@ impl Entry {
             Entry::Bind(bind) => bind.lower(plan),
             Entry::Tmpfs(tmpfs) => tmpfs.lower(plan),
             Entry::File { path, mode, data } => {
-                let object = format!("{} ({} bytes)", quoted(path), data.len());
                 let op = Op::File { path: bytes(path), mode: *mode, data: data.clone() };
-                plan.step(op, object, "given as data");
+                plan.step(op, "given as data");
             }
             Entry::Directory { path, mode } => plan.directory(path, *mode),
             Entry::Symlink { path, target } => plan.symlink(path, target),

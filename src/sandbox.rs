@@ -25,6 +25,10 @@ use crate::{lower, wire};
 /// contradicts itself is reported, all together, by [`plan`](Self::plan) and
 /// [`Command::spawn`](crate::Command::spawn).
 ///
+/// Paths inside have to be absolute and without `..`, and `/` itself is given by
+/// [`rootfs`](Self::rootfs). Sources on the host may be relative to the caller's directory. All of
+/// it works from Linux 5.10 on, unless a setting says which version it needs.
+///
 /// # Examples
 ///
 /// ```
@@ -104,7 +108,19 @@ impl Default for Policy {
     }
 }
 
-/// Which network a sandbox has.
+/// Which network a sandbox has;
+/// [network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html).
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Network, Sandbox};
+/// let outside = std::fs::read_link("/proc/self/ns/net")?;
+/// let sandbox = Sandbox::new().network(Network::Host);
+/// let output = sandbox.command("readlink").args(["-n", "/proc/self/ns/net"]).output()?;
+/// assert_eq!(output.stdout, outside.as_os_str().as_encoded_bytes());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Network {
@@ -121,6 +137,14 @@ impl Sandbox {
     /// Deny by default: all eight namespaces new, no capability, no network but loopback, the
     /// host's system directories read-only and nothing else of it, processes that end with the
     /// handle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Namespaces, Sandbox};
+    /// assert_eq!(Sandbox::new().plan()?.namespaces(), Namespaces::all());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn new() -> Self {
         Sandbox::default()
     }
@@ -137,8 +161,22 @@ impl Sandbox {
         })
     }
 
-    /// The namespaces that are new; the others are shared with the caller, which is a widening.
-    /// Default: all. A setting that needs a namespace makes it new.
+    /// The namespaces that are new
+    /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)); the others are
+    /// shared with the caller, which is a widening. Default: all. A setting that needs a namespace
+    /// makes it new.
+    ///
+    /// Without [`Namespaces::USER`] only root can make the others. Without [`Namespaces::PID`] the
+    /// end is not atomic: that needs [`without_atomic_end`](Self::without_atomic_end).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Namespaces, Sandbox};
+    /// let sandbox = Sandbox::new().namespaces(Namespaces::all() - Namespaces::CGROUP);
+    /// assert!(sandbox.command("true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn namespaces(self, new: Namespaces) -> Self {
         self.with(|policy| policy.new = Some(new))
     }
@@ -146,9 +184,27 @@ impl Sandbox {
     /// Joins an existing namespace, by path or descriptor, instead of making or sharing one;
     /// [setns(2)](https://man7.org/linux/man-pages/man2/setns.2.html). A widening: who else is in it sees the sandbox.
     ///
-    /// The kernel lets root join any, and others the namespaces of a user namespace that they own
-    /// and join as well. Joining a pid namespace also needs
-    /// [`without_atomic_end`](Self::without_atomic_end).
+    /// One kind at a time; for each the last word counts. The kernel lets root join any, and others
+    /// the namespaces of a user namespace that they own and join as well. A joined user namespace
+    /// has its own ids, which [`uid`](Self::uid) and [`gid`](Self::gid) name. Joining a pid
+    /// namespace also needs [`without_atomic_end`](Self::without_atomic_end).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::path::PathBuf;
+    /// use stockade::{Namespaces, Sandbox};
+    /// let first = Sandbox::new().uid(1000).gid(1000).command("sleep").arg("1000").spawn()?;
+    /// let program = first.program_id().ok_or("it runs")?;
+    /// let file = |kind| PathBuf::from(format!("/proc/{program}/ns/{kind}"));
+    /// let sandbox = Sandbox::new()
+    ///     .join(Namespaces::USER, file("user"))
+    ///     .join(Namespaces::NET, file("net"))
+    ///     .uid(1000)
+    ///     .gid(1000);
+    /// assert!(sandbox.command("true").status()?.outcome.is_success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join(self, kind: Namespaces, existing: impl Into<Existing>) -> Self {
         let existing = existing.into();
         self.with(|policy| {
@@ -158,70 +214,205 @@ impl Sandbox {
     }
 
     /// Allows a shared or joined pid namespace, and gives up that the end of the sandbox ends all
-    /// of its processes at once: init follows and kills what it can see.
+    /// of its processes at once: init follows and kills what it can see. A widening. Needs init.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Namespaces, Sandbox};
+    /// let sandbox = Sandbox::new().namespaces(Namespaces::all() - Namespaces::PID);
+    /// assert!(sandbox.plan().is_err());
+    /// assert!(sandbox.without_atomic_end().command("true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn without_atomic_end(self) -> Self {
         self.with(|policy| policy.without_atomic_end = true)
     }
 
-    /// Lets the program make user namespaces of its own. A widening: in one it can mount a full
-    /// /proc over the reduced one, and reach kernel code that otherwise only root does.
+    /// Lets the program make user namespaces of its own
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)). A
+    /// widening: in one it can mount a full /proc over the reduced one, and reach kernel code that
+    /// otherwise only root does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let nest = |sandbox: Sandbox| sandbox.command("unshare").args(["--user", "true"]).status();
+    /// assert!(!nest(Sandbox::new())?.outcome.is_success());
+    /// assert!(nest(Sandbox::new().allow_nested_user_namespaces())?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn allow_nested_user_namespaces(self) -> Self {
         self.with(|policy| policy.nested_user_namespaces = true)
     }
 
     /// Whether a small init is PID 1 and the program its child (default), or the program is PID 1
     /// itself: then signals without a handler do nothing to it, nobody reaps orphans but it, and
-    /// what is left at its end is not told. End and time limit hold all the same.
+    /// what is left at its end is not told
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
+    /// End and time limit hold all the same.
+    ///
+    /// Without init there is no [`grace_period`](Self::grace_period) and no
+    /// [`linger`](Self::linger).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let output = Sandbox::new().init(false).command("sh").args(["-c", "echo $$"]).output()?;
+    /// assert_eq!(output.stdout, b"1\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn init(self, init: bool) -> Self {
         self.with(|policy| policy.init = init)
     }
 
-    /// The host name inside, 1 to 64 bytes; default "stockade". Implies [`Namespaces::UTS`].
+    /// The host name inside, 1 to 64 bytes; default "stockade". Implies [`Namespaces::UTS`]
+    /// ([uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let output = Sandbox::new().hostname("build").command("uname").arg("-n").output()?;
+    /// assert_eq!(output.stdout, b"build\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn hostname(self, name: impl AsRef<OsStr>) -> Self {
         let name = name.as_ref().to_owned().into_vec();
         self.implying(Namespaces::UTS, |policy| policy.uts.hostname = name)
     }
 
-    /// The NIS domain name inside, 1 to 64 bytes; default "(none)". Implies [`Namespaces::UTS`].
+    /// The NIS domain name inside, 1 to 64 bytes; default "(none)". Implies [`Namespaces::UTS`]
+    /// ([setdomainname(2)](https://man7.org/linux/man-pages/man2/setdomainname.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let plan = Sandbox::new().domainname("example").plan()?;
+    /// assert!(plan.to_string().contains(r#"setdomainname "example""#));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn domainname(self, name: impl AsRef<OsStr>) -> Self {
         let name = name.as_ref().to_owned().into_vec();
         self.implying(Namespaces::UTS, |policy| policy.uts.domainname = name)
     }
 
-    /// Offsets of the clocks inside. Implies [`Namespaces::TIME`].
+    /// Offsets of the clocks inside, in seconds; default 0. Implies [`Namespaces::TIME`] (Linux
+    /// 5.6; [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, TimeOffsets};
+    /// let day = TimeOffsets { monotonic: 86400, boottime: 86400 };
+    /// assert!(Sandbox::new().time_offsets(day).command("true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn time_offsets(self, offsets: TimeOffsets) -> Self {
         self.implying(Namespaces::TIME, |policy| policy.time = offsets)
     }
 
-    /// Which network the sandbox has; default [`Network::Loopback`]. All but [`Network::Host`] imply
-    /// [`Namespaces::NET`].
+    /// Which network the sandbox has; default [`Network::Loopback`]. All but [`Network::Host`]
+    /// imply [`Namespaces::NET`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Namespaces, Network, Sandbox};
+    /// let plan = Sandbox::new().network(Network::Host).plan()?;
+    /// assert!(!plan.namespaces().contains(Namespaces::NET));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn network(self, network: Network) -> Self {
         self.with(|policy| policy.network = Some(network))
     }
 
-    /// The program's uid inside. Default: the caller's own, or 1000 if the caller is root.
+    /// The program's uid inside, 0 to 4294967294. Default: the caller's own, or 1000 if the caller
+    /// is root. 0 is not the host's 0: which id stands behind it is [`host_ids`](Self::host_ids)'
+    /// matter. Without a user namespace of the sandbox's own it is an id of the host's, which only
+    /// root may choose.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let output = Sandbox::new().uid(1234).command("id").arg("-u").output()?;
+    /// assert_eq!(output.stdout, b"1234\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn uid(self, uid: u32) -> Self {
         self.with(|policy| policy.user.uid = Some(uid))
     }
 
-    /// The program's gid inside. Default: the caller's own, or 1000 if the caller is root.
+    /// The program's gid inside, 0 to 4294967294. Default: the caller's own, or 1000 if the caller
+    /// is root. 0 is not the host's 0: which id stands behind it is [`host_ids`](Self::host_ids)'
+    /// matter. Without a user namespace of the sandbox's own it is an id of the host's, which only
+    /// root may choose.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let output = Sandbox::new().gid(1234).command("id").arg("-g").output()?;
+    /// assert_eq!(output.stdout, b"1234\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn gid(self, gid: u32) -> Self {
         self.with(|policy| policy.user.gid = Some(gid))
     }
 
     /// The host's ids that stand behind the ids inside, which only root may choose. Default: the
-    /// caller's own, or 65534 (nobody) if the caller is root.
+    /// caller's own, or 65534 (nobody) if the caller is root. 0 to 4294967294; implies
+    /// [`Namespaces::USER`]
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Stage};
+    /// match Sandbox::new().host_ids(65534, 65534).command("true").status() {
+    ///     Ok(status) => assert!(status.outcome.is_success()),
+    ///     // The caller is neither root nor nobody.
+    ///     Err(error) => assert_eq!(error.stage(), Some(Stage::Identity)),
+    /// }
+    /// ```
     pub fn host_ids(self, uid: u32, gid: u32) -> Self {
         self.implying(Namespaces::USER, |policy| policy.user.host = Host::Ids(uid, gid))
     }
 
     /// Runs the program with the caller's own ids even if the caller is root: a widening, by which
-    /// the program passes every check of the host that asks for uid 0 and no capability.
+    /// the program passes every check of the host that asks for uid 0 and no capability. For other
+    /// callers nothing changes.
+    ///
+    /// `RLIMIT_NPROC` does not bind the host's uid 0
+    /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)): the default limit
+    /// of 1024 processes is without effect then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// # let caller = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self")?);
+    /// let output = Sandbox::new().as_host_root().command("id").arg("-u").output()?;
+    /// assert_eq!(output.stdout, format!("{caller}\n").into_bytes());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_host_root(self) -> Self {
         self.with(|policy| policy.user.host = Host::Caller)
     }
 
-    /// What the file tree begins with; default [`Rootfs::host`].
+    /// What the file tree begins with; default [`Rootfs::host`]. Implies [`Namespaces::MOUNT`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// Sandbox::new().rootfs(Rootfs::empty()).check()?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn rootfs(self, rootfs: Rootfs) -> Self {
         self.entry(|tree| tree.base = rootfs)
     }
@@ -234,43 +425,126 @@ impl Sandbox {
         self.entry(|tree| tree.entries.push(entry))
     }
 
-    /// Makes a file or directory of the host's visible, read-only.
+    /// Makes a file or directory of the host's visible, read-only; see [`Bind`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().bind_ro("/usr/bin", "/tools");
+    /// assert!(sandbox.command("/tools/env").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn bind_ro(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         self.bind(Bind::read_only(source, target))
     }
 
-    /// Makes a file or directory of the host's visible and writable: a widening.
+    /// Makes a file or directory of the host's visible and writable: a widening; see [`Bind`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let directory = tempfile::tempdir()?;
+    /// let sandbox = Sandbox::new().bind_rw(directory.path(), "/out");
+    /// sandbox.command("touch").arg("/out/new").status()?;
+    /// assert!(directory.path().join("new").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bind_rw(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         self.bind(Bind::read_write(source, target))
     }
 
-    /// Makes a file or directory of the host's visible at its own path, read-only.
+    /// Makes a file or directory of the host's visible at its own path, which has to be absolute,
+    /// read-only; see [`Bind`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let directory = tempfile::tempdir()?;
+    /// std::fs::write(directory.path().join("words"), "pear\n")?;
+    /// let sandbox = Sandbox::new().bind_same(directory.path());
+    /// let output = sandbox.command("cat").arg(directory.path().join("words")).output()?;
+    /// assert_eq!(output.stdout, b"pear\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bind_same(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         self.bind(Bind::read_only(path.clone(), path))
     }
 
     /// Makes a part of the host's tree visible.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Bind, Sandbox};
+    /// let tools = Bind::read_only("/usr/bin", "/tools").without_submounts();
+    /// let sandbox = Sandbox::new().bind(tools);
+    /// assert!(sandbox.command("/tools/env").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn bind(self, bind: Bind) -> Self {
         self.push(Entry::Bind(bind))
     }
 
-    /// An empty, writable file system in memory at `path`, of 64 MiB at the most.
+    /// An empty, writable file system in memory at `path`, of 64 MiB and 16384 files at the most
+    /// ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().tmpfs("/scratch");
+    /// assert!(sandbox.command("touch").arg("/scratch/new").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn tmpfs(self, path: impl Into<PathBuf>) -> Self {
         self.mount_tmpfs(Tmpfs::new(path))
     }
 
-    /// An empty file system in memory.
+    /// An empty file system in memory, with limits of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Tmpfs};
+    /// let sandbox = Sandbox::new().mount_tmpfs(Tmpfs::new("/scratch").size(1 << 20));
+    /// assert!(sandbox.command("touch").arg("/scratch/new").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn mount_tmpfs(self, tmpfs: Tmpfs) -> Self {
         self.push(Entry::Tmpfs(tmpfs))
     }
 
-    /// A regular file with this content and mode 0644, where the tree is the sandbox's own.
+    /// A regular file with this content and mode 0644, where the tree is the sandbox's own; of less
+    /// than 4 GiB. Elsewhere the spawn fails: nothing of the host's is changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().file("/etc/hosts", "127.0.0.1 localhost\n");
+    /// let output = sandbox.command("cat").arg("/etc/hosts").output()?;
+    /// assert_eq!(output.stdout, b"127.0.0.1 localhost\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn file(self, path: impl Into<PathBuf>, data: impl Into<Vec<u8>>) -> Self {
         self.file_with_mode(path, data, 0o644)
     }
 
-    /// A regular file with this content and mode, where the tree is the sandbox's own.
+    /// A regular file with this content and mode, where the tree is the sandbox's own. Bits of the
+    /// mode above 0o7777 are dropped; setuid and setgid bits are without effect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().file_with_mode("/run", "#!/bin/sh\necho hello\n", 0o755);
+    /// assert_eq!(sandbox.command("/run").output()?.stdout, b"hello\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn file_with_mode(
         self,
         path: impl Into<PathBuf>,
@@ -280,49 +554,133 @@ impl Sandbox {
         self.push(Entry::File { path: path.into(), mode: mode & 0o7777, data: data.into() })
     }
 
-    /// A directory with this mode, where the tree is the sandbox's own.
+    /// A directory with this mode, where the tree is the sandbox's own. Bits above 0o7777 are
+    /// dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().directory("/empty", 0o700);
+    /// let output = sandbox.command("stat").args(["-c", "%a", "/empty"]).output()?;
+    /// assert_eq!(output.stdout, b"700\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn directory(self, path: impl Into<PathBuf>, mode: u32) -> Self {
         self.push(Entry::Directory { path: path.into(), mode: mode & 0o7777 })
     }
 
-    /// A symbolic link at `path` to `target`, which is not looked at.
+    /// A symbolic link at `path` to `target`, which is not looked at and not empty
+    /// ([symlink(2)](https://man7.org/linux/man-pages/man2/symlink.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().symlink("/usr/bin", "/tools");
+    /// let output = sandbox.command("readlink").arg("/tools").output()?;
+    /// assert_eq!(output.stdout, b"/usr/bin\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn symlink(self, target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
         self.push(Entry::Symlink { path: path.into(), target: target.into() })
     }
 
-    /// How much of /proc is visible; default [`Proc::Processes`].
+    /// How much of /proc is visible; default [`Proc::Processes`] (Linux 5.8;
+    /// [proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Proc, Sandbox};
+    /// let sandbox = Sandbox::new().proc(Proc::None);
+    /// assert!(!sandbox.command("ls").arg("/proc/self").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn proc(self, proc: Proc) -> Self {
         self.entry(|tree| tree.proc = proc)
     }
 
-    /// A read-only /sys: a widening, which tells much of the host's hardware. Needs a network
-    /// namespace of its own.
+    /// A read-only /sys ([sysfs(5)](https://man7.org/linux/man-pages/man5/sysfs.5.html)): a
+    /// widening, which tells much of the host's hardware. Needs a network namespace of its own. The
+    /// kernel refuses it where the caller's own /sys is masked, as in a container.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// assert!(Sandbox::new().sysfs().plan()?.to_string().contains(r#"sysfs on "/sys""#));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn sysfs(self) -> Self {
         self.push(Entry::Sysfs)
     }
 
-    /// POSIX message queues at /dev/mqueue, those of the sandbox's own ipc namespace.
+    /// POSIX message queues at /dev/mqueue, those of the sandbox's own ipc namespace, which it
+    /// needs ([mq_overview(7)](https://man7.org/linux/man-pages/man7/mq_overview.7.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// assert!(Sandbox::new().mqueue().plan()?.to_string().contains(r#"mqueue on "/dev/mqueue""#));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn mqueue(self) -> Self {
         self.push(Entry::Mqueue { path: "/dev/mqueue".into() })
     }
 
-    /// How many bytes /tmp, the home directory and /dev/shm can have in all; default 256 MiB. In a
-    /// [directory](Rootfs::directory) root each of them.
+    /// How many bytes /tmp, the home directory and /dev/shm can have in all; default 256 MiB,
+    /// rounded up to a page, not 0. In a [directory](Rootfs::directory) root each of them
+    /// ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().tmp_size(1 << 20);
+    /// let script = "! head -c 2000000 /dev/zero > /tmp/large";
+    /// assert!(sandbox.command("sh").args(["-c", script]).status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn tmp_size(self, bytes: u64) -> Self {
         self.entry(|tree| tree.budget = bytes)
     }
 
-    /// How many files /tmp, the home directory and /dev/shm can have in all; default 65536.
+    /// How many files /tmp, the home directory and /dev/shm can have in all; default 65536, not 0.
+    /// What the sandbox itself puts into its root counts, some dozens. In a
+    /// [directory](Rootfs::directory) root each of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let command = Sandbox::new().tmp_inodes(200).command("sh").current_dir("/tmp");
+    /// let status = command.args(["-c", "touch $(seq 100) && ! touch $(seq 101 200)"]).status()?;
+    /// assert!(status.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn tmp_inodes(self, count: u64) -> Self {
         self.entry(|tree| tree.inodes = count)
     }
 
-    /// The capabilities that are kept, over the sandbox's own namespaces; default none.
+    /// The capabilities that are kept, over the sandbox's own namespaces; default none
+    /// ([capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html)).
     ///
     /// With CAP_SYS_ADMIN among them the program runs in one more user and mount namespace, so that
     /// it cannot undo the mounts it was given; all that are kept then hold over these two only.
     /// Without a user namespace they would be the host's: that needs
     /// [`allow_host_capabilities`](Self::allow_host_capabilities).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, Sandbox};
+    /// let sandbox = Sandbox::new().capabilities([Capability::CHOWN]);
+    /// let output = sandbox.command("grep").args(["CapEff", "/proc/self/status"]).output()?;
+    /// assert_eq!(output.stdout, b"CapEff:\t0000000000000001\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn capabilities(self, capabilities: impl Into<Capabilities>) -> Self {
         let capabilities = capabilities.into();
         self.with(|policy| policy.capabilities = capabilities)
@@ -330,59 +688,163 @@ impl Sandbox {
 
     /// Accepts that what is kept without a user namespace of the sandbox's own is the host's: a
     /// widening to root's power, by which the program can also undo the mounts it was given.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, Namespaces, Sandbox};
+    /// let sandbox = Sandbox::new()
+    ///     .namespaces(Namespaces::all() - Namespaces::USER)
+    ///     .capabilities([Capability::KILL]);
+    /// assert!(sandbox.plan().is_err());
+    /// assert!(sandbox.allow_host_capabilities().plan().is_ok());
+    /// ```
     pub fn allow_host_capabilities(self) -> Self {
         self.with(|policy| policy.host_capabilities = true)
     }
 
     /// Lets exec gain privileges: without this `no_new_privs` is set
     /// ([prctl(2)](https://man7.org/linux/man-pages/man2/prctl.2.html)). A widening.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().allow_new_privileges();
+    /// let output = sandbox.command("grep").args(["NoNewPrivs", "/proc/self/status"]).output()?;
+    /// assert_eq!(output.stdout, b"NoNewPrivs:\t0\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn allow_new_privileges(self) -> Self {
         self.with(|policy| policy.new_privileges = true)
     }
 
-    /// One resource limit; the others keep their defaults, see [`Rlimits`].
+    /// One resource limit; the others keep their defaults, see [`Rlimits`]
+    /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Resource, Sandbox};
+    /// let sandbox = Sandbox::new().rlimit(Resource::OpenFiles, 64);
+    /// let output = sandbox.command("sh").args(["-c", "ulimit -n"]).output()?;
+    /// assert_eq!(output.stdout, b"64\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn rlimit(self, resource: Resource, limit: impl Into<Limit>) -> Self {
         let limit = limit.into();
         self.with(|policy| policy.rlimits = policy.rlimits.clone().set(resource, limit))
     }
 
-    /// All resource limits.
+    /// All resource limits; what was said before with [`rlimit`](Self::rlimit) is forgotten.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Resource, Rlimits, Sandbox};
+    /// let limits = Rlimits::default().set(Resource::Processes, 64).set(Resource::Core, 0);
+    /// assert!(Sandbox::new().rlimits(limits).command("true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn rlimits(self, rlimits: Rlimits) -> Self {
         self.with(|policy| policy.rlimits = rlimits)
     }
 
     /// The nice value of the program, -20 to 19; default 0, to which nothing is changed. Below the
     /// caller's own only for those who may ([setpriority(2)](https://man7.org/linux/man-pages/man2/setpriority.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// assert_eq!(Sandbox::new().nice(19).command("nice").output()?.stdout, b"19\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn nice(self, nice: i32) -> Self {
         self.with(|policy| policy.nice = nice)
     }
 
-    /// How eagerly the kernel kills the sandbox when memory is short, up to 1000; only raised, never
-    /// below the caller's own.
+    /// How eagerly the kernel kills the sandbox when memory is short, -1000 to 1000; only raised,
+    /// never below the caller's own. Default: as the caller
+    /// ([proc_pid_oom_score_adj(5)](https://man7.org/linux/man-pages/man5/proc_pid_oom_score_adj.5.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().oom_score_adj(1000);
+    /// let output = sandbox.command("cat").arg("/proc/self/oom_score_adj").output()?;
+    /// assert_eq!(output.stdout, b"1000\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn oom_score_adj(self, score: i32) -> Self {
         self.with(|policy| policy.oom_score_adj = Some(score))
     }
 
-    /// How long the program may run, by the clock; enforced even if nobody waits for it, and
-    /// whatever the program does to init. Default: for ever.
+    /// How long the program may run, by the clock (`CLOCK_MONOTONIC`); enforced even if nobody
+    /// waits for it, and whatever the program does to init. Default: for ever. Zero is an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stockade::{Outcome, Sandbox};
+    /// let sandbox = Sandbox::new().wall_time(Duration::from_millis(20));
+    /// assert_eq!(sandbox.command("sleep").arg("1000").status()?.outcome, Outcome::TimedOut);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn wall_time(self, limit: Duration) -> Self {
         self.with(|policy| policy.wall = Some(limit))
     }
 
     /// When the wall time is up, sends SIGTERM to everything inside and waits that long before
-    /// SIGKILL. Default: no SIGTERM. Needs init.
+    /// SIGKILL. Default, and at zero: no SIGTERM. Needs init and a [`wall_time`](Self::wall_time).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stockade::{Outcome, Sandbox};
+    /// let sandbox = Sandbox::new()
+    ///     .wall_time(Duration::from_millis(20))
+    ///     .grace_period(Duration::from_secs(10));
+    /// // It does not need its grace.
+    /// assert_eq!(sandbox.command("sleep").arg("1000").status()?.outcome, Outcome::TimedOut);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn grace_period(self, grace: Duration) -> Self {
         self.with(|policy| policy.grace = grace)
     }
 
-    /// How long what the program left may go on after its end before it is killed; default not at
-    /// all. Needs init.
+    /// How long what the program left may go on after its end before it is killed; default, and at
+    /// zero, not at all. The wall time ends it too. Needs init.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().linger(Duration::from_secs(10));
+    /// let status = sandbox.command("sh").args(["-c", "sleep 0.01 & exit 3"]).status()?;
+    /// assert_eq!((status.outcome.code(), status.left_count), (Some(3), 0));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn linger(self, linger: Duration) -> Self {
         self.with(|policy| policy.linger = linger)
     }
 
     /// Runs without a protection if the system cannot give it:
     /// [`Child::missing`](crate::Child::missing) tells. A widening.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Feature, Sandbox};
+    /// let sandbox = Sandbox::new().best_effort(Feature::SessionKeyring);
+    /// let child = sandbox.command("true").spawn()?;
+    /// println!("missing: {:?}", child.missing());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn best_effort(self, feature: Feature) -> Self {
         self.with(|policy| {
             policy.best_effort.insert(feature);
@@ -390,6 +852,16 @@ impl Sandbox {
     }
 
     /// Fails if the system cannot give a protection, also one that is best effort by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Feature, Sandbox};
+    /// let sandbox = Sandbox::new().require(Feature::NestedUserNamespaceCount);
+    /// if let Err(error) = sandbox.check() {
+    ///     println!("this system cannot: {error}");
+    /// }
+    /// ```
     pub fn require(self, feature: Feature) -> Self {
         self.with(|policy| {
             policy.best_effort.remove(&feature);
@@ -397,15 +869,37 @@ impl Sandbox {
     }
 
     /// A file for the init program, used only where programs in memory may not be executed
-    /// (`vm.memfd_noexec`, SELinux). Made if it is missing; if it is there it must hold exactly the
-    /// program, belong to the caller or root, and be writable by nobody else. Choose a directory
-    /// that the sandbox cannot see.
+    /// (`vm.memfd_noexec`, Linux 6.3,
+    /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html); SELinux). Made
+    /// if it is missing; if it is there it must hold exactly the program, belong to the caller or
+    /// root, and be writable by nobody else. Choose a directory that the sandbox cannot see, on a
+    /// file system without noexec.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let directory = tempfile::tempdir()?;
+    /// let sandbox = Sandbox::new().init_file(directory.path().join("init"));
+    /// assert!(sandbox.command("true").status()?.outcome.is_success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn init_file(self, path: impl Into<PathBuf>) -> Self {
         self.with(|policy| policy.init_file = Some(path.into()))
     }
 
     /// A program to start in such a sandbox: a path, or a name to be looked up in the sandbox's
     /// PATH, inside.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new();
+    /// assert!(sandbox.command("true").status()?.outcome.is_success());
+    /// assert!(sandbox.command("/usr/bin/env").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         Command::new(self.clone(), program.as_ref())
     }
@@ -417,6 +911,18 @@ impl Sandbox {
     /// [`Error::Invalid`] if the description contradicts itself, [`Error::Unsupported`] if it is
     /// known that this system cannot do it, [`Error::Failed`] if a root caller's bind cannot be
     /// prepared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let plan = Sandbox::new().hostname("build").plan()?;
+    /// assert_ne!(plan, Sandbox::new().plan()?);
+    /// // All that contradicts itself is told at once.
+    /// let error = Sandbox::new().hostname("").nice(20).plan().unwrap_err();
+    /// assert!(matches!(error, stockade::Error::Invalid(problems) if problems.len() == 2));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn plan(&self) -> Result<Plan> {
         self.policy.validate()?;
         Ok(lower::lower(self)?.plan)
@@ -426,7 +932,17 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// As [`Command::spawn`](crate::Command::spawn): the step that this system refuses, with a hint.
+    /// As [`Command::spawn`](crate::Command::spawn): the step that this system refuses, with a
+    /// hint.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// Sandbox::new().check()?;
+    /// assert!(Sandbox::new().bind_same("/no/such/file").check().is_err());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn check(&self) -> Result<()> {
         self.command("/").check()
     }

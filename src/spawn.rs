@@ -150,6 +150,8 @@ pub(crate) struct Start<'a> {
     /// Descriptors that the program gets, as the program part numbers them.
     pub(crate) descriptors: Vec<RawFd>,
     pub(crate) supervised: bool,
+    /// All but the exec.
+    pub(crate) check_only: bool,
 }
 
 /// A sandbox whose program runs.
@@ -199,19 +201,28 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     // Init has it now; an end of init's must be one here.
     drop(theirs);
     log::debug!("launched init as {} after {:?}", launched.pid, began.elapsed());
+    if policy.joined.is_empty() {
+        send_plan(&lines, start, &launched)?;
+    }
     let deadline = policy.wall.map_or(0, |wall| {
         sys::monotonic_after(wall.saturating_add(policy.grace).saturating_add(SLACK))
     });
-    let mut warden_id = warden::watch(&executable, &launched.pidfd, deadline)?;
+    let shared = !policy.has_own_pids();
+    let mut warden_id = warden::watch(&executable, &launched.pidfd, deadline, shared)?;
     if !policy.joined.is_empty() {
         launched = join(start, &lines, launched, &message)?;
-        warden_id = warden::watch(&executable, &launched.pidfd, deadline)?;
+        send_plan(&lines, start, &launched)?;
+        warden_id = warden::watch(&executable, &launched.pidfd, deadline, shared)?;
     }
-    if policy.new_namespaces().contains(Namespaces::USER) {
-        map_ids(start, &lines, &launched)?;
-    }
-    send_plan(&lines, start, &launched)?;
-    log::debug!("sent the plan after {:?}", began.elapsed());
+    map_ids(start, &lines, &launched)
+        // The plan waits for this: from here on the warden knows of the sandbox.
+        .and_then(|()| transmit(&lines, &[0], &launched, Stage::Setup))
+        .map_err(|error| match receive_now(lines.ours.as_fd()) {
+            // Init has failed before.
+            Some(Received::Report(failure, _)) => failed_report(start, &failure),
+            _ => Refused::Error(error),
+        })?;
+    log::debug!("wrote the id maps after {:?}", began.elapsed());
     let (ready, program) = await_start(start, &lines, &launched)?;
     log::debug!("the program runs after {:?}", began.elapsed());
     let (pid, pidfd) = launched.keep();
@@ -360,6 +371,9 @@ fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
 /// Writes the id maps. The directory is opened first and the process looked at again: a pid whose
 /// process was reaped elsewhere may be somebody else's by now.
 fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<()> {
+    if !start.policy.new_namespaces().contains(Namespaces::USER) {
+        return Ok(());
+    }
     let failed =
         |errno| Error::new(Stage::Identity, "open", format!("\"/proc/{}\"", launched.pid), errno);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -457,9 +471,12 @@ fn await_start(
     };
     // The kernel closes this socket's other end at a successful exec.
     match receive(starting.as_fd(), launched) {
-        Received::Closed | Received::Ended => Ok((answer, program)),
-        // What it was last told is unread.
-        Received::Reset => {
+        Received::Report(report, _) if start.check_only && report.kind == report::READY => {
+            Ok((answer, program))
+        }
+        Received::Closed | Received::Ended if !start.check_only => Ok((answer, program)),
+        // What it was last told is unread, or it has not told what it should.
+        Received::Closed | Received::Ended | Received::Reset => {
             let object = "(its process ended before that)";
             Err(Error::new(Stage::Start, "exec", object, Errno::ESRCH).into())
         }
@@ -492,7 +509,7 @@ fn failed_report(start: &Start<'_>, failure: &Report) -> Refused {
 }
 
 fn operation_failed(plan: &Plan, index: u64, call: &'static str, errno: Errno) -> Error {
-    let object = plan.step(index).map_or_else(String::new, |step| step.object.clone());
+    let object = plan.step(index).map_or_else(String::new, |step| step.op.object());
     let hint = hint::for_operation(call, &object, errno);
     Error::new(Stage::Setup, call, object, errno).with_hint(hint)
 }

@@ -66,6 +66,15 @@ pub struct Ability {
 }
 
 /// Which sandboxes need an [`Ability`].
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Need, Support};
+/// let support = Support::probe();
+/// let optional = support.iter().filter(|ability| ability.need == Need::OnRequest);
+/// assert!(optional.count() > 0);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Need {
@@ -91,6 +100,13 @@ impl Support {
     /// Tries everything: some two dozen small sandboxes, a few milliseconds each. What one of them
     /// could not be given says nothing about the next: each has only what it tries, and what that
     /// stands on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let support = stockade::Support::probe();
+    /// println!("{support}");
+    /// ```
     #[must_use]
     pub fn probe() -> Self {
         // Root needs no user namespace for the others; let it show what works without.
@@ -102,26 +118,57 @@ impl Support {
         }
     }
 
-    /// The kernel's release, as `uname -r` prints it. For people: a number says little about what a
-    /// patched or restricted kernel can do.
+    /// The kernel's release, as `uname -r` prints it
+    /// ([uname(2)](https://man7.org/linux/man-pages/man2/uname.2.html)). For people: a number says
+    /// little about what a patched or restricted kernel can do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(!stockade::Support::probe().release().is_empty());
+    /// ```
     #[must_use]
     pub fn release(&self) -> &str {
         &self.release
     }
 
     /// Whether [`Sandbox::new`] works as it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Support};
+    /// assert_eq!(Support::probe().is_sufficient(), Sandbox::new().check().is_ok());
+    /// ```
     #[must_use]
     pub fn is_sufficient(&self) -> bool {
         self.get(DEFAULT).is_some_and(|ability| ability.available)
     }
 
-    /// The ability of this name.
+    /// The ability of this name, which is one of those that `stockade check` prints.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Support;
+    /// let support = Support::probe();
+    /// assert!(support.get("time namespace").is_some());
+    /// assert!(support.get("magic").is_none());
+    /// ```
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Ability> {
         self.iter().find(|ability| ability.name == name)
     }
 
     /// All abilities, the most general first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Support;
+    /// let support = Support::probe();
+    /// assert!(support.iter().any(|ability| ability.available));
+    /// ```
     pub fn iter(&self) -> std::slice::Iter<'_, Ability> {
         self.abilities.iter()
     }

@@ -15,7 +15,7 @@ use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::Kept;
 use crate::spawn::{Launch, launch};
-use crate::wire::{Entry, Put, WARDEN_ADD, WARDEN_DETACH, mode};
+use crate::wire::{Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, mode};
 use crate::{kept, sys};
 
 /// After how many quiet registrations the warden is woken to take them in. They wait in its socket
@@ -43,6 +43,7 @@ struct Warden {
 /// A sandbox, for the case that the warden itself is killed and another one has to be told.
 #[derive(Debug)]
 struct Watched {
+    what: u64,
     id: u64,
     deadline: u64,
     pidfd: Weak<OwnedFd>,
@@ -51,13 +52,20 @@ struct Watched {
 static WARDEN: AtomicPtr<Warden> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Has the warden watch over a sandbox; `deadline` is in `CLOCK_MONOTONIC` nanoseconds, 0 for none.
-/// Returns the number under which the warden knows it.
-pub(crate) fn watch(executable: &OwnedFd, pidfd: &Arc<OwnedFd>, deadline: u64) -> Result<u64> {
+/// One that is `shared` has no pid namespace of its own. Returns the number under which the warden
+/// knows it.
+pub(crate) fn watch(
+    executable: &OwnedFd,
+    pidfd: &Arc<OwnedFd>,
+    deadline: u64,
+    shared: bool,
+) -> Result<u64> {
+    let what = if shared { WARDEN_ADD_SHARED } else { WARDEN_ADD };
     let mut left = ATTEMPTS;
     loop {
         let before = kept::get(&WARDEN);
         if let Some(warden) = before.filter(|warden| warden.is_mine()) {
-            match warden.add(pidfd, deadline) {
+            match warden.add(pidfd, deadline, what) {
                 Ok(id) => return Ok(id),
                 Err(errno) if left == 0 => {
                     let operation = "register with the warden";
@@ -137,7 +145,7 @@ impl Warden {
     fn take_over(&self, before: &Warden) {
         for one in before.watched().drain(..) {
             if let Some(pidfd) = one.pidfd.upgrade() {
-                let entry = Entry { what: WARDEN_ADD, id: one.id, deadline: one.deadline };
+                let entry = Entry { what: one.what, id: one.id, deadline: one.deadline };
                 if let Err(errno) = self.send(entry, Some(pidfd.as_fd())) {
                     log::warn!("a sandbox is no longer watched over: {errno}");
                 }
@@ -146,9 +154,9 @@ impl Warden {
         }
     }
 
-    fn add(&self, pidfd: &Arc<OwnedFd>, deadline: u64) -> Result<u64, Errno> {
+    fn add(&self, pidfd: &Arc<OwnedFd>, deadline: u64, what: u64) -> Result<u64, Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.send(Entry { what: WARDEN_ADD, id, deadline }, Some(pidfd.as_fd()))?;
+        self.send(Entry { what, id, deadline }, Some(pidfd.as_fd()))?;
         let quiet = self.since_bell.fetch_add(1, Ordering::Relaxed);
         if deadline != 0 || quiet >= QUIET {
             self.ring()?;
@@ -157,7 +165,7 @@ impl Warden {
         if watched.len() >= watched.capacity() {
             watched.retain(|one| one.pidfd.strong_count() > 0);
         }
-        watched.push(Watched { id, deadline, pidfd: Arc::downgrade(pidfd) });
+        watched.push(Watched { what, id, deadline, pidfd: Arc::downgrade(pidfd) });
         Ok(id)
     }
 

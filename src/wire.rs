@@ -180,6 +180,8 @@ operations! {
     WriteFile { path: S, data: S, optional: u32 }
     /// Joins a new, empty session keyring.
     Keyring { optional: u32 }
+    /// Waits until the library has written the maps and told the warden.
+    Await {}
     /// Drops all supplementary groups.
     Groups { optional: u32 }
     /// Takes the ids of the inside.
@@ -354,6 +356,9 @@ pub(crate) struct Entry {
 pub(crate) const WARDEN_ADD: u64 = 1;
 /// [`Entry::what`]: let this sandbox outlive the embedder.
 pub(crate) const WARDEN_DETACH: u64 = 2;
+/// [`Entry::what`]: watch over this sandbox, whose end is not that of all its processes: its init
+/// needs a moment to end them.
+pub(crate) const WARDEN_ADD_SHARED: u64 = 3;
 /// The size of an encoded [`Entry`].
 pub(crate) const ENTRY: usize = 24;
 
@@ -481,9 +486,11 @@ pub(crate) const NUMBERS: usize = 16;
 pub(crate) const DETAIL: usize = 256;
 /// The size of a report on the wire.
 pub(crate) const REPORT: usize = 8 + NUMBERS * 8 + DETAIL;
+const _: () = assert!(REPORT == size_of::<Report>());
 
-/// One report, of fixed size.
+/// One report, of fixed size; init sends it as it lies in memory.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Report {
     pub(crate) kind: u64,
     pub(crate) numbers: [u64; NUMBERS],
@@ -505,18 +512,6 @@ impl Report {
     /// The text up to its first NUL.
     pub(crate) fn text(&self) -> &[u8] {
         self.text.split(|&byte| byte == 0).next().unwrap_or(&[])
-    }
-
-    pub(crate) fn to_bytes(self) -> [u8; REPORT] {
-        let mut bytes = [0; REPORT];
-        let numbers = core::iter::once(&self.kind).chain(&self.numbers);
-        for (to, from) in bytes.chunks_exact_mut(8).zip(numbers) {
-            to.copy_from_slice(&from.to_ne_bytes());
-        }
-        for (to, from) in bytes.iter_mut().skip(REPORT - DETAIL).zip(self.text) {
-            *to = from;
-        }
-        bytes
     }
 
     pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {

@@ -628,7 +628,7 @@ fn joined_is_not_permitted() {
 fn impossible_time() {
     let offsets = TimeOffsets { monotonic: -1_000_000_000, boottime: 0 };
     let error = refused(&Sandbox::new().time_offsets(offsets));
-    let object = "monotonic -1000000000 s, boottime +0 s";
+    let object = "timens_offsets monotonic -1000000000 0, boottime 0 0";
     let text = "math result not representable (os error 34)";
     assert_setup(&error, "write", object, libc::ERANGE, text);
 }

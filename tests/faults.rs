@@ -18,8 +18,9 @@ mod common;
 mod tracer;
 
 use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,21 +28,53 @@ use std::time::Duration;
 
 use common::{Needs, Test};
 use stockade::{
-    Bind, Capability, Error, Namespaces, Proc, Resource, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Bind, Capability, Error, Feature, Namespaces, Proc, Resource, Rootfs, Sandbox, Stdio,
+    TimeOffsets, Tmpfs,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
+/// The file of the init program, where memory cannot be had.
+const INIT_FILE: &str = "init";
 /// Names the scenario that this process, the traced embedder, is to run.
 const SCENARIO: &str = "STOCKADE_FAULTS_SCENARIO";
 
-/// What is done to every sandbox: its shape, and whether its program exists.
-const TESTS: &[Test] = &[
-    Test { name: "default", needs: Needs::Nothing, run: || every_fault("default") },
-    Test { name: "without_init", needs: Needs::Nothing, run: || every_fault("without_init") },
-    Test { name: "everything", needs: Needs::Nothing, run: || every_fault("everything") },
-    Test { name: "joining", needs: Needs::Nothing, run: || every_fault("joining") },
-    Test { name: "undoing", needs: Needs::Nothing, run: || every_fault("undoing") },
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        &[$(Test {
+            name: stringify!($name),
+            needs: Needs::Nothing,
+            run: || every_fault(stringify!($name)),
+        }),*]
+    };
+}
+
+/// What is done to every sandbox.
+const TESTS: &[Test] = scenarios![
+    default,
+    without_init,
+    everything,
+    joining,
+    undoing,
+    admin,
+    directory,
+    init_file,
+    terminal,
+    shared_pids,
+    new_privileges,
+    old_kernel,
 ];
+
+/// Of these more calls than the first of every kind are tried.
+const THOROUGH: [&str; 5] = ["default", "without_init", "everything", "joining", "undoing"];
+
+/// What the kernel of a scenario never does.
+fn lacks(scenario: &str) -> Option<(i64, i32)> {
+    match scenario {
+        "init_file" => Some((libc::SYS_memfd_create, libc::EPERM)),
+        "old_kernel" => Some((libc::SYS_mount_setattr, libc::ENOSYS)),
+        _ => None,
+    }
+}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -70,8 +103,14 @@ fn embed(scenario: &str) {
     }
     sandbox = shape(sandbox, scenario, &directory);
     let wanted = if scenario == "undoing" { "/missing" } else { &target };
-    let command = sandbox.command(wanted).args(facts::host());
+    let mut command = sandbox.command(wanted).args(facts::host());
+    let terminal = (scenario == "terminal").then(terminal);
     let before = (mounts(), descriptors());
+    if let Some((_, theirs)) = &terminal {
+        let open = |path| std::fs::File::open(path).unwrap();
+        command = command.stdin(theirs.try_clone().unwrap()).controlling_terminal();
+        command = command.fd(9, open("/dev/zero")).fd(7, open("/dev/full"));
+    }
     tracer::mark_begin();
     let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let result = spawned.and_then(|child| {
@@ -90,28 +129,114 @@ fn embed(scenario: &str) {
     }
     drop(neighbour);
     left_behind(&before);
+    if scenario == "init_file" {
+        half_made_files(&directory);
+    }
 }
 
-fn shape(sandbox: Sandbox, scenario: &str, directory: &std::path::Path) -> Sandbox {
+fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
     match scenario {
         "without_init" => sandbox.init(false).wall_time(Duration::from_secs(100)),
-        "everything" => sandbox
-            .bind(Bind::read_write(directory, "/data").no_exec())
-            .mount_tmpfs(Tmpfs::new("/scratch").size(1 << 20))
-            .file("/etc/given", "text")
-            .directory("/given", 0o700)
-            .symlink("/given", "/link")
-            .mqueue()
-            .sysfs()
-            .proc(Proc::Full)
-            .hostname("inside")
-            .time_offsets(TimeOffsets { monotonic: 100, boottime: 100 })
-            .oom_score_adj(500)
-            .nice(5)
-            .rlimit(Resource::OpenFiles, 64)
-            .capabilities([Capability::NET_BIND_SERVICE])
-            .wall_time(Duration::from_secs(100)),
+        "everything" => everything(sandbox, directory),
+        "admin" => sandbox.capabilities([Capability::SYS_ADMIN]),
+        "directory" => {
+            // What the image holds where the program is to be bound.
+            let image = image(directory);
+            sandbox.rootfs(Rootfs::directory(image)).bind_same("/usr")
+        }
+        "init_file" => sandbox.init_file(directory.join(INIT_FILE)),
+        // Nothing else tells of the namespaces, as there is no other /proc.
+        "shared_pids" => sandbox
+            .namespaces(Namespaces::all() - Namespaces::PID)
+            .without_atomic_end()
+            .best_effort(Feature::IdMappedMounts)
+            .bind_same("/proc"),
+        "new_privileges" => sandbox.allow_new_privileges(),
+        "old_kernel" => everything(sandbox.bind_ro(image(directory), "/image"), directory)
+            .best_effort(Feature::IdMappedMounts),
         _ => sandbox,
+    }
+}
+
+fn everything(sandbox: Sandbox, directory: &Path) -> Sandbox {
+    sandbox
+        .bind(Bind::read_write(directory, "/data").no_exec())
+        .mount_tmpfs(Tmpfs::new("/scratch").size(1 << 20))
+        .file("/etc/given", "text")
+        .directory("/given", 0o700)
+        .symlink("/given", "/link")
+        .mqueue()
+        .sysfs()
+        .proc(Proc::Full)
+        .hostname("inside")
+        .time_offsets(TimeOffsets { monotonic: 100, boottime: 100 })
+        .oom_score_adj(500)
+        .nice(5)
+        .rlimit(Resource::OpenFiles, 64)
+        .capabilities([Capability::NET_BIND_SERVICE])
+        .wall_time(Duration::from_secs(100))
+}
+
+/// A directory to begin with, as an unpacked image, in which something is mounted.
+fn image(directory: &Path) -> PathBuf {
+    own_mounts();
+    let image = directory.join("image");
+    for name in ["", "proc", "dev", "tmp", "usr", "inner"] {
+        std::fs::create_dir(image.join(name)).unwrap();
+    }
+    for name in ["bin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), image.join(name)).unwrap();
+    }
+    std::fs::write(image.join(tracer::PROGRAM), "").unwrap();
+    mount(c"tmpfs", &image.join("inner"), 0);
+    std::fs::create_dir(image.join("inner/deep")).unwrap();
+    mount(c"tmpfs", &image.join("inner/deep"), libc::MS_NOEXEC);
+    image
+}
+
+/// Mounts that nobody else sees, also for who is not root.
+fn own_mounts() {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let user = if uid.is_root() { 0 } else { libc::CLONE_NEWUSER };
+    // SAFETY: this process has one thread and no pointer is passed.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS | user) }, 0);
+    if user != 0 {
+        std::fs::write("/proc/self/setgroups", "deny").unwrap();
+        std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
+        std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
+    }
+    mount(c"none", Path::new("/"), libc::MS_REC | libc::MS_PRIVATE);
+}
+
+fn mount(kind: &CStr, at: &Path, flags: libc::c_ulong) {
+    let place = CString::new(at.as_os_str().as_encoded_bytes()).unwrap();
+    let (kind, place) = (kind.as_ptr(), place.as_ptr());
+    // SAFETY: all are NUL-terminated and live until the end of the call.
+    let result = unsafe { libc::mount(kind, place, kind, flags, c"".as_ptr().cast()) };
+    assert_eq!(result, 0, "{at:?}: {}", std::io::Error::last_os_error());
+}
+
+/// Both ends of a new terminal.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    use std::os::fd::FromRawFd;
+    let (mut ours, mut theirs) = (-1, -1);
+    let null = std::ptr::null_mut();
+    // SAFETY: both numbers are valid for writing; the rest may be null.
+    let result =
+        unsafe { libc::openpty(&raw mut ours, &raw mut theirs, null, null.cast(), null.cast()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the kernel just made it, and nobody else owns it.
+    let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
+    (own(ours), own(theirs))
+}
+
+/// The file of the init program is meant to stay; under another name, it is not.
+fn half_made_files(directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name != INIT_FILE {
+            println!("left: a file, {name:?}");
+        }
     }
 }
 
@@ -221,8 +346,14 @@ impl Drop for Neighbour {
 type Place = (String, i64, usize);
 
 fn every_fault(scenario: &'static str) {
-    let clean = run(scenario, &mut |_| Verdict::Pass);
-    let places = places(&clean.calls);
+    let mut lacked = 0;
+    let clean = run(scenario, &mut |call| {
+        let verdict = usual(scenario, call);
+        lacked += usize::from(verdict != Verdict::Pass);
+        verdict
+    });
+    assert_eq!(lacked > 0, lacks(scenario).is_some(), "{lacked} calls were refused");
+    let places = places(scenario, &clean.calls);
     assert_whole(scenario, &clean);
     let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let worker = || {
@@ -245,9 +376,19 @@ fn every_fault(scenario: &'static str) {
     assert!(problems.is_empty(), "{} of {count}:\n{}", problems.len(), problems.join("\n"));
 }
 
-/// The calls to try: of each process the first three of every kind, and beyond that every seventh.
-fn places(calls: &[Call]) -> Vec<Place> {
-    let wanted = |call: &&Call| can_fail(call) && (call.nth <= 3 || call.nth % 7 == 0);
+/// What becomes of a call without a fault.
+fn usual(scenario: &str, call: &Call) -> Verdict {
+    let lacked = lacks(scenario).filter(|(number, _)| *number == call.number);
+    lacked.map_or(Verdict::Pass, |(_, errno)| Verdict::Fail(errno))
+}
+
+/// The calls to try: of each process the first of every kind; in some scenarios the first three, and
+/// beyond that every seventh.
+fn places(scenario: &str, calls: &[Call]) -> Vec<Place> {
+    let thorough = THOROUGH.contains(&scenario);
+    let chosen = |nth| nth == 1 || thorough && (nth <= 3 || nth % 7 == 0);
+    let wanted =
+        |call: &&Call| can_fail(call) && chosen(call.nth) && usual(scenario, call) == Verdict::Pass;
     let place = |call: &Call| (call.role.clone(), call.number, call.nth);
     calls.iter().filter(wanted).map(place).collect()
 }
@@ -284,7 +425,7 @@ fn one_fault(scenario: &'static str, place: &Place, clean: &Traced) -> Option<St
     let mut hit = false;
     let traced = run(scenario, &mut |call| {
         if call.role != *role || call.number != *number || call.nth != *nth {
-            return Verdict::Pass;
+            return usual(scenario, call);
         }
         hit = true;
         // The kernel frees the number whatever close(2) answers.
@@ -357,7 +498,7 @@ fn difference(clean: &str, now: &str) -> Vec<String> {
         });
         let listed = line.starts_with("in /:");
         listed
-            || line.starts_with("missing: ") && (count < 0 || line.contains("[Nested"))
+            || line.starts_with("missing: ") && (count < 0 || line.contains("Nested"))
             || line.starts_with("left:")
             || system && line.contains(" ro,nosuid,nodev")
     };
@@ -376,35 +517,59 @@ fn assert_whole(scenario: &str, clean: &Traced) {
     let has = |line: &str| assert!(text.lines().any(|one| one == line), "no {line:?} in\n{text}");
     has("result: exited with code 0");
     for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
-        has(&format!("namespace {kind}: own"));
+        let shared = (kind, scenario) == ("pid", "shared_pids");
+        has(&format!("namespace {kind}: {}", if shared { "the host's" } else { "own" }));
     }
     for line in [
         "keyring: own",
-        "NoNewPrivs:\t1",
         "Seccomp:\t2",
         "session leader: true",
         "nested user namespace: refused",
         "in /root: [\"entity not found\"]",
-        "descriptors: [\"0\", \"1\", \"2\", \"3\"]",
         "writing in /: Some(ReadOnlyFilesystem)",
         "writing in /usr: Some(ReadOnlyFilesystem)",
         "writing in /tmp: None",
         "chroot: -1",
+        "made writable: [false, false, false]",
     ] {
         has(line);
     }
-    if scenario != "without_init" {
-        has("memory of process 1: Some(NotFound)");
-    }
-    if scenario != "everything" {
-        has("CapEff:\t0000000000000000");
-        has("CapBnd:\t0000000000000000");
-    }
+    has_for(scenario, &has);
     assert!(!text.contains("left:"), "{text}");
+}
+
+/// What differs from scenario to scenario.
+fn has_for(scenario: &str, has: &dyn Fn(&str)) {
+    let capabilities: u64 = match scenario {
+        "everything" | "old_kernel" => 1 << 10,
+        "admin" => 1 << 21,
+        _ => 0,
+    };
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        has(&format!("{set}:\t{capabilities:016x}"));
+    }
+    has(&format!("NoNewPrivs:\t{}", i32::from(scenario != "new_privileges")));
+    match scenario {
+        "terminal" => {
+            has("descriptors: [\"0\", \"1\", \"2\", \"3\", \"7\", \"9\"]");
+            has("controlling terminal: true");
+        }
+        _ => {
+            has("descriptors: [\"0\", \"1\", \"2\", \"3\"]");
+            has("controlling terminal: false");
+        }
+    }
+    match scenario {
+        "without_init" => {}
+        "shared_pids" => has("memory of process 1: Some(PermissionDenied)"),
+        _ => has("memory of process 1: Some(NotFound)"),
+    }
 }
 
 fn run(scenario: &str, decide: &mut dyn FnMut(&Call) -> Verdict) -> Traced {
     let directory = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env_clear().env(SCENARIO, scenario).env("PATH", "/usr/bin:/bin");
     command.env("STOCKADE_FAULTS_DIRECTORY", directory.path());

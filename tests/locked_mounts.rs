@@ -19,6 +19,8 @@ tests! {
         mounts_of_its_own_are_its_own,
         without_the_capability_nothing_is_mounted,
     ];
+    // A root caller's own namespace has the host's nobody in it, which owns nothing.
+    Needs::Unprivileged => [a_joined_user_namespace_is_locked_too];
     Needs::Root => [without_a_user_namespace_by_name_only];
 }
 
@@ -66,6 +68,30 @@ fn without_a_user_namespace_by_name_only() {
     let script = "mount -t tmpfs none /tmp && touch /tmp/x";
     let outcome = sandbox.command("sh").args(["-c", script]).status().unwrap().outcome;
     assert!(outcome.is_success());
+}
+
+/// The mounts are made in the joined namespace, over which the program has the capability.
+fn a_joined_user_namespace_is_locked_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = [nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()];
+    let other = Sandbox::new().allow_nested_user_namespaces().uid(ids[0]).gid(ids[1]);
+    let other = other.command("sleep").arg("1000").spawn().unwrap();
+    let path = format!("/proc/{}/ns/user", other.program_id().unwrap());
+    let script = "mount -o remount,bind,rw /mnt/given; touch /mnt/given/x; umount /proc";
+    let output = Sandbox::new()
+        .join(Namespaces::USER, path.as_str())
+        .uid(ids[0])
+        .gid(ids[1])
+        .capabilities(ADMIN.to_vec())
+        .bind_ro(directory.path(), "/mnt/given")
+        .command("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("Read-only file system"), "{errors}");
+    assert!(!output.outcome.is_success(), "{errors}");
+    assert!(!directory.path().join("x").exists());
 }
 
 fn mounts_of_its_own_are_its_own() {

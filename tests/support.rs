@@ -679,6 +679,15 @@ fn with_a_read_only_proc_sys() {
     let found = compare();
     let count = &found["limit of nested user namespaces"];
     because(count, "read-only file system", Some("make /proc/sys writable for the caller"));
+    // Required and impossible: an error, and the program has not run.
+    let directory = open_directory();
+    let sandbox = Sandbox::new().proc(Proc::None).bind_rw(directory.path(), "/data");
+    for _ in 0..20 {
+        let sandbox = sandbox.clone().require(Feature::NestedUserNamespaceCount);
+        let error = sandbox.command("touch").arg("/data/ran").spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
+    }
+    assert!(inside::is_absent(&directory.path().join("ran")));
     let sandbox = Sandbox::new().proc(Proc::None);
     for sandbox in [sandbox.clone(), sandbox.capabilities([Capability::SYS_ADMIN])] {
         let child = sandbox.command("true").spawn().unwrap();

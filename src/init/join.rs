@@ -15,7 +15,8 @@ pub(crate) fn run(lines: Lines) -> ! {
     sys::set_name(b"stockade-join\0\0\0");
     match join(lines) {
         Ok(pidfd) => {
-            let told = sys::send(lines.control, &Report::new(report::JOINED).to_bytes(), &[pidfd]);
+            let told =
+                sys::send(lines.control, sys::bytes_of(&Report::new(report::JOINED)), &[pidfd]);
             if told.is_err() {
                 // Nobody else knows of it.
                 let _dead = sys::signal_pidfd(pidfd, SIGKILL);

@@ -52,8 +52,7 @@ impl Lines {
         report.numbers[3] = detail;
         report.set_text(text);
         // If nobody listens any more there is nobody left to tell; short of memory, it is tried again.
-        let bytes = report.to_bytes();
-        let _told = (0..4).any(|_| sys::send(self.control, &bytes, &[]).is_ok());
+        let _told = (0..4).any(|_| sys::send(self.control, sys::bytes_of(&report), &[]).is_ok());
         exit(1)
     }
 }
@@ -85,6 +84,7 @@ pub(crate) fn run(lines: Lines) -> ! {
             Some(Op::Start {}) if supervised => {
                 program::launch(lines, wanted).map(|started| process = Some(started))
             }
+            Some(Op::Await {}) => next(lines, &mut [0], &mut []).map(drop),
             Some(Op::NoNesting { optional }) if supervised => {
                 late = Some(Late { index, optional });
                 Ok(())
@@ -154,7 +154,7 @@ pub(crate) fn execute<'a>(
 ) -> Outcome {
     let (result, optional) = match *operation {
         // Without a supervisor this process becomes the program.
-        Op::Start {} => (Ok(()), 0),
+        Op::Start {} | Op::Await {} => (Ok(()), 0),
         Op::EnterTime { optional } => (tree.enter_time(), optional),
         Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
         Op::WriteFile { path, data, optional } => (write_file(path, data), optional),

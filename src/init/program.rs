@@ -6,7 +6,7 @@ use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
 use crate::supervise;
-use crate::sys::{self, Fd, Outcome, fault};
+use crate::sys::{self, Fd, Outcome, Processors, fault};
 use crate::tree::{self, Tree};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
@@ -72,6 +72,32 @@ pub(crate) struct Process {
     pidfd: Fd,
     /// Our end of the socket that closes at its exec.
     starting: Fd,
+    /// Where init may run, if it has made room for it.
+    processors: Option<Processors>,
+}
+
+impl Process {
+    /// It has ended. A report of its own tells why; without one it was killed.
+    fn has_told(&self) -> Outcome {
+        match sys::receive(self.starting.0, &mut [0], &mut [], MSG_PEEK | MSG_DONTWAIT) {
+            Ok((1.., _)) => Ok(()),
+            _ => fault(Call::Exec, ESRCH),
+        }
+    }
+
+    /// From here on it is the program.
+    fn let_go(mut self) -> i32 {
+        core::mem::take(&mut self.pid)
+    }
+}
+
+impl Drop for Process {
+    /// Where the start fails it must not go on; it need not end with init.
+    fn drop(&mut self) {
+        if self.pid != 0 {
+            let _ended = sys::signal_pidfd(self.pidfd.0, SIGKILL);
+        }
+    }
 }
 
 /// What that process finds in the memory that it shares.
@@ -88,7 +114,7 @@ pub(crate) fn launch(lines: Lines, wanted: &'static Wanted<'static>) -> Outcome<
     let child = sys::keep(Child { wanted, tables, lines: Lines { control: ours.0, ..lines } })?;
     let (pid, pidfd) = sys::clone_program(child_entry, (&raw const *child).cast_mut().cast())
         .map_err(|errno| Fault { call: Call::Clone, errno })?;
-    Ok(Process { pid, pidfd: Fd(pidfd), starting })
+    Ok(Process { pid, pidfd: Fd(pidfd), starting, processors: sys::step_aside() })
 }
 
 /// Its first and only function, on a stack of its own in init's memory.
@@ -170,7 +196,7 @@ fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + us
 fn announce(lines: Lines, numbers: [u64; 2], fds: [i32; 2]) -> Outcome {
     let mut ready = Report::new(report::READY);
     ready.numbers[..2].copy_from_slice(&numbers);
-    sys::send(lines.control, &ready.to_bytes(), &fds)
+    sys::send(lines.control, sys::bytes_of(&ready), &fds)
 }
 
 /// The argument and environment vectors.
@@ -196,23 +222,24 @@ fn supervised(
 ) -> Result<Infallible, Failure> {
     let child_signals = sys::child_signals()?;
     let started = sys::now();
+    // What may not fail comes before the program runs.
+    if let Some(Late { index, .. }) = late.filter(|late| late.optional == 0) {
+        tree::forbid_nesting(proc_fd).map_err(|fault| Failure { index, ..Failure::new(fault) })?;
+    }
     match sys::send(process.starting.0, GO, &[]) {
-        // It has ended already: its own report tells why.
-        Err(Fault { errno, .. }) if errno.0 == EPIPE => {}
+        Err(Fault { errno, .. }) if errno.0 == EPIPE => process.has_told()?,
         other => other?,
     }
-    if let Some(Late { index, optional }) = late {
-        match tree::forbid_nesting(proc_fd) {
-            Err(_) if optional != 0 => skipped |= 1 << (optional - 1),
-            Err(fault) => lines.fail(index, fault, 0, &[]),
-            Ok(()) => {}
+    let _slower = process.processors.as_ref().map(sys::run_on);
+    if let Some(Late { optional, .. }) = late.filter(|late| late.optional != 0) {
+        if tree::forbid_nesting(proc_fd).is_err() {
+            skipped |= 1 << (optional - 1);
         }
     }
     // What is kept is the program's.
     sys::capset(0, 0, 0)?;
-    let Process { pid, pidfd, starting } = process;
-    announce(lines, [pid as u64, skipped], [starting.0, pidfd.0])?;
-    drop((pidfd, starting));
+    announce(lines, [process.pid as u64, skipped], [process.starting.0, process.pidfd.0])?;
+    let pid = process.let_go();
     for (source, _) in descriptors(wanted) {
         sys::close(source);
     }
@@ -231,7 +258,11 @@ fn become_the_program(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables, wa
         enter(wanted)
     });
     let failure = match ready {
-        Ok(()) if wanted.flags & CHECK_ONLY != 0 => exit(0),
+        Ok(()) if wanted.flags & CHECK_ONLY != 0 => {
+            let checked = Report::new(report::READY);
+            let _told = sys::send(lines.control, sys::bytes_of(&checked), &[]);
+            exit(0)
+        }
         Ok(()) => execute(wanted, tables),
         Err(failure) => failure,
     };

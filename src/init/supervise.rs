@@ -5,7 +5,7 @@ use crate::plan::Lines;
 use crate::program::Running;
 use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
-use crate::wire::{DETACH, Fault, OWN_PIDS, REPORT, Report, Text, ended, report};
+use crate::wire::{DETACH, Fault, OWN_PIDS, Report, Text, ended, report};
 
 /// How many of the processes that the program left are named.
 const NAMED: u64 = 32;
@@ -247,8 +247,7 @@ impl Supervisor {
 
     /// Sends a report; the library may be gone or, detached, not interested.
     fn tell(&self, report: &Report) {
-        let bytes: [u8; REPORT] = report.to_bytes();
-        let _told = sys::send(self.lines.control, &bytes, &[]);
+        let _told = sys::send(self.lines.control, sys::bytes_of(report), &[]);
     }
 }
 

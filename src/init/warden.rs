@@ -6,7 +6,7 @@
 use crate::abi::*;
 use crate::raw::exit;
 use crate::sys::{self, Fd, Outcome, Poll};
-use crate::wire::{Call, ENTRY, Entry, Take, Text, WARDEN_ADD, WARDEN_DETACH};
+use crate::wire::{Call, ENTRY, Entry, Take, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH};
 
 /// How many sandboxes one embedder can have at a time.
 const ROOM: usize = 1 << 16;
@@ -18,7 +18,12 @@ struct Watched {
     deadline: u64,
     pidfd: i32,
     detached: bool,
+    /// Init has to end what is in it, one process after the other.
+    shared: bool,
 }
+
+/// How long it has for that.
+const MOMENT: u64 = 2_000_000_000;
 
 /// The mode: `queue` brings registrations, `bell` says that one is urgent.
 pub(crate) fn run(queue: i32, bell: i32, embedder: i32) -> ! {
@@ -104,14 +109,15 @@ impl Warden {
 
     fn note(&mut self, entry: Entry, fd: Option<Fd>) {
         match (entry.what, fd) {
-            (WARDEN_ADD, Some(fd)) => {
+            (WARDEN_ADD | WARDEN_ADD_SHARED, Some(fd)) => {
                 let Some(place) = self.watched.get_mut(self.count) else {
                     // No room to watch over it: it must not live unwatched.
                     kill(fd.0);
                     return;
                 };
                 let Entry { id, deadline, .. } = entry;
-                *place = Watched { id, deadline, pidfd: fd.0, detached: false };
+                let shared = entry.what == WARDEN_ADD_SHARED;
+                *place = Watched { id, deadline, pidfd: fd.0, detached: false, shared };
                 core::mem::forget(fd);
                 self.count += 1;
             }
@@ -149,11 +155,21 @@ impl Warden {
         }
     }
 
-    /// Ends what was not let go; stays only for the deadlines of what was.
-    fn embedder_died(&mut self) {
-        for one in self.living().iter().filter(|one| !one.detached) {
+    fn kill_all(&mut self, shared: bool) {
+        for one in self.living().iter().filter(|one| !one.detached && one.shared == shared) {
             kill(one.pidfd);
         }
+    }
+
+    /// Ends what was not let go; stays only for the deadlines of what was.
+    fn embedder_died(&mut self) {
+        self.kill_all(false);
+        let until = sys::now().saturating_add(MOMENT);
+        while self.living().iter().any(|one| one.shared && !one.detached) && sys::now() < until {
+            sys::poll(&mut [], Some(10_000_000));
+            self.forget_the_dead();
+        }
+        self.kill_all(true);
         while self.next_deadline().is_some() {
             let wait = self.next_look(-1);
             sys::poll(&mut [], wait);

@@ -4,12 +4,28 @@ use crate::lower::Lower;
 use crate::wire::Op;
 
 /// Offsets that are added to the host's clocks inside, in seconds; they may be negative as long as
-/// the clock inside does not become so.
+/// the clock inside does not become so. The default is 0 for both.
+///
+/// They are those of
+/// [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html), Linux 5.6. A
+/// clock that would become negative, or greater than half of what the kernel can count (146 years),
+/// is refused with ERANGE. The time of day has no namespace.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Sandbox, TimeOffsets};
+/// let day = TimeOffsets { boottime: 86400, ..TimeOffsets::default() };
+/// let script = "grep -q 'boottime *86400' /proc/self/timens_offsets";
+/// let status = Sandbox::new().time_offsets(day).command("sh").args(["-c", script]).status()?;
+/// assert!(status.outcome.is_success());
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeOffsets {
-    /// Added to `CLOCK_MONOTONIC`.
+    /// Added to `CLOCK_MONOTONIC`, in seconds.
     pub monotonic: i64,
-    /// Added to `CLOCK_BOOTTIME`, which /proc/uptime shows.
+    /// Added to `CLOCK_BOOTTIME`, which /proc/uptime shows, in seconds.
     pub boottime: i64,
 }
 
@@ -24,7 +40,6 @@ impl TimeOffsets {
             data: data.into_bytes(),
             optional,
         };
-        let object = format!("monotonic {:+} s, boottime {:+} s", self.monotonic, self.boottime);
-        plan.step(op, object, "the kernel closes the offsets once something runs there");
+        plan.step(op, "the kernel closes the offsets once something runs there");
     }
 }

@@ -87,7 +87,16 @@ fn covers(line: &str, id: u32) -> bool {
 
 impl User {
     pub(crate) fn problems(self, problems: &mut Vec<String>) {
-        for (what, id) in [("uid", self.uid), ("gid", self.gid)] {
+        let (host_uid, host_gid) = match self.host {
+            Host::Ids(uid, gid) => (Some(uid), Some(gid)),
+            Host::Auto | Host::Caller => (None, None),
+        };
+        for (what, id) in [
+            ("uid", self.uid),
+            ("gid", self.gid),
+            ("the host's uid", host_uid),
+            ("the host's gid", host_gid),
+        ] {
             if id == Some(u32::MAX) {
                 problems.push(format!("{what} {} means \"no id\" to the kernel", u32::MAX));
             }

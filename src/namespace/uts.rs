@@ -1,9 +1,5 @@
 //! Host name and NIS domain name; [uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html).
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
-use crate::error::quoted;
 use crate::lower::Lower;
 use crate::wire::Op;
 
@@ -37,16 +33,8 @@ impl Uts {
 
     pub(crate) fn lower(&self, plan: &mut Lower) {
         let name = self.hostname.clone();
-        plan.step(
-            Op::Hostname { name },
-            quoted(OsStr::from_bytes(&self.hostname)),
-            "the host's name stays outside",
-        );
+        plan.step(Op::Hostname { name }, "the host's name stays outside");
         let name = self.domainname.clone();
-        plan.step(
-            Op::Domainname { name },
-            quoted(OsStr::from_bytes(&self.domainname)),
-            "the host's NIS domain stays outside",
-        );
+        plan.step(Op::Domainname { name }, "the host's NIS domain stays outside");
     }
 }

@@ -1,6 +1,6 @@
 //! Parts of the host's tree; [mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html), "bind mount".
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -14,18 +14,28 @@ use crate::namespace::user::{self, Ids};
 use crate::sys;
 use crate::wire::{BIND_RECURSIVE, Op};
 
-/// A file or directory of the host's that is visible inside.
+/// A file or directory of the host's that is visible inside;
+/// [mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html), "bind mount".
 ///
 /// Read-only ones are so through everything mounted below them. Neither setuid programs nor device
-/// nodes work through any. With a root caller, what the caller owns is the program's own inside, and
-/// what the program writes is the caller's outside (`MOUNT_ATTR_IDMAP`, Linux 5.12).
+/// nodes work through any. With a root caller, what the caller owns is the program's own inside,
+/// and what the program writes is the caller's outside (`MOUNT_ATTR_IDMAP` of
+/// [mount_setattr(2)](https://man7.org/linux/man-pages/man2/mount_setattr.2.html), Linux 5.12).
+/// What cannot do that (files of /proc, directories of /dev) needs
+/// [`best_effort(Feature::IdMappedMounts)`](crate::Sandbox::best_effort) then.
+///
+/// A source may be relative to the caller's directory. A target has to be absolute and without
+/// `..`; it is created where the tree is the sandbox's own, and elsewhere has to exist. A link
+/// inside cannot redirect it ([openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html),
+/// Linux 5.6).
 ///
 /// # Examples
 ///
 /// ```
 /// use stockade::{Bind, Sandbox};
-/// let sandbox = Sandbox::new().bind(Bind::read_only("/etc/hostname", "/srv/name").no_exec());
-/// # let _ = sandbox;
+/// let sandbox = Sandbox::new().bind(Bind::read_only("/usr/bin", "/srv/tools").no_exec());
+/// assert!(sandbox.command("test").args(["-s", "/srv/tools/env"]).status()?.outcome.is_success());
+/// # Ok::<(), stockade::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -38,13 +48,34 @@ pub struct Bind {
 
 impl Bind {
     /// `source` of the host's, visible at `target`, not writable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Bind, Sandbox};
+    /// let sandbox = Sandbox::new().bind(Bind::read_only("/usr", "/data"));
+    /// assert_eq!(sandbox.command("touch").arg("/data/new").status()?.outcome.code(), Some(1));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn read_only(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         let mut bind = Bind::read_write(source, target);
         bind.attributes |= MOUNT_ATTR_RDONLY;
         bind
     }
 
-    /// `source` of the host's, visible at `target`, writable as far as the host's permissions go.
+    /// `source` of the host's, visible at `target`, writable as far as the host's permissions go: a
+    /// widening.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Bind, Sandbox};
+    /// let directory = tempfile::tempdir()?;
+    /// let sandbox = Sandbox::new().bind(Bind::read_write(directory.path(), "/out"));
+    /// assert!(sandbox.command("touch").arg("/out/new").status()?.outcome.is_success());
+    /// assert!(directory.path().join("new").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_write(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         Bind {
             source: source.into(),
@@ -54,19 +85,52 @@ impl Bind {
         }
     }
 
-    /// Nothing in it can be executed.
+    /// Nothing in it can be executed (`MS_NOEXEC`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Bind, Sandbox};
+    /// let sandbox = Sandbox::new().bind(Bind::read_only("/usr/bin", "/tools").no_exec());
+    /// let error = sandbox.command("/tools/env").spawn().unwrap_err();
+    /// assert_eq!(error.raw_os_error(), Some(13)); // EACCES
+    /// ```
     pub fn no_exec(mut self) -> Self {
         self.attributes |= MOUNT_ATTR_NOEXEC;
         self
     }
 
-    /// Device nodes in it work: a widening, for `/dev/kvm` and the like.
+    /// Device nodes in it work: a widening, for `/dev/kvm` and the like. Without it they do not
+    /// (`MS_NODEV`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Bind, Sandbox};
+    /// let zeros = Bind::read_only("/dev/zero", "/zeros").with_devices();
+    /// let sandbox = Sandbox::new().bind(zeros);
+    /// let output = sandbox.command("head").args(["-c", "2", "/zeros"]).output()?;
+    /// assert_eq!(output.stdout, b"\0\0");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn with_devices(mut self) -> Self {
         self.attributes &= !MOUNT_ATTR_NODEV;
         self
     }
 
-    /// Leaves out what is mounted below the source; without this it comes along.
+    /// Leaves out what is mounted below the source; without this it comes along (`MS_REC`). To an
+    /// unprivileged caller the kernel refuses it with EINVAL if something is mounted there: what
+    /// that covers would show.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Bind, Sandbox};
+    /// let tools = Bind::read_only("/usr/bin", "/tools").without_submounts();
+    /// let sandbox = Sandbox::new().bind(tools);
+    /// assert!(sandbox.command("/tools/env").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn without_submounts(mut self) -> Self {
         self.recursive = false;
         self
@@ -83,8 +147,6 @@ impl Bind {
     pub(crate) fn lower(&self, plan: &mut Lower) {
         let source = absolute(&self.source);
         let tree = plan.tree(&source, self.recursive);
-        let kind = if self.attributes & MOUNT_ATTR_RDONLY != 0 { "read-only" } else { "writable" };
-        let object = format!("{} on {} ({kind})", quoted(&source), quoted(&self.target));
         let op = Op::Bind {
             from: bytes(&source),
             fd: tree,
@@ -92,7 +154,7 @@ impl Bind {
             flags: if self.recursive { BIND_RECURSIVE } else { 0 },
             attributes: self.attributes,
         };
-        plan.step(op, object, "asked for");
+        plan.step(op, "asked for");
     }
 }
 
@@ -130,6 +192,11 @@ impl Trees {
             let tree = sys::open_tree(&source.path, OPEN_TREE_CLONE | deep).map_err(|errno| {
                 Error::new(Stage::Prepare, "open_tree", quoted(&source.path), errno).explained()
             })?;
+            if is_device(tree.as_fd()) {
+                // Its file system cannot map ids, and its owner is the host's in any case.
+                trees.fds.push(tree);
+                continue;
+            }
             match sys::map_ids(tree.as_fd(), mapping.as_fd(), source.recursive) {
                 Err(Errno::ENOSYS | Errno::EINVAL) if best_effort => trees.unmapped = true,
                 other => other.map_err(|errno| not_mapped(&source.path, errno))?,
@@ -138,6 +205,11 @@ impl Trees {
         }
         Ok(trees)
     }
+}
+
+fn is_device(tree: BorrowedFd<'_>) -> bool {
+    let kind = nix::sys::stat::fstat(tree).map_or(0, |found| found.st_mode & libc::S_IFMT);
+    kind == libc::S_IFCHR || kind == libc::S_IFBLK
 }
 
 fn not_mapped(path: &Path, errno: Errno) -> Error {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::bytes;
 use crate::abi::*;
-use crate::error::quoted;
 use crate::lower::Lower;
 use crate::wire::Op;
 
@@ -29,7 +28,7 @@ pub(crate) fn lower(plan: &mut Lower) {
             flags: 0,
             attributes: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
         };
-        plan.step(op, quoted(path), "nodes cannot be made in a user namespace");
+        plan.step(op, "nodes cannot be made in a user namespace");
     }
     let options = "newinstance,ptmxmode=0666,mode=0620";
     plan.mount("devpts", Path::new("/dev/pts"), MS_NOSUID | MS_NOEXEC, options);

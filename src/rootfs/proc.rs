@@ -4,14 +4,23 @@ use std::path::Path;
 
 use super::bytes;
 use crate::abi::*;
-use crate::error::quoted;
 use crate::lower::Lower;
 use crate::wire::Op;
 
-/// How much of /proc a program sees.
+/// How much of /proc a program sees; [proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html).
 ///
 /// Without a pid namespace of its own a sandbox has no /proc: the kernel would show the others'
 /// processes.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Proc, Sandbox};
+/// let sandbox = Sandbox::new().proc(Proc::None);
+/// let script = "test ! -e /proc/self";
+/// assert!(sandbox.command("sh").args(["-c", script]).status()?.outcome.is_success());
+/// # Ok::<(), stockade::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Proc {
@@ -20,7 +29,7 @@ pub enum Proc {
     #[default]
     Processes,
     /// Everything that procfs has, with what tells of the host or changes it masked or read-only:
-    /// a widening.
+    /// a widening. The kernel refuses it where the caller's own /proc is masked, as in a container.
     Full,
     /// No /proc at all.
     None,
@@ -75,7 +84,7 @@ impl Proc {
             let attributes =
                 MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
             let op = Op::Again { path: bytes(sys), attributes };
-            plan.step(op, quoted(sys), "kernel settings are not the program's to change");
+            plan.step(op, "kernel settings are not the program's to change");
         }
     }
 }

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use crate::abi::*;
 use crate::lower::Lower;
 
-/// An empty file system in memory, with finite limits.
+/// An empty file system in memory, with finite limits;
+/// [tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html).
 ///
 /// # Examples
 ///
 /// ```
 /// use stockade::{Sandbox, Tmpfs};
 /// let sandbox = Sandbox::new().mount_tmpfs(Tmpfs::new("/scratch").size(1 << 20).no_exec());
-/// # let _ = sandbox;
+/// assert!(sandbox.command("touch").arg("/scratch/new").status()?.outcome.is_success());
+/// # Ok::<(), stockade::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -25,30 +27,81 @@ pub struct Tmpfs {
 }
 
 impl Tmpfs {
-    /// At `path`: 64 MiB and 16384 files at the most, mode 0755.
+    /// At `path`, which has to be absolute: 64 MiB and 16384 files at the most, mode 0755.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Tmpfs};
+    /// let sandbox = Sandbox::new().mount_tmpfs(Tmpfs::new("/scratch"));
+    /// assert_eq!(sandbox.command("ls").arg("/scratch").output()?.stdout, b"");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Tmpfs { path: path.into(), size: 64 << 20, inodes: 16384, mode: 0o755, no_exec: false }
     }
 
-    /// The most bytes that files in it can have; rounded up to a page, not 0.
+    /// The most bytes that files in it can have; rounded up to a page, not 0, which would mean
+    /// "unlimited". Default 64 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Tmpfs};
+    /// let sandbox = Sandbox::new().mount_tmpfs(Tmpfs::new("/scratch").size(4096));
+    /// let script = "head -c 4096 /dev/zero > /scratch/a && ! head -c 1 /dev/zero > /scratch/b";
+    /// assert!(sandbox.command("sh").args(["-c", script]).status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = bytes;
         self
     }
 
-    /// The most files and directories that it can have, not 0.
+    /// The most files and directories that it can have, its root included; not 0, which would mean
+    /// "unlimited". Default 16384.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Tmpfs};
+    /// let sandbox = Sandbox::new().mount_tmpfs(Tmpfs::new("/scratch").inodes(2));
+    /// let script = "touch /scratch/a && ! touch /scratch/b";
+    /// assert!(sandbox.command("sh").args(["-c", script]).status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn inodes(mut self, count: u64) -> Self {
         self.inodes = count;
         self
     }
 
-    /// The permissions of its root directory.
+    /// The permissions of its root directory; bits above 0o7777 are dropped. Default 0755.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Tmpfs};
+    /// let sandbox = Sandbox::new().mount_tmpfs(Tmpfs::new("/scratch").mode(0o700));
+    /// let output = sandbox.command("stat").args(["-c", "%a", "/scratch"]).output()?;
+    /// assert_eq!(output.stdout, b"700\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode & 0o7777;
         self
     }
 
-    /// Nothing in it can be executed.
+    /// Nothing in it can be executed (`MS_NOEXEC`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Tmpfs};
+    /// let sandbox = Sandbox::new().mount_tmpfs(Tmpfs::new("/scratch").no_exec());
+    /// let script = "cp /usr/bin/env /scratch && ! /scratch/env";
+    /// assert!(sandbox.command("sh").args(["-c", script]).status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
     pub fn no_exec(mut self) -> Self {
         self.no_exec = true;
         self

@@ -76,6 +76,12 @@ fn processes(text: &mut String) {
     // One is the directory that is read.
     let open: Vec<_> = names("/proc/self/fd").into_iter().collect();
     fact!(text, "descriptors: {open:?}");
+    for number in open.iter().filter(|number| number.parse().is_ok_and(|number: i32| number > 4)) {
+        let link = fs::read_link(format!("/proc/self/fd/{number}"));
+        fact!(text, "descriptor {number}: {:?}", link.ok());
+    }
+    let terminal = fs::File::options().read(true).write(true).open("/dev/tty");
+    fact!(text, "controlling terminal: {}", terminal.is_ok());
     let ignored = fs::read_to_string("/proc/self/status").unwrap_or_default();
     // Rust's runtime ignores SIGPIPE itself.
     for line in ignored.lines().filter(|line| line.starts_with("SigBlk")) {
@@ -146,6 +152,15 @@ fn limits(text: &mut String) {
     fact!(text, "nice: {}", unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) });
     // SAFETY: the path ends in NUL.
     fact!(text, "chroot: {}", unsafe { libc::chroot(c"/".as_ptr()) });
+    // Last, as it would change what is told above.
+    fact!(text, "made writable: {:?}", [c"/", c"/usr", c"/proc"].map(make_writable));
+}
+
+/// Whether a mount's flags can be taken off, which needs CAP_SYS_ADMIN over who made it.
+fn make_writable(place: &std::ffi::CStr) -> bool {
+    let (none, flags) = (c"none".as_ptr(), libc::MS_REMOUNT | libc::MS_BIND);
+    // SAFETY: all are NUL-terminated.
+    unsafe { libc::mount(none, place.as_ptr(), none, flags, c"".as_ptr().cast()) == 0 }
 }
 
 fn kind_of(error: Option<std::io::Error>) -> Option<std::io::ErrorKind> {

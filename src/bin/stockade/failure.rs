@@ -112,6 +112,8 @@ fn code_of_error(error: &Error) -> u8 {
     };
     match failed.operation {
         "exec" | "find interpreter" if error.raw_os_error() == Some(libc::ENOENT) => NOT_FOUND,
+        // Its process was ended before.
+        "exec" if error.raw_os_error() == Some(libc::ESRCH) => SET_UP,
         "exec" | "find interpreter" => NOT_EXECUTABLE,
         _ => SET_UP,
     }
