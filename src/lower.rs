@@ -6,10 +6,11 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::namespace::user::{self, Ids};
-use crate::namespace::{Namespaces, Source};
+use crate::namespace::{Namespaces, Source, cgroup, mount, net, time};
 use crate::plan::{Plan, Step};
+use crate::policy::Policy;
 use crate::rootfs::{TreeSource, bytes};
-use crate::sandbox::{Policy, Sandbox};
+use crate::sandbox::Sandbox;
 use crate::sys;
 use crate::wire::Op;
 
@@ -90,14 +91,13 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let trees = (own_ids && ids.are_foreign()).then(Vec::new);
     let mut plan = Lower { steps: Vec::new(), of_init: None, trees };
     let lowered_score = own_files(policy, &mut plan)?;
-    late_namespaces(policy, new, &mut plan);
+    cgroup::lower(policy, &mut plan);
+    time::lower(policy, &mut plan);
     let optional = policy.optional(Feature::SessionKeyring);
     plan.step(Op::Keyring { optional }, "session keyrings have no namespace");
     plan.step(Op::Await {}, "the caller's process writes them meanwhile");
     let missing_groups = identity(policy, ids, &mut plan);
-    // Mounts are undone with the power over the user namespace that they were made in.
-    let own_user = (new | policy.joined_namespaces()).contains(Namespaces::USER);
-    let locks = policy.keeps_admin() && new.contains(Namespaces::MOUNT) && own_user;
+    let locks = mount::must_be_locked(policy);
     if policy.init && policy.has_own_pids() && !locks {
         plan.step(Op::Start {}, "it sets itself up while the tree is made");
     }
@@ -106,9 +106,7 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     }
     if locks {
         names_and_loopback(policy, new, &mut plan);
-        let (uid, gid) = ids.inside;
-        let reason = "CAP_SYS_ADMIN is kept, and would undo them";
-        plan.step(Op::Lock { uid, gid }, reason);
+        mount::lower_lock(ids, &mut plan);
     }
     if new.contains(Namespaces::USER) && !policy.nested_user_namespaces {
         let optional = policy.optional(Feature::NestedUserNamespaceCount);
@@ -134,9 +132,7 @@ fn names_and_loopback(policy: &Policy, new: Namespaces, plan: &mut Lower) {
     if new.contains(Namespaces::UTS) {
         policy.uts.lower(plan);
     }
-    if policy.has_loopback() {
-        plan.step(Op::Loopback {}, "a new network namespace has it down");
-    }
+    net::lower(policy, plan);
 }
 
 /// The score, which is only raised; the kernel lets it be lowered to what root once gave. Returns
@@ -158,23 +154,6 @@ fn own_files(policy: &Policy, plan: &mut Lower) -> Result<Option<Feature>> {
     };
     plan.step(op, "asked for");
     Ok(None)
-}
-
-fn late_namespaces(policy: &Policy, new: Namespaces, plan: &mut Lower) {
-    if new.contains(Namespaces::CGROUP) {
-        let op = Op::Unshare { flags: Namespaces::CGROUP.bits(), optional: 0 };
-        plan.step(op, "its root is the group that init is in at this moment");
-    }
-    if new.contains(Namespaces::TIME) {
-        let optional = policy.optional(Feature::TimeNamespace);
-        let op = Op::Unshare { flags: Namespaces::TIME.bits(), optional };
-        plan.step(op, "for the program, which is yet to be started");
-        policy.time.lower(plan, optional);
-        if !policy.init {
-            // Where init becomes the program, nobody is started in it.
-            plan.step(Op::EnterTime { optional }, "the program is no child of init's");
-        }
-    }
 }
 
 /// The ids; returns what cannot be dropped.

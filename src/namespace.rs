@@ -10,6 +10,11 @@ use std::sync::Arc;
 use crate::abi;
 use crate::error::UnknownName;
 
+pub(crate) mod cgroup;
+pub(crate) mod ipc;
+pub(crate) mod mount;
+pub(crate) mod net;
+pub(crate) mod pid;
 pub(crate) mod time;
 pub(crate) mod user;
 pub(crate) mod uts;

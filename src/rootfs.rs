@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::abi::*;
 use crate::lower::Lower;
+use crate::namespace::ipc;
 use crate::wire::{BIND_RECURSIVE, Op};
 
 mod bind;
@@ -337,7 +338,7 @@ impl Entry {
             Entry::Directory { path, mode } => plan.directory(path, *mode),
             Entry::Symlink { path, target } => plan.symlink(path, target),
             Entry::Mqueue { path } => {
-                plan.mount("mqueue", path, MS_NOSUID | MS_NODEV | MS_NOEXEC, "");
+                ipc::lower_queues(path, plan);
             }
             Entry::Sysfs => {
                 let flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;

@@ -1,23 +1,23 @@
 //! The builder: what a sandbox is to be like.
 
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::capability::{Capabilities, Capability};
+use crate::capability::Capabilities;
 use crate::command::Command;
-use crate::error::{Error, Feature, Result};
+use crate::error::{Feature, Result};
+use crate::lower;
+use crate::namespace::net::Network;
 use crate::namespace::time::TimeOffsets;
-use crate::namespace::user::{Host, User};
-use crate::namespace::uts::Uts;
+use crate::namespace::user::Host;
 use crate::namespace::{Existing, Namespaces};
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::rlimit::{Limit, Resource, Rlimits};
 use crate::rootfs::{Bind, Entry, Proc, Rootfs, Tmpfs, Tree};
-use crate::{lower, wire};
 
 /// A description of a sandbox, from which any number of programs can be started.
 ///
@@ -48,89 +48,6 @@ use crate::{lower, wire};
 #[must_use = "a sandbox does nothing until a command is started in it"]
 pub struct Sandbox {
     policy: Arc<Policy>,
-}
-
-/// All that a sandbox is to be.
-#[derive(Debug, Clone)]
-pub(crate) struct Policy {
-    /// What was asked for, if it was.
-    new: Option<Namespaces>,
-    implied: Namespaces,
-    pub(crate) joined: Vec<(Namespaces, Existing)>,
-    pub(crate) user: User,
-    pub(crate) uts: Uts,
-    pub(crate) time: TimeOffsets,
-    network: Option<Network>,
-    pub(crate) nested_user_namespaces: bool,
-    without_atomic_end: bool,
-    pub(crate) init: bool,
-    pub(crate) tree: Tree,
-    pub(crate) capabilities: Capabilities,
-    host_capabilities: bool,
-    pub(crate) new_privileges: bool,
-    pub(crate) rlimits: Rlimits,
-    pub(crate) nice: i32,
-    pub(crate) oom_score_adj: Option<i32>,
-    pub(crate) wall: Option<Duration>,
-    pub(crate) grace: Duration,
-    pub(crate) linger: Duration,
-    best_effort: BTreeSet<Feature>,
-    pub(crate) init_file: Option<PathBuf>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        let by_default = |feature: &Feature| feature.is_best_effort_by_default();
-        Policy {
-            new: None,
-            implied: Namespaces::empty(),
-            joined: Vec::new(),
-            user: User::default(),
-            uts: Uts::default(),
-            time: TimeOffsets::default(),
-            network: None,
-            nested_user_namespaces: false,
-            without_atomic_end: false,
-            init: true,
-            tree: Tree::default(),
-            capabilities: Capabilities::none(),
-            host_capabilities: false,
-            new_privileges: false,
-            rlimits: Rlimits::default(),
-            nice: 0,
-            oom_score_adj: None,
-            wall: None,
-            grace: Duration::ZERO,
-            linger: Duration::ZERO,
-            best_effort: Feature::ALL.into_iter().filter(by_default).collect(),
-            init_file: None,
-        }
-    }
-}
-
-/// Which network a sandbox has;
-/// [network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html).
-///
-/// # Examples
-///
-/// ```
-/// use stockade::{Network, Sandbox};
-/// let outside = std::fs::read_link("/proc/self/ns/net")?;
-/// let sandbox = Sandbox::new().network(Network::Host);
-/// let output = sandbox.command("readlink").args(["-n", "/proc/self/ns/net"]).output()?;
-/// assert_eq!(output.stdout, outside.as_os_str().as_encoded_bytes());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Network {
-    /// A namespace of its own in which not even the loopback interface is up.
-    None,
-    /// A namespace of its own with `lo` up, 127.0.0.1 and ::1: the default.
-    #[default]
-    Loopback,
-    /// The caller's own network, abstract Unix sockets included: a widening.
-    Host,
 }
 
 impl Sandbox {
@@ -908,8 +825,8 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the description contradicts itself, [`Error::Unsupported`] if it is
-    /// known that this system cannot do it, [`Error::Failed`] if a root caller's bind cannot be
+    /// [`Error::Invalid`](crate::Error::Invalid) if the description contradicts itself, [`Error::Unsupported`](crate::Error::Unsupported) if it is
+    /// known that this system cannot do it, [`Error::Failed`](crate::Error::Failed) if a root caller's bind cannot be
     /// prepared.
     ///
     /// # Examples
@@ -949,138 +866,5 @@ impl Sandbox {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
-    }
-}
-
-impl Policy {
-    /// The namespaces that will be made.
-    pub(crate) fn new_namespaces(&self) -> Namespaces {
-        let mut new = self.new.unwrap_or(Namespaces::all());
-        if let Some(network) = self.network {
-            new.set(Namespaces::NET, network != Network::Host);
-        }
-        (new | self.implied) - self.joined_namespaces()
-    }
-
-    /// Whether there is a new network namespace with its loopback interface up.
-    pub(crate) fn has_loopback(&self) -> bool {
-        self.network.unwrap_or_default() == Network::Loopback
-            && self.new_namespaces().contains(Namespaces::NET)
-    }
-
-    pub(crate) fn joined_namespaces(&self) -> Namespaces {
-        self.joined.iter().map(|(kind, _)| *kind).collect()
-    }
-
-    pub(crate) fn is_best_effort(&self, feature: Feature) -> bool {
-        self.best_effort.contains(&feature)
-    }
-
-    /// The mark of an operation that may fail, 0 if it may not.
-    pub(crate) fn optional(&self, feature: Feature) -> u32 {
-        if self.is_best_effort(feature) { feature.bit() } else { 0 }
-    }
-
-    /// Whether the program could change mounts, if they were not locked.
-    pub(crate) fn keeps_admin(&self) -> bool {
-        self.capabilities.bounding().contains(Capability::SYS_ADMIN)
-    }
-
-    /// Whether there is a pid namespace that ends with its PID 1.
-    pub(crate) fn has_own_pids(&self) -> bool {
-        self.new_namespaces().contains(Namespaces::PID)
-    }
-
-    /// Finds everything that contradicts itself.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let mut problems = Vec::new();
-        self.namespace_problems(&mut problems);
-        self.user.problems(&mut problems);
-        self.uts.problems(&mut problems);
-        self.tree.problems(&mut problems);
-        problems.extend(self.rlimits.problems());
-        self.process_problems(&mut problems);
-        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
-    }
-
-    fn namespace_problems(&self, problems: &mut Vec<String>) {
-        let (new, joined) = (self.new_namespaces(), self.joined_namespaces());
-        for kind in (self.implied & joined).iter() {
-            problems.push(format!(
-                "the {kind} namespace is joined, so its settings are not ours to change"
-            ));
-        }
-        if self.network == Some(Network::Host)
-            && self.new.is_some_and(|new| new.contains(Namespaces::NET))
-        {
-            problems.push("the host's network is no new network namespace".to_owned());
-        }
-        if self.network.is_some() && joined.contains(Namespaces::NET) {
-            problems.push("the network is joined, so network(..) is not ours to choose".to_owned());
-        }
-        let own_user = (new | joined).contains(Namespaces::USER);
-        if !self.capabilities.bounding().is_empty() && !own_user && !self.host_capabilities {
-            problems.push(
-                "capabilities without a user namespace of the sandbox's own are the host's; \
-                 allow_host_capabilities() accepts that"
-                    .to_owned(),
-            );
-        }
-        if self.joined.iter().any(|(kind, _)| kind.iter().count() != 1) {
-            problems.push("join(..) takes one kind of namespace at a time".to_owned());
-        }
-        if self.joined.len() > wire::JOIN_MAX {
-            problems.push(format!("at most {} namespaces can be joined", wire::JOIN_MAX));
-        }
-        if !new.contains(Namespaces::PID) && !self.without_atomic_end {
-            problems.push(
-                "without a pid namespace of its own a sandbox has no atomic end; \
-                 without_atomic_end() accepts that"
-                    .to_owned(),
-            );
-        }
-        if !new.contains(Namespaces::PID) && !self.init {
-            problems.push("without a pid namespace of its own a sandbox needs init".to_owned());
-        }
-        if !new.contains(Namespaces::MOUNT) && !self.tree.is_default() {
-            problems.push("the file tree needs a mount namespace of its own".to_owned());
-        }
-        if joined.contains(Namespaces::USER) && self.user.uid.is_none() {
-            problems
-                .push("a joined user namespace has its own ids; say which with uid(..)".to_owned());
-        }
-        if !new.contains(Namespaces::NET) && self.tree.entries.contains(&Entry::Sysfs) {
-            problems.push("sysfs() needs a network namespace of its own".to_owned());
-        }
-        if !new.contains(Namespaces::IPC)
-            && self.tree.entries.iter().any(|entry| matches!(entry, Entry::Mqueue { .. }))
-        {
-            problems.push("mqueue() needs an ipc namespace of its own".to_owned());
-        }
-    }
-
-    fn process_problems(&self, problems: &mut Vec<String>) {
-        if !(-20..=19).contains(&self.nice) {
-            problems.push(format!("the nice value {} is not between -20 and 19", self.nice));
-        }
-        if self.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
-            problems.push("oom_score_adj is not between -1000 and 1000".to_owned());
-        }
-        if self.wall == Some(Duration::ZERO) {
-            problems.push("a wall time of 0 leaves no time to run".to_owned());
-        }
-        if self.grace > Duration::ZERO && self.wall.is_none() {
-            problems.push("a grace period needs a wall time".to_owned());
-        }
-        if !self.init && (self.grace > Duration::ZERO || self.linger > Duration::ZERO) {
-            problems.push("a grace period and lingering need init".to_owned());
-        }
-    }
-}
-
-/// A text without NUL, or a problem.
-pub(crate) fn check_text(what: &str, text: &OsString, problems: &mut Vec<String>) {
-    if text.as_encoded_bytes().contains(&0) {
-        problems.push(format!("{what} {text:?} contains a NUL byte"));
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result, Stage, quoted};
 use crate::lower::Lowered;
 use crate::namespace::{Namespaces, Source, user};
 use crate::plan::Plan;
-use crate::sandbox::Policy;
+use crate::policy::Policy;
 use crate::wire::{self, CHUNK, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report};
 use crate::{executable, hint, launch as stage, sys, warden};
 

@@ -1,6 +1,9 @@
 //! Clock offsets; [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html).
 
+use super::Namespaces;
+use crate::error::Feature;
 use crate::lower::Lower;
+use crate::policy::Policy;
 use crate::wire::Op;
 
 /// Offsets that are added to the host's clocks inside, in seconds; they may be negative as long as
@@ -29,8 +32,23 @@ pub struct TimeOffsets {
     pub boottime: i64,
 }
 
+/// The namespace and its clocks.
+pub(crate) fn lower(policy: &Policy, plan: &mut Lower) {
+    if !policy.new_namespaces().contains(Namespaces::TIME) {
+        return;
+    }
+    let optional = policy.optional(Feature::TimeNamespace);
+    let op = Op::Unshare { flags: Namespaces::TIME.bits(), optional };
+    plan.step(op, "for the program, which is yet to be started");
+    policy.time.lower(plan, optional);
+    if !policy.init {
+        // Where init becomes the program, nobody is started in it.
+        plan.step(Op::EnterTime { optional }, "the program is no child of init's");
+    }
+}
+
 impl TimeOffsets {
-    pub(crate) fn lower(self, plan: &mut Lower, optional: u32) {
+    fn lower(self, plan: &mut Lower, optional: u32) {
         if self == TimeOffsets::default() {
             return;
         }

@@ -1,0 +1,168 @@
+//! All that a sandbox is to be, as plain values, and what contradicts itself in them.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::capability::Capabilities;
+use crate::error::{Error, Feature, Result};
+use crate::namespace::net::{self, Network};
+use crate::namespace::time::TimeOffsets;
+use crate::namespace::user::User;
+use crate::namespace::uts::Uts;
+use crate::namespace::{Existing, Namespaces, ipc, mount, pid};
+use crate::rlimit::Rlimits;
+use crate::rootfs::{Entry, Tree};
+use crate::wire;
+
+/// All that a sandbox is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    /// What was asked for, if it was.
+    pub(crate) new: Option<Namespaces>,
+    pub(crate) implied: Namespaces,
+    pub(crate) joined: Vec<(Namespaces, Existing)>,
+    pub(crate) user: User,
+    pub(crate) uts: Uts,
+    pub(crate) time: TimeOffsets,
+    pub(crate) network: Option<Network>,
+    pub(crate) nested_user_namespaces: bool,
+    pub(crate) without_atomic_end: bool,
+    pub(crate) init: bool,
+    pub(crate) tree: Tree,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) host_capabilities: bool,
+    pub(crate) new_privileges: bool,
+    pub(crate) rlimits: Rlimits,
+    pub(crate) nice: i32,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) wall: Option<Duration>,
+    pub(crate) grace: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) best_effort: BTreeSet<Feature>,
+    pub(crate) init_file: Option<PathBuf>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let by_default = |feature: &Feature| feature.is_best_effort_by_default();
+        Policy {
+            new: None,
+            implied: Namespaces::empty(),
+            joined: Vec::new(),
+            user: User::default(),
+            uts: Uts::default(),
+            time: TimeOffsets::default(),
+            network: None,
+            nested_user_namespaces: false,
+            without_atomic_end: false,
+            init: true,
+            tree: Tree::default(),
+            capabilities: Capabilities::none(),
+            host_capabilities: false,
+            new_privileges: false,
+            rlimits: Rlimits::default(),
+            nice: 0,
+            oom_score_adj: None,
+            wall: None,
+            grace: Duration::ZERO,
+            linger: Duration::ZERO,
+            best_effort: Feature::ALL.into_iter().filter(by_default).collect(),
+            init_file: None,
+        }
+    }
+}
+
+impl Policy {
+    /// The namespaces that will be made.
+    pub(crate) fn new_namespaces(&self) -> Namespaces {
+        let new = self.new.unwrap_or(Namespaces::all());
+        let new = self.network.map_or(new, |network| network.decide(new));
+        (new | self.implied) - self.joined_namespaces()
+    }
+
+    pub(crate) fn joined_namespaces(&self) -> Namespaces {
+        self.joined.iter().map(|(kind, _)| *kind).collect()
+    }
+
+    pub(crate) fn is_best_effort(&self, feature: Feature) -> bool {
+        self.best_effort.contains(&feature)
+    }
+
+    /// The mark of an operation that may fail, 0 if it may not.
+    pub(crate) fn optional(&self, feature: Feature) -> u32 {
+        if self.is_best_effort(feature) { feature.bit() } else { 0 }
+    }
+
+    /// Finds everything that contradicts itself.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        self.namespace_problems(&mut problems);
+        self.user.problems(&mut problems);
+        self.uts.problems(&mut problems);
+        self.tree.problems(&mut problems);
+        problems.extend(self.rlimits.problems());
+        self.process_problems(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
+    fn namespace_problems(&self, problems: &mut Vec<String>) {
+        let (new, joined) = (self.new_namespaces(), self.joined_namespaces());
+        for kind in (self.implied & joined).iter() {
+            problems.push(format!(
+                "the {kind} namespace is joined, so its settings are not ours to change"
+            ));
+        }
+        let own_user = (new | joined).contains(Namespaces::USER);
+        if !self.capabilities.bounding().is_empty() && !own_user && !self.host_capabilities {
+            problems.push(
+                "capabilities without a user namespace of the sandbox's own are the host's; \
+                 allow_host_capabilities() accepts that"
+                    .to_owned(),
+            );
+        }
+        if self.joined.iter().any(|(kind, _)| kind.iter().count() != 1) {
+            problems.push("join(..) takes one kind of namespace at a time".to_owned());
+        }
+        if self.joined.len() > wire::JOIN_MAX {
+            problems.push(format!("at most {} namespaces can be joined", wire::JOIN_MAX));
+        }
+        if joined.contains(Namespaces::USER) && self.user.uid.is_none() {
+            problems
+                .push("a joined user namespace has its own ids; say which with uid(..)".to_owned());
+        }
+        if !new.contains(Namespaces::NET) && self.tree.entries.contains(&Entry::Sysfs) {
+            problems.push("sysfs() needs a network namespace of its own".to_owned());
+        }
+        net::problems(self, problems);
+        pid::problems(self, problems);
+        ipc::problems(self, problems);
+        mount::problems(self, problems);
+    }
+
+    fn process_problems(&self, problems: &mut Vec<String>) {
+        if !(-20..=19).contains(&self.nice) {
+            problems.push(format!("the nice value {} is not between -20 and 19", self.nice));
+        }
+        if self.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+            problems.push("oom_score_adj is not between -1000 and 1000".to_owned());
+        }
+        if self.wall == Some(Duration::ZERO) {
+            problems.push("a wall time of 0 leaves no time to run".to_owned());
+        }
+        if self.grace > Duration::ZERO && self.wall.is_none() {
+            problems.push("a grace period needs a wall time".to_owned());
+        }
+        if !self.init && (self.grace > Duration::ZERO || self.linger > Duration::ZERO) {
+            problems.push("a grace period and lingering need init".to_owned());
+        }
+    }
+}
+
+/// A text without NUL, or a problem.
+pub(crate) fn check_text(what: &str, text: &OsString, problems: &mut Vec<String>) {
+    if text.as_encoded_bytes().contains(&0) {
+        problems.push(format!("{what} {text:?} contains a NUL byte"));
+    }
+}
