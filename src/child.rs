@@ -511,7 +511,9 @@ impl Child {
             wall: self.started.elapsed(),
             left: std::mem::take(&mut self.left),
         };
-        self.status = Some(end.status());
+        let status = end.status();
+        log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());
+        self.status = Some(status);
         self.control = None;
         true
     }

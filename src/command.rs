@@ -534,12 +534,22 @@ impl Command {
         let sandbox = self.sandbox.clone();
         let policy = sandbox.policy();
         let lowered = lower::lower(&sandbox)?;
-        log::debug!("lowered to {} operations after {:?}", lowered.plan.len(), began.elapsed());
+        log::debug!(
+            "prepare: lowered to {} operations in {:?}",
+            lowered.plan.len(),
+            began.elapsed()
+        );
+        let copying = Instant::now();
         let best_effort = policy.is_best_effort(Feature::IdMappedMounts);
         let init_file = policy.init_file.as_deref();
         // Before anything else is opened, which may get the number of a closed stream.
         let streams = self.open_streams()?;
         let trees = Trees::make(&lowered.trees, lowered.ids, init_file, best_effort)?;
+        log::debug!(
+            "prepare: streams and {} trees in {:?}",
+            lowered.trees.len(),
+            copying.elapsed()
+        );
         let mut pairs = Vec::new();
         for (target, theirs) in (0..).zip(&streams.theirs) {
             pairs.push((theirs.as_raw_fd(), target));
@@ -559,7 +569,7 @@ impl Command {
             Refused::Error(error) => error,
             Refused::Start(report) => self.not_started(&report),
         })?;
-        log::debug!("spawned after {:?}", began.elapsed());
+        log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
         let mut missing = lowered.missing.clone();
         missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
         let [stdin, stdout, stderr] = streams.ours;

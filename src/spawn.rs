@@ -200,7 +200,8 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         }?;
     // Init has it now; an end of init's must be one here.
     drop(theirs);
-    log::debug!("launched init as {} after {:?}", launched.pid, began.elapsed());
+    log::debug!("launch: init is {}, in {:?}", launched.pid, began.elapsed());
+    let joining = Instant::now();
     if policy.joined.is_empty() {
         send_plan(&lines, start, &launched)?;
     }
@@ -213,7 +214,9 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         launched = join(start, &lines, launched, &message)?;
         send_plan(&lines, start, &launched)?;
         warden_id = warden::watch(&executable, &launched.pidfd, deadline, shared)?;
+        log::debug!("join: {} in {:?}", policy.joined_namespaces(), joining.elapsed());
     }
+    let mapping = Instant::now();
     map_ids(start, &lines, &launched)
         // The plan waits for this: from here on the warden knows of the sandbox.
         .and_then(|()| transmit(&lines, &[0], &launched, Stage::Setup))
@@ -222,9 +225,8 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
             Some(Received::Report(failure, _)) => failed_report(start, &failure),
             _ => Refused::Error(error),
         })?;
-    log::debug!("wrote the id maps after {:?}", began.elapsed());
+    log::debug!("identity: id maps in {:?}", mapping.elapsed());
     let (ready, program) = await_start(start, &lines, &launched)?;
-    log::debug!("the program runs after {:?}", began.elapsed());
     let (pid, pidfd) = launched.keep();
     Ok(Made {
         pid,
@@ -460,6 +462,7 @@ fn await_start(
     lines: &Lines,
     launched: &Launched,
 ) -> Result<(Report, Option<OwnedFd>), Refused> {
+    let waiting = Instant::now();
     let (answer, mut fds) = next_report(lines, launched, Stage::Setup)?;
     if answer.kind != report::READY {
         return Err(failed_report(start, &answer));
@@ -469,8 +472,12 @@ fn await_start(
     let (Some(starting), true) = (fds.pop(), program.is_some() == start.supervised) else {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
     };
+    log::debug!("setup: waited {:?} for init", waiting.elapsed());
+    let starting_at = Instant::now();
     // The kernel closes this socket's other end at a successful exec.
-    match receive(starting.as_fd(), launched) {
+    let word = receive(starting.as_fd(), launched);
+    log::debug!("start: waited {:?} for the exec", starting_at.elapsed());
+    match word {
         Received::Report(report, _) if start.check_only && report.kind == report::READY => {
             Ok((answer, program))
         }

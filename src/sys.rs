@@ -107,6 +107,18 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Result<Reaped, Errno> {
 
 /// How a process ended that somebody else has reaped (`PIDFD_INFO_EXIT`, Linux 6.15).
 pub(crate) fn ended_elsewhere(pidfd: BorrowedFd<'_>) -> Option<Reaped> {
+    // Where the kernel reaps it itself, its end can be seen a moment before it is stored.
+    for _ in 0..20 {
+        if let Some(reaped) = stored_end(pidfd).ok()? {
+            return Some(reaped);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    None
+}
+
+/// What is stored of a process's end; `None` if that is nothing yet.
+fn stored_end(pidfd: BorrowedFd<'_>) -> Result<Option<Reaped>, Errno> {
     const PIDFD_INFO_EXIT: u32 = 1 << 3;
     // struct pidfd_info: mask, cgroupid, then u32s: pid, tgid, ppid, 8 ids, exit_code.
     let mut info = [0u32; 16];
@@ -114,17 +126,20 @@ pub(crate) fn ended_elsewhere(pidfd: BorrowedFd<'_>) -> Option<Reaped> {
     // _IOWR(0xFF, 11, 64 bytes)
     let request = 0xC000_0000usize | size_of_val(&info) << 16 | 0xFF << 8 | 11;
     let args = [pidfd.as_raw_fd() as usize, request, info.as_mut_ptr() as usize, 0, 0, 0];
-    call(nr::IOCTL, args).ok()?;
+    match call(nr::IOCTL, args) {
+        Err(Errno::ESRCH) => return Ok(None),
+        other => other?,
+    };
     if info[0] & PIDFD_INFO_EXIT == 0 {
-        return None;
+        return Ok(None);
     }
-    let status = i32::try_from(info[15]).ok()?;
+    let status = i32::try_from(info[15]).map_err(|_| Errno::EPROTO)?;
     let (code, status) = match status & 0x7f {
         0 => (libc::CLD_EXITED, status >> 8 & 0xff),
         signal if status & 0x80 != 0 => (libc::CLD_DUMPED, signal),
         signal => (libc::CLD_KILLED, signal),
     };
-    Some(Reaped { code, status, usage: None })
+    Ok(Some(Reaped { code, status, usage: None }))
 }
 
 /// Runs `work` with every signal blocked, those that libc keeps to itself included.

@@ -231,10 +231,9 @@ fn supervised(
         other => other?,
     }
     let _slower = process.processors.as_ref().map(sys::run_on);
-    if let Some(Late { optional, .. }) = late.filter(|late| late.optional != 0) {
-        if tree::forbid_nesting(proc_fd).is_err() {
-            skipped |= 1 << (optional - 1);
-        }
+    let optional = late.map_or(0, |late| late.optional);
+    if optional != 0 && tree::forbid_nesting(proc_fd).is_err() {
+        skipped |= 1 << (optional - 1);
     }
     // What is kept is the program's.
     sys::capset(0, 0, 0)?;
