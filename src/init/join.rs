@@ -75,8 +75,11 @@ fn receive(lines: Lines) -> Outcome<Join> {
     if !lines.wait() {
         exit(1);
     }
-    sys::receive(lines.control, &mut bytes, &mut [], 0)?;
-    Join::take(&mut &bytes[..]).map_or_else(|| sys::fault(Call::Plan, EPROTO), Ok)
+    match sys::receive(lines.control, &mut bytes, &mut [], 0)? {
+        // The library has given up.
+        (0, _) => exit(1),
+        _ => Join::take(&mut &bytes[..]).map_or_else(|| sys::fault(Call::Plan, EPROTO), Ok),
+    }
 }
 
 extern "C" fn become_init(argument: *mut u8) -> ! {
