@@ -205,9 +205,6 @@ numbers! {
     MKNODAT 259 33;
     FSTAT 5 80;
     STATX 332 291;
-    SCHED_SETAFFINITY 203 122;
-    SCHED_GETAFFINITY 204 123;
-    GETCPU 309 168;
     SYMLINKAT 266 36;
     READLINKAT 267 78;
     FACCESSAT 269 48;
@@ -257,9 +254,7 @@ mod tests {
                    SETHOSTNAME SYS_sethostname; SETDOMAINNAME SYS_setdomainname;
                    CLOCK_GETTIME SYS_clock_gettime; EXIT_GROUP SYS_exit_group; WAITID SYS_waitid;
                    KEYCTL SYS_keyctl; OPENAT SYS_openat; MKDIRAT SYS_mkdirat; MKNODAT SYS_mknodat;
-                   FSTAT SYS_fstat; STATX SYS_statx;
-                   SCHED_SETAFFINITY SYS_sched_setaffinity;
-                   SCHED_GETAFFINITY SYS_sched_getaffinity; GETCPU SYS_getcpu; SYMLINKAT SYS_symlinkat; READLINKAT SYS_readlinkat;
+                   FSTAT SYS_fstat; STATX SYS_statx; SYMLINKAT SYS_symlinkat; READLINKAT SYS_readlinkat;
                    FACCESSAT SYS_faccessat; PPOLL SYS_ppoll; UNSHARE SYS_unshare; DUP3 SYS_dup3;
                     PRLIMIT64 SYS_prlimit64; SETNS SYS_setns; SECCOMP SYS_seccomp;
                    EXECVEAT SYS_execveat; SIGNALFD4 SYS_signalfd4;

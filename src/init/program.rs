@@ -6,7 +6,7 @@ use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
 use crate::supervise;
-use crate::sys::{self, Fd, Outcome, Processors, fault};
+use crate::sys::{self, Fd, Outcome, fault};
 use crate::tree::{self, Tree};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
@@ -72,8 +72,6 @@ pub(crate) struct Process {
     pidfd: Fd,
     /// Our end of the socket that closes at its exec.
     starting: Fd,
-    /// Where init may run, if it has made room for it.
-    processors: Option<Processors>,
 }
 
 impl Process {
@@ -114,7 +112,7 @@ pub(crate) fn launch(lines: Lines, wanted: &'static Wanted<'static>) -> Outcome<
     let child = sys::keep(Child { wanted, tables, lines: Lines { control: ours.0, ..lines } })?;
     let (pid, pidfd) = sys::clone_program(child_entry, (&raw const *child).cast_mut().cast())
         .map_err(|errno| Fault { call: Call::Clone, errno })?;
-    Ok(Process { pid, pidfd: Fd(pidfd), starting, processors: sys::step_aside() })
+    Ok(Process { pid, pidfd: Fd(pidfd), starting })
 }
 
 /// Its first and only function, on a stack of its own in init's memory.
@@ -230,7 +228,6 @@ fn supervised(
         Err(Fault { errno, .. }) if errno.0 == EPIPE => process.has_told()?,
         other => other?,
     }
-    let _slower = process.processors.as_ref().map(sys::run_on);
     let optional = late.map_or(0, |late| late.optional);
     if optional != 0 && tree::forbid_nesting(proc_fd).is_err() {
         skipped |= 1 << (optional - 1);

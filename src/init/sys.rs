@@ -609,28 +609,6 @@ pub(crate) fn pointers(texts: crate::wire::Texts<'_>) -> Outcome<&'static [*cons
     Ok(table)
 }
 
-/// A set of processors, up to 4096.
-pub(crate) type Processors = [u64; 64];
-
-/// Moves this process to another processor, if there is one for it: a new process may be queued
-/// behind the one that made it while others idle. Returns where it may run; failing costs time only.
-pub(crate) fn step_aside() -> Option<Processors> {
-    let (mut all, mut own) = ([0; 64], 0u32);
-    let size = size_of_val(&all);
-    with_pointers!(Call::Nice, SCHED_GETAFFINITY, 0, size, all.as_mut_ptr()).ok()?;
-    with_pointers!(Call::Nice, GETCPU, &raw mut own, 0, 0).ok()?;
-    let mut others = all;
-    *others.get_mut(own as usize / 64)? &= !(1 << (own % 64));
-    run_on(&others)?;
-    Some(all)
-}
-
-/// Lets this process run on these processors.
-pub(crate) fn run_on(processors: &Processors) -> Option<()> {
-    let size = size_of_val(processors);
-    with_pointers!(Call::Nice, SCHED_SETAFFINITY, 0, size, processors.as_ptr()).map(drop).ok()
-}
-
 /// How much stack the child of [`clone_program`] has.
 const STACK: usize = 32 * 1024;
 
