@@ -10,9 +10,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
+use crate::control::{Received, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::outcome::{End, Left, Output, Status};
-use crate::spawn::{Made, Received, SLACK, kill, pid_of_pidfd, receive_now};
+use crate::process::{kill, pid_of_pidfd};
+use crate::spawn::{Made, SLACK};
 use crate::wire::{DETACH, Report, report};
 use crate::{sys, warden};
 

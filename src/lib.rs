@@ -9,6 +9,7 @@ mod abi;
 mod capability;
 mod child;
 mod command;
+mod control;
 mod error;
 mod executable;
 mod hint;
@@ -19,6 +20,7 @@ mod namespace;
 mod outcome;
 mod plan;
 mod policy;
+mod process;
 #[allow(dead_code, reason = "init uses the rest")]
 mod raw;
 mod rlimit;

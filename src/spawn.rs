@@ -1,142 +1,28 @@
 //! Making a sandbox: clone, maps, plan, and the undoing of all that if a step fails.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
-};
 use nix::sys::stat::Mode;
 
-use crate::abi::SIGKILL;
-use crate::capability::{Capability, CapabilitySet};
+use crate::control::{
+    Lines, Received, next_report, receive, receive_now, transmit, transmit_slices, unheard,
+};
 use crate::error::{Error, Result, Stage, quoted};
 use crate::lower::Lowered;
 use crate::namespace::{Namespaces, Source, user};
 use crate::plan::Plan;
 use crate::policy::Policy;
+use crate::process::{Launch, Launched, is_forbidden_exec, launch, pid_in, pid_of_pidfd};
 use crate::wire::{self, CHUNK, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report};
-use crate::{executable, hint, launch as stage, sys, warden};
+use crate::{executable, hint, sys, warden};
 
 /// How long past its deadline a sandbox has to end itself before the warden or the handle does it.
 pub(crate) const SLACK: Duration = Duration::from_millis(250);
-
-/// A process that was launched, killed and reaped again unless it is [kept](Self::keep).
-#[derive(Debug)]
-pub(crate) struct Launched {
-    pub(crate) pid: u32,
-    pub(crate) pidfd: Arc<OwnedFd>,
-    armed: bool,
-}
-
-impl Launched {
-    /// Waits for an end that comes by itself.
-    pub(crate) fn finish(&mut self) {
-        sys::wait_readable(self.pidfd.as_fd(), None);
-        self.armed = false;
-        // ECHILD: the embedder ignores SIGCHLD or reaped it itself.
-        if let Err(errno) = sys::reap(self.pidfd.as_fd()) {
-            log::trace!("reaped elsewhere: {errno}");
-        }
-    }
-
-    fn keep(mut self) -> (u32, Arc<OwnedFd>) {
-        self.armed = false;
-        (self.pid, Arc::clone(&self.pidfd))
-    }
-}
-
-impl Drop for Launched {
-    fn drop(&mut self) {
-        if self.armed {
-            kill(self.pidfd.as_fd());
-            self.finish();
-        }
-    }
-}
-
-/// Kills a sandbox's first process, and so all of it; one that has ended stays so.
-pub(crate) fn kill(pidfd: BorrowedFd<'_>) {
-    match sys::signal(pidfd, SIGKILL.try_into().unwrap_or(libc::SIGKILL)) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(errno) => log::error!("a sandbox cannot be killed: {errno}"),
-    }
-}
-
-/// What init does need to make a sandbox; root's other capabilities do not reach it.
-const NEEDED: [Capability; 14] = [
-    Capability::DAC_OVERRIDE,
-    Capability::DAC_READ_SEARCH,
-    Capability::FOWNER,
-    Capability::KILL,
-    Capability::SETGID,
-    Capability::SETUID,
-    Capability::SETPCAP,
-    Capability::NET_ADMIN,
-    Capability::SYS_CHROOT,
-    Capability::SYS_ADMIN,
-    Capability::SYS_NICE,
-    Capability::SYS_RESOURCE,
-    Capability::SYS_TIME,
-    Capability::SETFCAP,
-];
-
-/// How the init program is started.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Launch<'a> {
-    /// One of [`wire::mode`].
-    pub(crate) mode: u8,
-    /// `CLONE_NEW…` flags.
-    pub(crate) flags: usize,
-    /// Descriptors that it is told.
-    pub(crate) numbers: &'a [RawFd],
-    /// Others that stay open in it.
-    pub(crate) keep: &'a [RawFd],
-    /// What it is to leave to the program.
-    pub(crate) capabilities: CapabilitySet,
-}
-
-/// Clones and executes the init program in one of its modes.
-pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launched> {
-    let Launch { mode, flags, numbers, keep, capabilities } = wanted;
-    let capabilities = NEEDED.into_iter().collect::<CapabilitySet>().union(capabilities).bits();
-    let executable = executable.as_raw_fd();
-    let mut arguments = vec![b"stockade-init\0".to_vec(), vec![mode, 0]];
-    arguments.extend(numbers.iter().map(|number| format!("{number}\0").into_bytes()));
-    let mut argv: Vec<_> = arguments.iter().map(|text| text.as_ptr()).collect();
-    argv.push(std::ptr::null());
-    let mut keep: Vec<_> = keep.iter().chain(numbers).copied().chain([executable]).collect();
-    keep.sort_unstable();
-    keep.dedup();
-    let (envp, fault) = ([std::ptr::null()], None);
-    let mut stage =
-        stage::Stage { keep: &keep, executable, argv: &argv, envp, capabilities, fault };
-    let cloned = sys::with_signals_blocked(|| sys::clone_stage(flags, &mut stage));
-    let with_user = flags & crate::abi::CLONE_NEWUSER != 0;
-    let (pid, pidfd) = cloned.and_then(|inner| inner).map_err(|errno| {
-        let names = Namespaces::from_bits_truncate(u32::try_from(flags).unwrap_or(0));
-        let error = Error::new(Stage::Launch, "clone", format!("({names})"), errno);
-        error.with_hint(hint::for_clone(errno, with_user))
-    })?;
-    let mut launched = Launched { pid, pidfd: Arc::new(pidfd), armed: true };
-    match stage.fault {
-        None => Ok(launched),
-        Some(fault) => {
-            launched.finish();
-            let errno = Errno::from_raw(fault.errno.0);
-            let hint = match fault.call {
-                Call::Exec => hint::for_memfd(errno),
-                call => hint::for_operation(call.name(), "", errno),
-            };
-            let error = Error::new(Stage::Launch, fault.call.name(), "stockade-init", errno);
-            Err(error.with_hint(hint))
-        }
-    }
-}
 
 /// What [`make`] is given besides the sandbox.
 #[derive(Debug)]
@@ -240,37 +126,6 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     })
 }
 
-pub(crate) fn is_forbidden_exec(error: &Error) -> bool {
-    error.failed().is_some_and(|failed| {
-        failed.operation == Call::Exec.name() && failed.errno == Errno::EACCES
-    })
-}
-
-/// The descriptors between the embedder and init.
-#[derive(Debug)]
-struct Lines {
-    ours: OwnedFd,
-    embedder: OwnedFd,
-    proc: OwnedFd,
-}
-
-impl Lines {
-    fn new() -> Result<(Self, OwnedFd)> {
-        let failed = |operation, object: &'static str| {
-            move |errno| Error::new(Stage::Launch, operation, object, errno)
-        };
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(failed("socketpair", ""))?;
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let embedder = sys::own_pidfd()
-            .map_err(failed("pidfd_open", "of the caller"))
-            .map_err(Error::explained)?;
-        let proc = open("/proc", flags, Mode::empty()).map_err(failed("open", "\"/proc\""))?;
-        Ok((Lines { ours, embedder, proc }, theirs))
-    }
-}
-
 /// Launches init, or who joins for it, and then returns what that is to be told.
 fn launch_first(
     start: &Start<'_>,
@@ -347,25 +202,6 @@ fn join(
     }
 }
 
-/// The pid by which a /proc knows a process: the caller's may belong to another pid namespace than
-/// the caller does.
-pub(crate) fn pid_in(proc: BorrowedFd<'_>, launched: &Launched) -> Option<u32> {
-    let own = nix::fcntl::readlinkat(proc, "self").ok()?;
-    if own.to_str().and_then(|text| text.parse().ok()) == Some(std::process::id()) {
-        return Some(launched.pid);
-    }
-    pid_of_pidfd(proc, launched.pidfd.as_fd())
-}
-
-/// The pid that a pidfd stands for, by that /proc.
-pub(crate) fn pid_of_pidfd(proc: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Option<u32> {
-    let path = format!("self/fdinfo/{}", pidfd.as_raw_fd());
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = nix::fcntl::openat(proc, path.as_str(), flags, Mode::empty()).ok()?;
-    let text = std::io::read_to_string(std::fs::File::from(file)).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
-}
-
 fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
     pid_of_pidfd(lines.proc.as_fd(), pidfd.as_fd())
 }
@@ -415,47 +251,6 @@ fn send_plan(lines: &Lines, start: &Start<'_>, launched: &Launched) -> Result<()
     Ok(())
 }
 
-fn transmit(lines: &Lines, bytes: &[u8], launched: &Launched, stage: Stage) -> Result<()> {
-    transmit_slices(lines, &[IoSlice::new(bytes)], launched, stage)
-}
-
-/// Sends one message; waits while the socket is full, as long as init lives.
-fn transmit_slices(
-    lines: &Lines,
-    slices: &[IoSlice<'_>],
-    launched: &Launched,
-    stage: Stage,
-) -> Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    loop {
-        let sent =
-            nix::sys::socket::sendmsg::<()>(lines.ours.as_raw_fd(), slices, &[], flags, None);
-        match sent {
-            Ok(_) => return Ok(()),
-            Err(Errno::EAGAIN) => {
-                let mut set = [
-                    PollFd::new(lines.ours.as_fd(), PollFlags::POLLOUT),
-                    PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
-                ];
-                let waited = poll(&mut set, PollTimeout::NONE);
-                let ended = set[1].revents().is_some_and(|seen| !seen.is_empty());
-                if ended || waited.is_err_and(|errno| errno != Errno::EINTR) {
-                    return Err(init_died(launched, stage));
-                }
-            }
-            Err(Errno::EINTR) => {}
-            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(init_died(launched, stage)),
-            Err(errno) => return Err(Error::new(stage, "send plan", "to init", errno)),
-        }
-    }
-}
-
-fn init_died(launched: &Launched, stage: Stage) -> Error {
-    let object = format!("(process {} ended unexpectedly)", launched.pid);
-    Error::new(stage, "talk to init", object, Errno::ESRCH)
-}
-
 /// Waits for init's word about the program.
 fn await_start(
     start: &Start<'_>,
@@ -492,10 +287,6 @@ fn await_start(
     }
 }
 
-fn unheard(stage: Stage, errno: Errno) -> Error {
-    Error::new(stage, "recvmsg", "from init", errno)
-}
-
 fn failed_report(start: &Start<'_>, failure: &Report) -> Refused {
     let [index, call, errno, detail, ..] = failure.numbers;
     let call = Call::from_number(call).map_or("set up", Call::name);
@@ -519,93 +310,4 @@ fn operation_failed(plan: &Plan, index: u64, call: &'static str, errno: Errno) -
     let object = plan.step(index).map_or_else(String::new, |step| step.op.object());
     let hint = hint::for_operation(call, &object, errno);
     Error::new(Stage::Setup, call, object, errno).with_hint(hint)
-}
-
-fn next_report(lines: &Lines, launched: &Launched, stage: Stage) -> Result<(Report, Vec<OwnedFd>)> {
-    match receive(lines.ours.as_fd(), launched) {
-        Received::Report(report, fds) => Ok((*report, fds)),
-        Received::Closed | Received::Reset | Received::Ended => Err(init_died(launched, stage)),
-        Received::Failed(errno) => Err(unheard(stage, errno)),
-    }
-}
-
-/// What came over the control socket.
-#[derive(Debug)]
-pub(crate) enum Received {
-    Report(Box<Report>, Vec<OwnedFd>),
-    Closed,
-    /// Closed, and the other side had not read everything.
-    Reset,
-    /// Init has ended.
-    Ended,
-    /// Nobody knows: not to be taken for an end.
-    Failed(Errno),
-}
-
-/// Waits for a report, the socket's end or the end of init.
-fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    loop {
-        if let Some(received) = receive_now(control) {
-            return received;
-        }
-        let mut set = [
-            PollFd::new(control, PollFlags::POLLIN),
-            PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut set, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Received::Failed(errno),
-        }
-        let ended = set[1].revents().is_some_and(|seen| !seen.is_empty());
-        if ended {
-            // Its last words are in the socket before its end is seen.
-            return receive_now(control).unwrap_or(Received::Ended);
-        }
-    }
-}
-
-/// A report that is there already.
-pub(crate) fn receive_now(control: BorrowedFd<'_>) -> Option<Received> {
-    match receive_once(control) {
-        // The kernel tells this before what it has kept of the other side's words.
-        Some(Received::Reset) => match receive_once(control) {
-            Some(Received::Closed) | None => Some(Received::Reset),
-            other => other,
-        },
-        other => other,
-    }
-}
-
-fn receive_once(control: BorrowedFd<'_>) -> Option<Received> {
-    let mut bytes = [0; wire::REPORT + 1];
-    let mut space = nix::cmsg_space!([RawFd; 2]);
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let (length, fds) = {
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let raw = control.as_raw_fd();
-        match recvmsg::<()>(raw, &mut slices, Some(&mut space), flags) {
-            Err(Errno::EAGAIN | Errno::EINTR) => return None,
-            Err(Errno::ECONNRESET) => return Some(Received::Reset),
-            Err(errno) => return Some(Received::Failed(errno)),
-            Ok(message) => (message.bytes, message.cmsgs().map_or(Vec::new(), descriptors)),
-        }
-    };
-    if length == 0 {
-        return Some(Received::Closed);
-    }
-    let report = bytes.get(..length).and_then(Report::from_bytes);
-    let unreadable = Received::Failed(Errno::EPROTO);
-    Some(report.map_or(unreadable, |report| Received::Report(Box::new(report), fds)))
-}
-
-/// The descriptors that came with a message; each is closed with the vector.
-fn descriptors(messages: nix::sys::socket::CmsgIterator<'_>) -> Vec<OwnedFd> {
-    let mut fds = Vec::new();
-    for message in messages {
-        if let ControlMessageOwned::ScmRights(numbers) = message {
-            fds.extend(numbers.into_iter().map(sys::received));
-        }
-    }
-    fds
 }

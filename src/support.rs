@@ -8,13 +8,13 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
 use crate::command::Command;
+use crate::control::{Received, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::namespace::net::Network;
 use crate::namespace::{Namespaces, user};
 use crate::outcome::Outcome;
 use crate::rootfs::{Bind, Proc, Rootfs};
 use crate::sandbox::Sandbox;
-use crate::spawn::{Received, receive_now};
 use crate::wire::{Call, JOIN, JOIN_MAX, Join, Put, report};
 use crate::{executable, hint, sys};
 

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::Kept;
-use crate::spawn::{Launch, launch};
+use crate::process::{Launch, launch};
 use crate::wire::{Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, mode};
 use crate::{kept, sys};
 

@@ -16,7 +16,7 @@ use crate::abi::CLONE_NEWUSER;
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{self, Kept};
-use crate::spawn::{Launch, is_forbidden_exec, launch, pid_in};
+use crate::process::{Launch, is_forbidden_exec, launch, pid_in};
 use crate::wire::mode;
 use crate::{hint, kept};
 

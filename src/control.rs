@@ -1,0 +1,184 @@
+//! The library's end of the sockets to init.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
+};
+use nix::sys::stat::Mode;
+
+use crate::error::{Error, Result, Stage};
+use crate::process::Launched;
+use crate::sys;
+use crate::wire::{self, Report};
+
+/// The descriptors between the embedder and init.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    pub(crate) ours: OwnedFd,
+    pub(crate) embedder: OwnedFd,
+    pub(crate) proc: OwnedFd,
+}
+
+impl Lines {
+    pub(crate) fn new() -> Result<(Self, OwnedFd)> {
+        let failed = |operation, object: &'static str| {
+            move |errno| Error::new(Stage::Launch, operation, object, errno)
+        };
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(failed("socketpair", ""))?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let embedder = sys::own_pidfd()
+            .map_err(failed("pidfd_open", "of the caller"))
+            .map_err(Error::explained)?;
+        let proc = open("/proc", flags, Mode::empty()).map_err(failed("open", "\"/proc\""))?;
+        Ok((Lines { ours, embedder, proc }, theirs))
+    }
+}
+
+pub(crate) fn transmit(
+    lines: &Lines,
+    bytes: &[u8],
+    launched: &Launched,
+    stage: Stage,
+) -> Result<()> {
+    transmit_slices(lines, &[IoSlice::new(bytes)], launched, stage)
+}
+
+/// Sends one message; waits while the socket is full, as long as init lives.
+pub(crate) fn transmit_slices(
+    lines: &Lines,
+    slices: &[IoSlice<'_>],
+    launched: &Launched,
+    stage: Stage,
+) -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        let sent =
+            nix::sys::socket::sendmsg::<()>(lines.ours.as_raw_fd(), slices, &[], flags, None);
+        match sent {
+            Ok(_) => return Ok(()),
+            Err(Errno::EAGAIN) => {
+                let mut set = [
+                    PollFd::new(lines.ours.as_fd(), PollFlags::POLLOUT),
+                    PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
+                ];
+                let waited = poll(&mut set, PollTimeout::NONE);
+                let ended = set[1].revents().is_some_and(|seen| !seen.is_empty());
+                if ended || waited.is_err_and(|errno| errno != Errno::EINTR) {
+                    return Err(init_died(launched, stage));
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(init_died(launched, stage)),
+            Err(errno) => return Err(Error::new(stage, "send plan", "to init", errno)),
+        }
+    }
+}
+
+fn init_died(launched: &Launched, stage: Stage) -> Error {
+    let object = format!("(process {} ended unexpectedly)", launched.pid);
+    Error::new(stage, "talk to init", object, Errno::ESRCH)
+}
+
+pub(crate) fn unheard(stage: Stage, errno: Errno) -> Error {
+    Error::new(stage, "recvmsg", "from init", errno)
+}
+
+pub(crate) fn next_report(
+    lines: &Lines,
+    launched: &Launched,
+    stage: Stage,
+) -> Result<(Report, Vec<OwnedFd>)> {
+    match receive(lines.ours.as_fd(), launched) {
+        Received::Report(report, fds) => Ok((*report, fds)),
+        Received::Closed | Received::Reset | Received::Ended => Err(init_died(launched, stage)),
+        Received::Failed(errno) => Err(unheard(stage, errno)),
+    }
+}
+
+/// What came over the control socket.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Report(Box<Report>, Vec<OwnedFd>),
+    Closed,
+    /// Closed, and the other side had not read everything.
+    Reset,
+    /// Init has ended.
+    Ended,
+    /// Nobody knows: not to be taken for an end.
+    Failed(Errno),
+}
+
+/// Waits for a report, the socket's end or the end of init.
+pub(crate) fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        if let Some(received) = receive_now(control) {
+            return received;
+        }
+        let mut set = [
+            PollFd::new(control, PollFlags::POLLIN),
+            PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut set, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Received::Failed(errno),
+        }
+        let ended = set[1].revents().is_some_and(|seen| !seen.is_empty());
+        if ended {
+            // Its last words are in the socket before its end is seen.
+            return receive_now(control).unwrap_or(Received::Ended);
+        }
+    }
+}
+
+/// A report that is there already.
+pub(crate) fn receive_now(control: BorrowedFd<'_>) -> Option<Received> {
+    match receive_once(control) {
+        // The kernel tells this before what it has kept of the other side's words.
+        Some(Received::Reset) => match receive_once(control) {
+            Some(Received::Closed) | None => Some(Received::Reset),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+fn receive_once(control: BorrowedFd<'_>) -> Option<Received> {
+    let mut bytes = [0; wire::REPORT + 1];
+    let mut space = nix::cmsg_space!([RawFd; 2]);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (length, fds) = {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let raw = control.as_raw_fd();
+        match recvmsg::<()>(raw, &mut slices, Some(&mut space), flags) {
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            Err(Errno::ECONNRESET) => return Some(Received::Reset),
+            Err(errno) => return Some(Received::Failed(errno)),
+            Ok(message) => (message.bytes, message.cmsgs().map_or(Vec::new(), descriptors)),
+        }
+    };
+    if length == 0 {
+        return Some(Received::Closed);
+    }
+    let report = bytes.get(..length).and_then(Report::from_bytes);
+    let unreadable = Received::Failed(Errno::EPROTO);
+    Some(report.map_or(unreadable, |report| Received::Report(Box::new(report), fds)))
+}
+
+/// The descriptors that came with a message; each is closed with the vector.
+fn descriptors(messages: nix::sys::socket::CmsgIterator<'_>) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    for message in messages {
+        if let ControlMessageOwned::ScmRights(numbers) = message {
+            fds.extend(numbers.into_iter().map(sys::received));
+        }
+    }
+    fds
+}

@@ -1,0 +1,153 @@
+//! The processes that are launched for a sandbox: started, known by a descriptor, ended.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::abi::SIGKILL;
+use crate::capability::{Capability, CapabilitySet};
+use crate::error::{Error, Result, Stage};
+use crate::namespace::Namespaces;
+use crate::wire::Call;
+use crate::{hint, launch as stage, sys};
+
+/// A process that was launched, killed and reaped again unless it is [kept](Self::keep).
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Arc<OwnedFd>,
+    pub(crate) armed: bool,
+}
+
+impl Launched {
+    /// Waits for an end that comes by itself.
+    pub(crate) fn finish(&mut self) {
+        sys::wait_readable(self.pidfd.as_fd(), None);
+        self.armed = false;
+        // ECHILD: the embedder ignores SIGCHLD or reaped it itself.
+        if let Err(errno) = sys::reap(self.pidfd.as_fd()) {
+            log::trace!("reaped elsewhere: {errno}");
+        }
+    }
+
+    pub(crate) fn keep(mut self) -> (u32, Arc<OwnedFd>) {
+        self.armed = false;
+        (self.pid, Arc::clone(&self.pidfd))
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if self.armed {
+            kill(self.pidfd.as_fd());
+            self.finish();
+        }
+    }
+}
+
+/// Kills a sandbox's first process, and so all of it; one that has ended stays so.
+pub(crate) fn kill(pidfd: BorrowedFd<'_>) {
+    match sys::signal(pidfd, SIGKILL.try_into().unwrap_or(libc::SIGKILL)) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => log::error!("a sandbox cannot be killed: {errno}"),
+    }
+}
+
+/// What init does need to make a sandbox; root's other capabilities do not reach it.
+const NEEDED: [Capability; 14] = [
+    Capability::DAC_OVERRIDE,
+    Capability::DAC_READ_SEARCH,
+    Capability::FOWNER,
+    Capability::KILL,
+    Capability::SETGID,
+    Capability::SETUID,
+    Capability::SETPCAP,
+    Capability::NET_ADMIN,
+    Capability::SYS_CHROOT,
+    Capability::SYS_ADMIN,
+    Capability::SYS_NICE,
+    Capability::SYS_RESOURCE,
+    Capability::SYS_TIME,
+    Capability::SETFCAP,
+];
+
+/// How the init program is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Launch<'a> {
+    /// One of [`wire::mode`].
+    pub(crate) mode: u8,
+    /// `CLONE_NEW…` flags.
+    pub(crate) flags: usize,
+    /// Descriptors that it is told.
+    pub(crate) numbers: &'a [RawFd],
+    /// Others that stay open in it.
+    pub(crate) keep: &'a [RawFd],
+    /// What it is to leave to the program.
+    pub(crate) capabilities: CapabilitySet,
+}
+
+/// Clones and executes the init program in one of its modes.
+pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launched> {
+    let Launch { mode, flags, numbers, keep, capabilities } = wanted;
+    let capabilities = NEEDED.into_iter().collect::<CapabilitySet>().union(capabilities).bits();
+    let executable = executable.as_raw_fd();
+    let mut arguments = vec![b"stockade-init\0".to_vec(), vec![mode, 0]];
+    arguments.extend(numbers.iter().map(|number| format!("{number}\0").into_bytes()));
+    let mut argv: Vec<_> = arguments.iter().map(|text| text.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    let mut keep: Vec<_> = keep.iter().chain(numbers).copied().chain([executable]).collect();
+    keep.sort_unstable();
+    keep.dedup();
+    let (envp, fault) = ([std::ptr::null()], None);
+    let mut stage =
+        stage::Stage { keep: &keep, executable, argv: &argv, envp, capabilities, fault };
+    let cloned = sys::with_signals_blocked(|| sys::clone_stage(flags, &mut stage));
+    let with_user = flags & crate::abi::CLONE_NEWUSER != 0;
+    let (pid, pidfd) = cloned.and_then(|inner| inner).map_err(|errno| {
+        let names = Namespaces::from_bits_truncate(u32::try_from(flags).unwrap_or(0));
+        let error = Error::new(Stage::Launch, "clone", format!("({names})"), errno);
+        error.with_hint(hint::for_clone(errno, with_user))
+    })?;
+    let mut launched = Launched { pid, pidfd: Arc::new(pidfd), armed: true };
+    match stage.fault {
+        None => Ok(launched),
+        Some(fault) => {
+            launched.finish();
+            let errno = Errno::from_raw(fault.errno.0);
+            let hint = match fault.call {
+                Call::Exec => hint::for_memfd(errno),
+                call => hint::for_operation(call.name(), "", errno),
+            };
+            let error = Error::new(Stage::Launch, fault.call.name(), "stockade-init", errno);
+            Err(error.with_hint(hint))
+        }
+    }
+}
+
+pub(crate) fn is_forbidden_exec(error: &Error) -> bool {
+    error.failed().is_some_and(|failed| {
+        failed.operation == Call::Exec.name() && failed.errno == Errno::EACCES
+    })
+}
+
+/// The pid by which a /proc knows a process: the caller's may belong to another pid namespace than
+/// the caller does.
+pub(crate) fn pid_in(proc: BorrowedFd<'_>, launched: &Launched) -> Option<u32> {
+    let own = nix::fcntl::readlinkat(proc, "self").ok()?;
+    if own.to_str().and_then(|text| text.parse().ok()) == Some(std::process::id()) {
+        return Some(launched.pid);
+    }
+    pid_of_pidfd(proc, launched.pidfd.as_fd())
+}
+
+/// The pid that a pidfd stands for, by that /proc.
+pub(crate) fn pid_of_pidfd(proc: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Option<u32> {
+    let path = format!("self/fdinfo/{}", pidfd.as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::openat(proc, path.as_str(), flags, Mode::empty()).ok()?;
+    let text = std::io::read_to_string(std::fs::File::from(file)).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+}
