@@ -27,6 +27,8 @@ tests! {
     Needs::Nothing => [
         killed_at_any_moment,
         killed_at_any_moment_without_init,
+        killed_at_any_moment_with_a_daemon,
+        killed_at_any_moment_with_a_daemon_without_init,
         killed_at_any_moment_with_many_threads,
         killed_while_a_forked_copy_lives,
         killed_while_a_forked_copy_lives_without_init,
@@ -118,6 +120,41 @@ fn killed_at_any_moment_without_init() {
         return embed(|| vec![endless(with_init(false)).spawn().unwrap()]);
     }
     kill_at_random(300, Duration::from_millis(6), "embedder");
+}
+
+/// The program starts one that leaves its session twice over and hears no signal.
+fn kill_with_a_daemon(init: bool) {
+    match my_role().as_deref() {
+        Some("daemon") => life::be_a_daemon(),
+        Some("program") => life::live_beside_a_daemon(),
+        Some(_) => {
+            return embed(|| {
+                let program = life::inside(with_init(init), "program").fd(5, life::stream(2));
+                vec![program.spawn().unwrap()]
+            });
+        }
+        None => {}
+    }
+    // Also while the daemon comes to be.
+    kill_at_random(200, Duration::from_millis(30), "embedder");
+    // And when it is known to be there, alone with its program.
+    for _ in 0..30 {
+        let (mut process, holds) = start_holding("embedder");
+        assert_eq!(await_byte(&holds, "the daemon"), b'!');
+        let said = process.stdout.take().unwrap();
+        assert_eq!([await_byte(&said, "start"), await_byte(&said, "spawn")], *b"12");
+        life::kill_and_reap(&mut process);
+        await_released(&holds, "the daemon");
+        await_no_child("the daemon and all");
+    }
+}
+
+fn killed_at_any_moment_with_a_daemon() {
+    kill_with_a_daemon(true);
+}
+
+fn killed_at_any_moment_with_a_daemon_without_init() {
+    kill_with_a_daemon(false);
 }
 
 fn killed_at_any_moment_with_many_threads() {
@@ -602,8 +639,9 @@ fn changes_its_root() {
     let mut child = Sandbox::new().command("cat").stdin(stockade::Stdio::piped()).spawn().unwrap();
     let limited = Sandbox::new().wall_time(Duration::from_millis(100));
     let mut limited = limited.command("sleep").arg("1000").spawn().unwrap();
-    let empty = tempfile::tempdir().unwrap();
-    std::os::unix::fs::chroot(empty.path()).unwrap();
+    // Kept: dropped in the new root, its path would be another one.
+    let empty = tempfile::tempdir().unwrap().keep();
+    std::os::unix::fs::chroot(empty).unwrap();
     std::env::set_current_dir("/").unwrap();
     assert!(child.try_wait().unwrap().is_none());
     assert_eq!(limited.wait().unwrap().outcome, Outcome::TimedOut);

@@ -27,6 +27,13 @@ tests! {
         time_ends_it_for_a_caller_who_waits,
         time_ends_it_for_a_caller_who_never_waits,
         time_ends_it_without_init,
+        time_ends_a_daemon_for_a_caller_who_waits,
+        time_ends_a_daemon_for_a_caller_who_never_waits,
+        time_ends_a_daemon_that_does_not_heed_the_grace,
+        time_ends_a_daemon_that_lingers,
+        time_ends_a_daemon_when_init_is_stopped,
+        time_ends_the_daemon_of_a_detached_sandbox,
+        kill_ends_a_daemon,
         time_ends_it_when_init_is_stopped,
         time_ends_it_when_init_is_stopped_and_nobody_waits,
         grace_lets_it_clean_up,
@@ -245,46 +252,111 @@ fn a_killed_init_is_told() {
     assert_eq!(child.wait().unwrap().outcome, Outcome::InitKilled { signal: libc::SIGKILL });
 }
 
-/// Leaves its session twice over, ignores every signal, and says so.
-fn be_a_daemon() {
-    for signal in 1..=64 {
-        life::ignore(signal);
+/// Plays a daemon, or a program that lives beside one, if that is this process's role.
+fn play() {
+    match my_role().as_deref() {
+        Some("daemon") => life::be_a_daemon(),
+        Some(_) => life::live_beside_a_daemon(),
+        None => {}
     }
-    life::fork_and_leave();
-    life::session();
-    life::fork_and_leave();
-    life::inherited(5).write_all(b"!").unwrap();
-    loop {
-        std::thread::sleep(life::SAFETY);
+}
+
+/// A program, in the role of that name, whose daemon is there: descriptor 5 is the daemon's, too.
+fn spawn_with_daemon(sandbox: Sandbox, role: &str) -> Option<(Child, std::io::PipeReader)> {
+    let (reading, writing) = std::io::pipe().unwrap();
+    let child = inside(sandbox, role).fd(5, writing).spawn().unwrap();
+    assert_eq!(life::first_byte(&reading)?, b'!');
+    Some((child, reading))
+}
+
+/// The same with a wall time in which the daemon comes to be, however slow this machine is.
+fn spawn_with_daemon_in_time(sandbox: &Sandbox, role: &str) -> (Child, std::io::PipeReader) {
+    let mut times = (0..8).map(|doubled| Duration::from_millis(250 << doubled));
+    let spawned = times.find_map(|time| spawn_with_daemon(sandbox.clone().wall_time(time), role));
+    spawned.expect("a daemon before its time is up")
+}
+
+fn time_ends_a_daemon_for_a_caller_who_waits() {
+    play();
+    for sandbox in both() {
+        let (mut child, reading) = spawn_with_daemon_in_time(&sandbox, "program");
+        assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+        await_released(&reading, "the daemon");
+    }
+}
+
+fn time_ends_a_daemon_for_a_caller_who_never_waits() {
+    play();
+    for sandbox in both() {
+        let (mut child, reading) = spawn_with_daemon_in_time(&sandbox, "program");
+        await_released(&reading, "the daemon");
+        assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    }
+}
+
+fn time_ends_a_daemon_that_does_not_heed_the_grace() {
+    play();
+    let sandbox = Sandbox::new().grace_period(SHORT);
+    let (mut child, reading) = spawn_with_daemon_in_time(&sandbox, "program");
+    await_released(&reading, "the daemon");
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+}
+
+/// The program ends at once, and only its daemon is there until the time is up.
+fn time_ends_a_daemon_that_lingers() {
+    play();
+    let sandbox = Sandbox::new().linger(life::SAFETY * 10);
+    let (mut child, reading) = spawn_with_daemon_in_time(&sandbox, "daemon");
+    await_released(&reading, "the daemon");
+    let status = child.wait().unwrap();
+    assert_eq!((status.outcome, status.left_count), (Outcome::Exited(0), 1));
+}
+
+fn time_ends_a_daemon_when_init_is_stopped() {
+    play();
+    for waits in [true, false] {
+        let (mut child, reading) = spawn_with_daemon_in_time(&Sandbox::new(), "program");
+        stop_init(&child);
+        if waits {
+            assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+        }
+        await_released(&reading, "the daemon");
+        assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    }
+}
+
+fn time_ends_the_daemon_of_a_detached_sandbox() {
+    play();
+    for sandbox in both() {
+        let (child, reading) = spawn_with_daemon_in_time(&sandbox, "program");
+        child.detach().unwrap();
+        await_released(&reading, "the daemon");
+    }
+}
+
+fn kill_ends_a_daemon() {
+    play();
+    for sandbox in both() {
+        let (mut child, reading) = spawn_with_daemon(sandbox, "program").unwrap();
+        assert!(is_held(&reading));
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
+        await_released(&reading, "the daemon");
     }
 }
 
 fn drop_ends_a_daemon() {
-    match my_role().as_deref() {
-        Some("daemon") => be_a_daemon(),
-        Some(_) => {
-            // The program lives beside the daemon that it started.
-            let mut daemon = life::role("daemon").spawn().unwrap();
-            daemon.wait().unwrap();
-            std::thread::sleep(life::SAFETY);
-        }
-        None => {
-            for sandbox in both() {
-                let (reading, writing) = std::io::pipe().unwrap();
-                let child = inside(sandbox, "program").fd(5, writing).spawn().unwrap();
-                assert_eq!(await_byte(&reading, "the daemon"), b'!');
-                assert!(is_held(&reading));
-                drop(child);
-                await_released(&reading, "the daemon");
-            }
-        }
+    play();
+    for sandbox in both() {
+        let (child, reading) = spawn_with_daemon(sandbox, "program").unwrap();
+        assert!(is_held(&reading));
+        drop(child);
+        await_released(&reading, "the daemon");
     }
 }
 
 fn the_programs_end_ends_a_daemon() {
-    if my_role().is_some() {
-        return be_a_daemon();
-    }
+    play();
     for sandbox in [Sandbox::new(), Sandbox::new().wall_time(life::SAFETY)] {
         let (reading, writing) = std::io::pipe().unwrap();
         let status = inside(sandbox, "daemon").fd(5, writing).status().unwrap();
@@ -395,13 +467,13 @@ fn ten_thousand_orphans() {
     assert_eq!((status.outcome, status.left_count), (Outcome::Exited(11), 0));
 }
 
-/// Until init has reaped what there was.
+/// Until init has reaped what there was. Init itself may be seen or not.
 fn await_few_processes() {
-    let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let me = std::process::id();
+    let is_other = |name: &str| name.parse::<u32>().is_ok_and(|pid| pid != 1 && pid != me);
     loop {
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
-        let count = entries.filter(|entry| is_pid(&entry.file_name().to_string_lossy())).count();
-        if count <= 2 {
+        let mut entries = std::fs::read_dir("/proc").unwrap().flatten();
+        if !entries.any(|entry| is_other(&entry.file_name().to_string_lossy())) {
             return;
         }
         std::thread::yield_now();

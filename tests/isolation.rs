@@ -369,15 +369,179 @@ fn the_embedder_stays_dumpable() {
     assert!(fs::read_dir("/proc/self/fd").is_ok());
 }
 
+/// Names that no other file of the system holds, assembled at run time as the secret is.
+struct Names {
+    host: String,
+    user: String,
+    home: String,
+    temp: String,
+}
+
+impl Names {
+    fn new() -> Self {
+        let name = |kind| format!("{kind}-{}", 7919 * 104_729);
+        Names { host: name("h0st"), user: name("us3r"), home: name("h0me"), temp: name("t3mp") }
+    }
+
+    fn all(&self) -> [&str; 4] {
+        [&self.host, &self.user, &self.home, &self.temp]
+    }
+
+    /// Gives this process a host, a user, a home and a temporary directory of these names.
+    fn take(&self, directory: &Path) {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let user = if uid.is_root() { 0 } else { libc::CLONE_NEWUSER };
+        let flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | user;
+        raw(libc::SYS_unshare, [flags as usize, 0, 0, 0, 0]).unwrap();
+        if user != 0 {
+            fs::write("/proc/self/setgroups", "deny").unwrap();
+            fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
+            fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
+        }
+        let host = self.host.as_str();
+        raw(libc::SYS_sethostname, [host.as_ptr() as usize, host.len(), 0, 0, 0]).unwrap();
+        let (home, temp) = (directory.join(&self.home), directory.join(&self.temp));
+        let passwd = directory.join("passwd");
+        let line = format!("{}:x:{uid}:{gid}::{}:/bin/sh\n", self.user, home.display());
+        fs::write(&passwd, line).unwrap();
+        bind_over(&passwd, c"/etc/passwd");
+        for (name, path) in [("HOME", &home), ("TMPDIR", &temp)] {
+            fs::create_dir(path).unwrap();
+            // SAFETY: no other thread of this process exists.
+            unsafe { std::env::set_var(name, path) };
+        }
+        for name in ["USER", "LOGNAME"] {
+            // SAFETY: as above.
+            unsafe { std::env::set_var(name, &self.user) };
+        }
+        std::env::set_current_dir(home).unwrap();
+    }
+}
+
+/// Mounts a file over another one, where nobody else sees it.
+fn bind_over(file: &Path, target: &std::ffi::CStr) {
+    let file = std::ffi::CString::new(file.to_str().unwrap()).unwrap();
+    let (none, flags) = (c"none".as_ptr() as usize, (libc::MS_REC | libc::MS_PRIVATE) as usize);
+    raw(libc::SYS_mount, [none, c"/".as_ptr() as usize, none, flags, 0]).unwrap();
+    let (from, to) = (file.as_ptr() as usize, target.as_ptr() as usize);
+    raw(libc::SYS_mount, [from, to, none, libc::MS_BIND as usize, 0]).unwrap();
+}
+
+/// Where names are: what files hold, where links lead, what directories and processes are called.
+fn look_for_names(places: &[&str]) -> Vec<String> {
+    let (names, mut found) = (Names::new(), Vec::new());
+    for needle in names.all() {
+        for place in places {
+            look_below(Path::new(place), needle.as_bytes(), 5, &mut found);
+        }
+        let mut texts: Vec<_> = std::env::vars_os().map(|(_, value)| value).collect();
+        texts.extend(std::env::vars_os().map(|(key, _)| key));
+        texts.extend(std::env::args_os());
+        texts.extend(std::env::current_dir().map(Into::into));
+        texts.extend(texts_of_the_kernel());
+        let of_process =
+            texts.iter().filter(|text| contains(text.as_encoded_bytes(), needle.as_bytes()));
+        found.extend(of_process.map(|text| format!("{needle} in {text:?}")));
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The texts that uname(2) and the auxiliary vector have.
+fn texts_of_the_kernel() -> Vec<std::ffi::OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    // SAFETY: all-zero is a valid utsname.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: it is valid for writing.
+    assert_eq!(unsafe { libc::uname(&raw mut name) }, 0);
+    let mut texts: Vec<_> = [name.nodename, name.domainname, name.version]
+        .map(|text| text.map(|byte| byte.cast_unsigned()).to_vec())
+        .into();
+    for kind in [libc::AT_EXECFN, libc::AT_PLATFORM, libc::AT_BASE_PLATFORM] {
+        // SAFETY: takes a number; what these kinds have are addresses of texts, or 0.
+        let text = unsafe { libc::getauxval(kind) } as *const libc::c_char;
+        if !text.is_null() {
+            // SAFETY: the kernel wrote a text that ends in NUL, and it stays.
+            texts.push(unsafe { std::ffi::CStr::from_ptr(text) }.to_bytes().to_vec());
+        }
+    }
+    texts.into_iter().map(std::ffi::OsString::from_vec).collect()
+}
+
+fn look_below(directory: &Path, needle: &[u8], depth: u32, found: &mut Vec<String>) {
+    // Other memory than texts, or files without an end.
+    const SKIPPED: [&str; 5] = ["mem", "pagemap", "clear_refs", "kmsg", "kcore"];
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Ok(kind) = entry.file_type() else { continue };
+        let link = fs::read_link(&path).unwrap_or_default();
+        let told = contains(name.as_encoded_bytes(), needle)
+            || contains(link.as_os_str().as_encoded_bytes(), needle)
+            || kind.is_file()
+                && !SKIPPED.iter().any(|skipped| name == *skipped)
+                && holds(&path, needle);
+        if told {
+            found.push(path.display().to_string());
+        }
+        if kind.is_dir() && depth > 0 {
+            look_below(&path, needle, depth - 1, found);
+        }
+    }
+}
+
+/// A program in a file of the sandbox's own: a bind of the test's binary would show its path.
+fn without_a_bind(sandbox: &Sandbox, test: &str) -> stockade::Command {
+    let binary = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let sandbox = sandbox.clone().tmp_size(1 << 28);
+    let sandbox = sandbox.file_with_mode("/srv/program", binary, 0o755);
+    sandbox
+        .command("/srv/program")
+        .env("STOCKADE_TEST_CHILD", test)
+        .env("STOCKADE_TEST_ROLE", "inside")
+}
+
+/// Read as a plain child reads, the names are in many places; inside, in none.
 fn names_of_the_host_are_not_seen() {
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
-    let sandbox = Sandbox::new();
-    let seen = sh(&sandbox, "hostname; cat /proc/self/mountinfo /proc/self/cgroup; env; id");
-    assert!(!seen.contains(&host) || host.len() < 3, "{host}: {seen}");
-    assert!(seen.starts_with("stockade\n"));
-    let here = std::env::current_dir().unwrap();
-    let here = here.to_str().unwrap();
-    assert!(here.len() < 2 || !seen.contains(here), "{seen}");
+    let test = "names_of_the_host_are_not_seen";
+    if let Some(role) = role() {
+        let places: &[&str] = match role.as_str() {
+            "inside" => {
+                &["/proc", "/etc", "/home", "/root", "/var", "/run", "/dev", "/tmp", "/srv"]
+            }
+            _ => &["/proc/self", "/proc/sys/kernel", "/etc"],
+        };
+        print!("{}", look_for_names(places).join("\n"));
+        std::process::exit(0);
+    }
+    let (names, directory) = (Names::new(), tempfile::tempdir().unwrap());
+    names.take(directory.path());
+    let outside = myself_outside(test, "outside").arg(directory.path().join(&names.temp)).output();
+    let outside = String::from_utf8(outside.unwrap().stdout).unwrap();
+    let (proc, name) = ("/proc/self", &names.host);
+    for place in [
+        "/etc/passwd",
+        "/proc/sys/kernel/hostname",
+        &format!("{proc}/environ"),
+        &format!("{proc}/cmdline"),
+        &format!("{proc}/cwd"),
+        &format!("{name} in "),
+    ] {
+        let seen = outside.lines().any(|line| line.starts_with(place));
+        assert!(seen, "the reader does not find {place}: {outside}");
+    }
+    for sandbox in [Sandbox::new(), Sandbox::new().proc(Proc::Full), Sandbox::new().sysfs()] {
+        for init in [true, false] {
+            let inside = succeed(without_a_bind(&sandbox.clone().init(init), test));
+            assert_eq!(inside, "", "init {init}: {sandbox:?}");
+        }
+    }
+    // The same reader finds what is given to it.
+    let given = without_a_bind(&Sandbox::new(), test).env("GIVEN", &names.user);
+    assert!(succeed(given).contains("/environ"));
+    let shared = Sandbox::new().namespaces(Namespaces::all() - Namespaces::UTS);
+    assert!(succeed(without_a_bind(&shared, test)).contains(&format!("{name} in ")));
+    assert_eq!(sh(&Sandbox::new(), "hostname"), "stockade\n");
 }
 
 fn loopback_is_up() {

@@ -51,11 +51,15 @@ pub(crate) fn await_released(reading: &impl AsFd, what: &str) {
 
 /// Reads a byte that says how far something is; fails if the other end is closed instead.
 pub(crate) fn await_byte(reading: &impl AsFd, what: &str) -> u8 {
+    first_byte(reading).unwrap_or_else(|| panic!("no word of {what}"))
+}
+
+/// The same, or nothing if the other end is closed instead.
+pub(crate) fn first_byte(reading: &impl AsFd) -> Option<u8> {
     let seen = events(reading, SAFETY);
-    assert!(seen.contains(PollFlags::POLLIN), "no word of {what}: {seen:?}");
+    assert!(!seen.is_empty(), "neither a word nor the end");
     let mut byte = [0];
-    assert_eq!(nix::unistd::read(reading, &mut byte), Ok(1), "{what}");
-    byte[0]
+    (nix::unistd::read(reading, &mut byte) == Ok(1)).then_some(byte[0])
 }
 
 /// The role this process was started in by [`role`], if it is such a copy.
@@ -252,6 +256,51 @@ pub(crate) fn number(fd: &impl AsRawFd) -> i32 {
 pub(crate) fn ignore(signal: i32) {
     // SAFETY: ignoring runs no handler.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Ignores every signal and blocks them all, also those that the C library keeps for itself;
+/// SIGKILL and SIGSTOP stay as they are.
+pub(crate) fn be_deaf() {
+    const WORD: usize = size_of::<u64>();
+    // The kernel's sigaction: the handler, then flags, a restorer and a mask, all 0.
+    let action = [libc::SIG_IGN, 0, 0, 0];
+    for signal in 1..=64 {
+        let (action, old) = (action.as_ptr(), std::ptr::null_mut::<usize>());
+        // SAFETY: the action is complete, and ignoring runs no handler.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action, old, WORD) };
+    }
+    let (all, old) = (u64::MAX, std::ptr::null_mut::<u64>());
+    let how = libc::SIG_SETMASK;
+    // SAFETY: the set is valid for reading.
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const all, old, WORD) };
+    assert_eq!(result, 0);
+}
+
+/// Leaves its session twice over, hears no signal, and says so over descriptor 5.
+pub(crate) fn be_a_daemon() -> ! {
+    be_deaf();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    for set in ["SigBlk", "SigIgn"] {
+        assert!(status.contains(&format!("{set}:\tfffffffffffbfeff\n")), "{status}");
+    }
+    fork_and_leave();
+    session();
+    fork_and_leave();
+    // Held until its end, which is how that is seen.
+    let mut holds = inherited(5);
+    holds.write_all(b"!").unwrap();
+    loop {
+        std::thread::sleep(SAFETY);
+    }
+}
+
+/// A program that starts a [daemon](be_a_daemon) by the role of that name and lives beside it.
+pub(crate) fn live_beside_a_daemon() -> ! {
+    let mut daemon = role("daemon").spawn().unwrap();
+    daemon.wait().unwrap();
+    loop {
+        std::thread::sleep(SAFETY);
+    }
 }
 
 /// fork(2); the original ends well.
