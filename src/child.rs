@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -561,8 +561,17 @@ impl Drop for Child {
             }
             log::error!("sandbox {} does not end; it is reaped later", self.pid);
         }
-        let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
-        unreaped.push(Arc::clone(&self.pidfd));
+        // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
+        for _ in 0..100 {
+            match UNREAPED.try_lock() {
+                Ok(mut unreaped) => return unreaped.push(Arc::clone(&self.pidfd)),
+                Err(TryLockError::Poisoned(held)) => {
+                    return held.into_inner().push(Arc::clone(&self.pidfd));
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        log::warn!("sandbox {} is not reaped", self.pid);
     }
 }
 

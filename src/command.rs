@@ -25,6 +25,7 @@ use crate::rlimit::{Max, Resource};
 use crate::rootfs::Trees;
 use crate::sandbox::Sandbox;
 use crate::seccomp::Filter;
+use crate::secret::Secret;
 use crate::spawn::{Refused, Start, make};
 use crate::sys;
 use crate::wire::{self, Call, Program, Put, Report};
@@ -66,7 +67,7 @@ pub struct Command {
     program: OsString,
     arg0: Option<OsString>,
     args: Vec<OsString>,
-    env: BTreeMap<OsString, OsString>,
+    env: BTreeMap<OsString, Secret<OsString>>,
     directory: Option<PathBuf>,
     streams: [Option<Stdio>; 3],
     descriptors: BTreeMap<RawFd, OwnedFd>,
@@ -171,7 +172,7 @@ impl Command {
             program: program.to_owned(),
             arg0: None,
             args: Vec::new(),
-            env: env.map(|(key, value)| (key.into(), value.into())).into(),
+            env: env.map(|(key, value)| (key.into(), Secret(value.into()))).into(),
             directory: None,
             streams: [None, None, None],
             descriptors: BTreeMap::new(),
@@ -233,7 +234,7 @@ impl Command {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.insert(key.as_ref().to_owned(), value.as_ref().to_owned());
+        self.env.insert(key.as_ref().to_owned(), Secret(value.as_ref().to_owned()));
         self
     }
 
@@ -705,7 +706,7 @@ impl Command {
         };
         let mut argv = texts(&[self.arg0.as_ref().unwrap_or(&self.program)]);
         argv.extend(self.args.iter().map(|arg| arg.as_bytes().to_vec()));
-        let pair = |(key, value): (&OsString, &OsString)| {
+        let pair = |(key, value): (&OsString, &Secret<OsString>)| {
             [key.as_bytes(), b"=", value.as_bytes()].concat()
         };
         let mut descriptors = Vec::new();
@@ -833,7 +834,8 @@ impl Command {
 
     /// A program that the host has and the sandbox has not.
     fn only_outside(&self, name: &OsStr) -> Option<Hint> {
-        let inside = self.env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+        let inside =
+            self.env.get(OsStr::new("PATH")).map_or_else(OsString::new, |path| path.0.clone());
         let outside = std::env::var_os("PATH").unwrap_or_default();
         let names: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
             vec![name.into()]

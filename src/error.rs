@@ -55,6 +55,7 @@ pub enum Error {
 /// println!("{failed}");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failed {
     /// The part of a sandbox's life.
     pub stage: Stage,
@@ -360,6 +361,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what}: {name:?}")]
+#[non_exhaustive]
 pub struct UnknownName {
     /// What was looked for: "capability", "resource", "limit" or "namespace".
     pub what: &'static str,

@@ -27,6 +27,7 @@ mod rlimit;
 mod rootfs;
 mod sandbox;
 mod seccomp;
+mod secret;
 mod spawn;
 mod support;
 mod sys;

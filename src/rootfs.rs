@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::abi::*;
 use crate::lower::Lower;
 use crate::namespace::ipc;
+use crate::secret::Secret;
 use crate::wire::{BIND_RECURSIVE, Op};
 
 mod bind;
@@ -165,12 +166,15 @@ impl Default for Rootfs {
     }
 }
 
+/// Init remembers the file systems that are the sandbox's own, 256 of them.
+const TMPFS_MAX: usize = 200;
+
 /// One thing that is added to the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
     Bind(Bind),
     Tmpfs(Tmpfs),
-    File { path: PathBuf, mode: u32, data: Vec<u8> },
+    File { path: PathBuf, mode: u32, data: Secret<Vec<u8>> },
     Directory { path: PathBuf, mode: u32 },
     Symlink { path: PathBuf, target: PathBuf },
     Mqueue { path: PathBuf },
@@ -208,6 +212,10 @@ impl Tree {
     pub(crate) fn problems(&self, problems: &mut Vec<String>) {
         if self.budget == 0 || self.inodes == 0 {
             problems.push("a tmpfs size or inode limit of 0 means \"unlimited\"".to_owned());
+        }
+        let tmpfs = self.entries.iter().filter(|entry| matches!(entry, Entry::Tmpfs(_))).count();
+        if tmpfs > TMPFS_MAX {
+            problems.push(format!("{tmpfs} tmpfs are more than {TMPFS_MAX}"));
         }
         for entry in &self.entries {
             let inside = match entry {
@@ -332,7 +340,7 @@ impl Entry {
             Entry::Bind(bind) => bind.lower(plan),
             Entry::Tmpfs(tmpfs) => tmpfs.lower(plan),
             Entry::File { path, mode, data } => {
-                let op = Op::File { path: bytes(path), mode: *mode, data: data.clone() };
+                let op = Op::File { path: bytes(path), mode: *mode, data: data.0.clone() };
                 plan.step(op, "given as data");
             }
             Entry::Directory { path, mode } => plan.directory(path, *mode),

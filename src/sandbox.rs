@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::rlimit::{Limit, Resource, Rlimits};
 use crate::rootfs::{Bind, Entry, Proc, Rootfs, Tmpfs, Tree};
+use crate::secret::Secret;
 
 /// A description of a sandbox, from which any number of programs can be started.
 ///
@@ -468,7 +469,7 @@ impl Sandbox {
         data: impl Into<Vec<u8>>,
         mode: u32,
     ) -> Self {
-        self.push(Entry::File { path: path.into(), mode: mode & 0o7777, data: data.into() })
+        self.push(Entry::File { path: path.into(), mode: mode & 0o7777, data: Secret(data.into()) })
     }
 
     /// A directory with this mode, where the tree is the sandbox's own. Bits above 0o7777 are

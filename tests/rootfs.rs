@@ -42,7 +42,7 @@ tests! {
         non_utf8_paths, default_root_is_read_only, default_root_cannot_be_remounted,
         writable_places, one_budget, one_inode_budget, mqueue, no_mqueue_by_default, sysfs,
         no_proc, existing_file_is_not_replaced, link_as_source_is_followed, long_path,
-        socket_and_fifo_as_source,
+        socket_and_fifo_as_source, too_many_tmpfs, debug_shows_no_contents,
     ];
     Needs::Program("busybox") => [
         empty_root, directory_root, directory_root_writable, directory_root_without_proc,
@@ -624,6 +624,26 @@ fn long_path() {
     let too_long = "/d".repeat(3000);
     let error = refused(&Sandbox::new().file(&too_long[..], "deep"));
     assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG), "{error}");
+}
+
+fn too_many_tmpfs() {
+    let with = |count: usize| {
+        let add = |sandbox: Sandbox, number| sandbox.tmpfs(format!("/srv/{number}"));
+        (0..count).fold(Sandbox::new(), add)
+    };
+    sh(&with(200).proc(Proc::Full), "test -d /srv/199");
+    let error = refused(&with(201));
+    assert!(error.to_string().contains("201 tmpfs are more than 200"), "{error}");
+}
+
+/// What is given may be a secret, and values end in logs.
+fn debug_shows_no_contents() {
+    let sandbox = Sandbox::new().file("/srv/key", "hunter2");
+    let command = sandbox.command("true").env("TOKEN", "hunter3");
+    let text = format!("{sandbox:?} {command:?}");
+    assert!(text.contains("/srv/key") && text.contains("TOKEN"), "{text}");
+    let numbers = format!("{:?}", b"hunter2");
+    assert!(!text.contains("hunter") && !text.contains(&numbers[1..numbers.len() - 1]), "{text}");
 }
 
 fn socket_and_fifo_as_source() {

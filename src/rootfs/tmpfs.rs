@@ -8,6 +8,8 @@ use crate::lower::Lower;
 /// An empty file system in memory, with finite limits;
 /// [tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html).
 ///
+/// A sandbox can have up to 200 of them.
+///
 /// # Examples
 ///
 /// ```
