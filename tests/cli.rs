@@ -1365,7 +1365,10 @@ fn verbose() {
     for options in [&["-v", "run"][..], &["run", "-v"], &["run", "--verbose"], &["-v", "run", "-v"]]
     {
         let text = said(options);
-        assert!(text.contains("stockade: debug: stockade::spawn: launched init as "), "{text}");
+        for stage in ["prepare", "launch", "identity", "setup", "start", "run"] {
+            let told = text.lines().any(|line| line.contains(&format!(": {stage}: ")));
+            assert!(told, "{stage}: {text}");
+        }
         assert!(text.lines().all(|line| line.starts_with("stockade: ")), "{text}");
     }
     // What the caller gives in secret is not told.
