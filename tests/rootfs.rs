@@ -399,7 +399,7 @@ fn source_through_a_file() {
 fn planted(name: &str, target: impl AsRef<Path>) -> (tempfile::TempDir, Sandbox) {
     let directory = open_directory();
     symlink(target, directory.path().join(name)).unwrap();
-    let sandbox = Sandbox::new().bind_rw(directory.path(), "/work");
+    let sandbox = Sandbox::new().bind_rw(directory.path(), "/job");
     (directory, sandbox)
 }
 
@@ -410,15 +410,15 @@ fn entries(directory: &Path) -> usize {
 fn dangling_link_as_target() {
     let (_source, file) = with_file("content");
     let (directory, sandbox) = planted("link", "nowhere");
-    let error = refused(&sandbox.bind_ro(file, "/work/link"));
-    assert!(error.to_string().contains("/work/link"), "{error}");
+    let error = refused(&sandbox.bind_ro(file, "/job/link"));
+    assert!(error.to_string().contains("/job/link"), "{error}");
     assert_eq!(entries(directory.path()), 1);
 }
 
 fn looping_link_as_target() {
     let (_source, file) = with_file("content");
     let (directory, sandbox) = planted("link", "link");
-    for target in ["/work/link", "/work/link/below"] {
+    for target in ["/job/link", "/job/link/below"] {
         let error = refused(&sandbox.clone().bind_ro(&file, target));
         assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{error}");
         assert!(error.to_string().contains(target), "{error}");
@@ -432,9 +432,9 @@ fn planted_link_does_not_redirect_a_mount() {
     for link in [host.path(), Path::new("/etc"), Path::new("/../../etc"), Path::new("/proc/1/root")]
     {
         let (_directory, sandbox) = planted("link", link);
-        let sandbox = sandbox.bind_ro(&file, "/work/link/target");
+        let sandbox = sandbox.bind_ro(&file, "/job/link/target");
         // Wherever it lands: nothing appears on the host, and what appears inside is the content.
-        if let Ok(output) = sandbox.command("cat").arg("/work/link/target").output() {
+        if let Ok(output) = sandbox.command("cat").arg("/job/link/target").output() {
             assert_eq!(output.stdout, b"content");
         }
         assert_eq!(entries(host.path()), 0);
@@ -449,14 +449,14 @@ fn planted_link_does_not_redirect_a_file() {
     let (directory, sandbox) = planted("link", host.path());
     symlink(&victim, directory.path().join("file")).unwrap();
     let before = entries(host.path());
-    for path in ["/work/link/new", "/work/link/victim", "/work/file"] {
+    for path in ["/job/link/new", "/job/link/victim", "/job/file"] {
         let sandbox = sandbox.clone().file(path, "from the sandbox");
         drop(sandbox.command("true").status());
         assert_eq!(entries(host.path()), before, "{path}");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched", "{path}");
     }
-    drop(sandbox.clone().directory("/work/link/d", 0o777).command("true").status());
-    drop(sandbox.symlink("x", "/work/link/l").command("true").status());
+    drop(sandbox.clone().directory("/job/link/d", 0o777).command("true").status());
+    drop(sandbox.symlink("x", "/job/link/l").command("true").status());
     assert_eq!(entries(host.path()), before);
 }
 
@@ -464,7 +464,7 @@ fn relative_planted_link_stays_inside() {
     let (_source, file) = with_file("content");
     let up = "../".repeat(40) + "etc";
     let (_directory, sandbox) = planted("link", up);
-    let sandbox = sandbox.bind_ro(&file, "/work/link/stockade-test");
+    let sandbox = sandbox.bind_ro(&file, "/job/link/stockade-test");
     drop(sandbox.command("true").status());
     assert!(is_absent(Path::new("/etc/stockade-test")));
 }
