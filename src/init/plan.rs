@@ -60,7 +60,6 @@ impl Lines {
 /// The mode of a sandbox's PID 1.
 pub(crate) fn run(lines: Lines) -> ! {
     sys::set_name(b"stockade-init\0\0\0");
-    sys::default_signals();
     // Modes are given in full; this call cannot fail.
     let _callers = sys::umask(0);
     if let Err(fault) = sys::raise_open_files() {
@@ -84,7 +83,11 @@ pub(crate) fn run(lines: Lines) -> ! {
             Some(Op::Start {}) if supervised => {
                 program::launch(lines, wanted).map(|started| process = Some(started))
             }
-            Some(Op::Await {}) => next(lines, &mut [0], &mut []).map(drop),
+            Some(Op::Await {}) => {
+                // What needs no ids is done meanwhile.
+                sys::default_signals();
+                next(lines, &mut [0], &mut []).map(drop)
+            }
             Some(Op::NoNesting { optional }) if supervised => {
                 late = Some(Late { index, optional });
                 Ok(())
