@@ -11,8 +11,8 @@ use crate::plan::{Plan, Step};
 use crate::policy::Policy;
 use crate::rootfs::{TreeSource, bytes};
 use crate::sandbox::Sandbox;
-use crate::sys;
 use crate::wire::Op;
+use crate::{executable, sys};
 
 /// A plan while it is being made.
 #[derive(Debug)]
@@ -108,7 +108,9 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         names_and_loopback(policy, new, &mut plan);
         mount::lower_lock(ids, &mut plan);
     }
-    if new.contains(Namespaces::USER) && !policy.nested_user_namespaces {
+    // The lock is a user namespace as well.
+    let own_user = new.contains(Namespaces::USER) || locks;
+    if own_user && !policy.nested_user_namespaces {
         let optional = policy.optional(Feature::NestedUserNamespaceCount);
         let op = Op::NoNesting { optional };
         plan.step(op, "in a nested one a full /proc can be mounted");
@@ -117,7 +119,7 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         plan.of_init = Some(plan.steps.len());
         names_and_loopback(policy, new, &mut plan);
     }
-    let counted = new.contains(Namespaces::USER) || policy.nested_user_namespaces;
+    let counted = own_user || policy.nested_user_namespaces;
     let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
     let missing: Vec<_> =
         missing_groups.into_iter().chain(uncounted).chain(lowered_score).collect();
@@ -139,7 +141,10 @@ fn names_and_loopback(policy: &Policy, new: Namespaces, plan: &mut Lower) {
 /// what is missing.
 fn own_files(policy: &Policy, plan: &mut Lower) -> Result<Option<Feature>> {
     let Some(score) = policy.oom_score_adj else { return Ok(None) };
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").map_err(|error| {
+        let errno = executable::errno_of(&error);
+        Error::new(Stage::Prepare, "read", "oom_score_adj of the caller", errno)
+    })?;
     if own.trim().parse().is_ok_and(|own: i32| own > score) {
         if policy.is_best_effort(Feature::OomScoreAdj) {
             return Ok(Some(Feature::OomScoreAdj));

@@ -1,6 +1,7 @@
 //! The processes that are launched for a sandbox: started, known by a descriptor, ended.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -12,7 +13,7 @@ use crate::capability::{Capability, CapabilitySet};
 use crate::error::{Error, Result, Stage};
 use crate::namespace::Namespaces;
 use crate::wire::Call;
-use crate::{hint, launch as stage, sys};
+use crate::{executable, hint, launch as stage, sys};
 
 /// A process that was launched, killed and reaped again unless it is [kept](Self::keep).
 #[derive(Debug)]
@@ -127,7 +128,23 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
     }
 }
 
-pub(crate) fn is_forbidden_exec(error: &Error) -> bool {
+/// Launches by `launch`; where memory that may be made executable may still not be executed
+/// (SELinux), once more with the file of the caller's choice.
+pub(crate) fn with_fallback<T>(
+    executable: &mut OwnedFd,
+    init_file: Option<&Path>,
+    launch: impl Fn(&OwnedFd) -> Result<T>,
+) -> Result<T> {
+    match (launch(executable), init_file) {
+        (Err(error), Some(file)) if is_forbidden_exec(&error) => {
+            *executable = executable::in_file(file)?;
+            launch(executable)
+        }
+        (other, _) => other,
+    }
+}
+
+fn is_forbidden_exec(error: &Error) -> bool {
     error.failed().is_some_and(|failed| {
         failed.operation == Call::Exec.name() && failed.errno == Errno::EACCES
     })

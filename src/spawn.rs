@@ -17,7 +17,7 @@ use crate::lower::Lowered;
 use crate::namespace::{Namespaces, Source, user};
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::process::{Launch, Launched, is_forbidden_exec, launch, pid_in, pid_of_pidfd};
+use crate::process::{Launch, Launched, launch, pid_in, pid_of_pidfd, with_fallback};
 use crate::wire::{self, CHUNK, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report};
 use crate::{executable, hint, sys, warden};
 
@@ -71,19 +71,14 @@ impl From<Error> for Refused {
 pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let began = Instant::now();
     let policy = start.policy;
-    let mut executable = executable::open(policy.init_file.as_deref())?;
+    let init_file = policy.init_file.as_deref();
+    let mut executable = executable::open(init_file)?;
     // Declared first, dropped last: without its socket init ends, even if it cannot be killed.
     let (mut launched, message);
     let (lines, theirs) = Lines::new()?;
-    (launched, message) =
-        match (launch_first(start, &executable, &lines, &theirs), &policy.init_file) {
-            // Memory that may be made executable may still not be executed (SELinux).
-            (Err(error), Some(file)) if is_forbidden_exec(&error) => {
-                executable = executable::in_file(file)?;
-                launch_first(start, &executable, &lines, &theirs)
-            }
-            (other, _) => other,
-        }?;
+    (launched, message) = with_fallback(&mut executable, init_file, |executable| {
+        launch_first(start, executable, &lines, &theirs)
+    })?;
     // Init has it now; an end of init's must be one here.
     drop(theirs);
     log::debug!("launch: init is {}, in {:?}", launched.pid, began.elapsed());

@@ -11,19 +11,20 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
+#[path = "common/mounts.rs"]
+mod mounts;
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command as HostCommand, Stdio as HostStdio};
 
 use common::Needs;
 use inside::{is_root, open_directory, role};
+use mounts::own_mounts;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use stockade::{
     Bind, Command, Error, Feature, Hint, Namespaces, Proc, Resource, Rootfs, Sandbox, Stage,
@@ -830,29 +831,9 @@ fn no_late_namespaces_left() {
     });
 }
 
-/// Mounts of this process's own.
-fn own_mounts() {
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    if is_root() {
-        unshare(libc::CLONE_NEWNS);
-    } else {
-        unshare(libc::CLONE_NEWNS | libc::CLONE_NEWUSER);
-        fs::write("/proc/self/setgroups", "deny").unwrap();
-        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
-        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
-    }
-    mount("none", Path::new("/"), libc::MS_REC | libc::MS_PRIVATE);
-}
-
 /// A mount with these flags, or without any a new file system of the kind that `source` names.
 fn mount(source: &str, at: &Path, flags: libc::c_ulong) {
-    let source = CString::new(source).unwrap();
-    let at = CString::new(at.as_os_str().as_bytes()).unwrap();
-    let options = std::ptr::null();
-    // SAFETY: the texts are NUL-terminated and live until the end of the call.
-    let result =
-        unsafe { libc::mount(source.as_ptr(), at.as_ptr(), source.as_ptr(), flags, options) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    mounts::mount(source, at, "", flags);
 }
 
 fn masked_proc() {

@@ -15,10 +15,11 @@
 )]
 
 mod common;
+#[path = "common/mounts.rs"]
+mod mounts;
 mod tracer;
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Needs, Test};
+use mounts::{mount, own_mounts};
 use stockade::{
     Bind, Capability, Error, Feature, Namespaces, Proc, Resource, Rootfs, Sandbox, Stdio,
     TimeOffsets, Tmpfs,
@@ -188,32 +190,10 @@ fn image(directory: &Path) -> PathBuf {
         std::os::unix::fs::symlink(format!("usr/{name}"), image.join(name)).unwrap();
     }
     std::fs::write(image.join(tracer::PROGRAM), "").unwrap();
-    mount(c"tmpfs", &image.join("inner"), 0);
+    mount("tmpfs", &image.join("inner"), "", 0);
     std::fs::create_dir(image.join("inner/deep")).unwrap();
-    mount(c"tmpfs", &image.join("inner/deep"), libc::MS_NOEXEC);
+    mount("tmpfs", &image.join("inner/deep"), "", libc::MS_NOEXEC);
     image
-}
-
-/// Mounts that nobody else sees, also for who is not root.
-fn own_mounts() {
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    let user = if uid.is_root() { 0 } else { libc::CLONE_NEWUSER };
-    // SAFETY: this process has one thread and no pointer is passed.
-    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS | user) }, 0);
-    if user != 0 {
-        std::fs::write("/proc/self/setgroups", "deny").unwrap();
-        std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
-        std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
-    }
-    mount(c"none", Path::new("/"), libc::MS_REC | libc::MS_PRIVATE);
-}
-
-fn mount(kind: &CStr, at: &Path, flags: libc::c_ulong) {
-    let place = CString::new(at.as_os_str().as_encoded_bytes()).unwrap();
-    let (kind, place) = (kind.as_ptr(), place.as_ptr());
-    // SAFETY: all are NUL-terminated and live until the end of the call.
-    let result = unsafe { libc::mount(kind, place, kind, flags, c"".as_ptr().cast()) };
-    assert_eq!(result, 0, "{at:?}: {}", std::io::Error::last_os_error());
 }
 
 /// Both ends of a new terminal.

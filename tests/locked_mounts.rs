@@ -10,7 +10,7 @@
 mod common;
 
 use common::Needs;
-use stockade::{Capability, Namespaces, Sandbox};
+use stockade::{Capability, Feature, Namespaces, Sandbox};
 
 tests! {
     Needs::Nothing => [
@@ -78,20 +78,20 @@ fn a_joined_user_namespace_is_locked_too() {
     let other = other.command("sleep").arg("1000").spawn().unwrap();
     let path = format!("/proc/{}/ns/user", other.program_id().unwrap());
     let script = "mount -o remount,bind,rw /mnt/given; touch /mnt/given/x; umount /proc";
-    let output = Sandbox::new()
+    let sandbox = Sandbox::new()
         .join(Namespaces::USER, path.as_str())
         .uid(ids[0])
         .gid(ids[1])
         .capabilities(ADMIN.to_vec())
-        .bind_ro(directory.path(), "/mnt/given")
-        .command("sh")
-        .args(["-c", script])
-        .output()
-        .unwrap();
+        .bind_ro(directory.path(), "/mnt/given");
+    let output = sandbox.command("sh").args(["-c", script]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(errors.contains("Read-only file system"), "{errors}");
     assert!(!output.outcome.is_success(), "{errors}");
     assert!(!directory.path().join("x").exists());
+    // The lock is a user namespace of its own, so nested ones are limited by count as well.
+    let child = sandbox.command("true").spawn().unwrap();
+    assert!(!child.missing().contains(&Feature::NestedUserNamespaceCount));
 }
 
 fn mounts_of_its_own_are_its_own() {

@@ -15,6 +15,8 @@
 )]
 
 mod common;
+#[path = "common/mounts.rs"]
+mod mounts;
 mod tracer;
 
 use std::collections::{BTreeMap, HashSet};
@@ -27,6 +29,7 @@ use std::process::{Command, ExitCode};
 
 use common::{Needs, Test};
 use libc::c_long;
+use mounts::{mount, own_mounts, try_mount};
 use stockade::{
     Bind, Capability, Feature, Hint, Namespaces, Outcome, Proc, Resource, Rootfs, Sandbox, Stdio,
     Support, TimeOffsets, Tmpfs,
@@ -294,32 +297,6 @@ fn image(directory: &Path) -> PathBuf {
     fs::write(image.join(tracer::PROGRAM), "").unwrap();
     mount("tmpfs", &image.join("inner"), "mode=777", 0);
     image
-}
-
-fn own_mounts() {
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    let user = if uid.is_root() { 0 } else { libc::CLONE_NEWUSER };
-    // SAFETY: this process has one thread and no pointer is passed.
-    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS | user) }, 0);
-    if user != 0 {
-        fs::write("/proc/self/setgroups", "deny").unwrap();
-        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
-        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
-    }
-    mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE);
-}
-
-fn mount(kind: &str, at: &Path, options: &str, flags: libc::c_ulong) {
-    let result = try_mount(kind, at, options, flags);
-    assert_eq!(result, 0, "{at:?}: {}", std::io::Error::last_os_error());
-}
-
-fn try_mount(kind: &str, at: &Path, options: &str, flags: libc::c_ulong) -> i32 {
-    let [kind, options] = [kind, options].map(|text| CString::new(text).unwrap());
-    let at = CString::new(at.as_os_str().as_bytes()).unwrap();
-    let (kind, at, options) = (kind.as_ptr(), at.as_ptr(), options.as_ptr().cast());
-    // SAFETY: all are NUL-terminated and live until the end of the call.
-    unsafe { libc::mount(kind, at, kind, flags, options) }
 }
 
 /// A process in a network of its own, for others to join.

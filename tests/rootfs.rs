@@ -16,6 +16,8 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
+#[path = "common/mounts.rs"]
+mod mounts;
 
 use std::ffi::{CString, OsStr};
 use std::fs;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use common::Needs;
 use inside::{is_absent, open_directory, refused, sh, sh_fails, succeed};
+use mounts::{mount, own_mounts};
 use stockade::{Bind, Error, Hint, Outcome, Proc, Rootfs, Sandbox, Tmpfs};
 
 tests! {
@@ -111,32 +114,6 @@ fn relative_source() {
     std::env::set_current_dir(directory.path()).unwrap();
     let sandbox = Sandbox::new().bind_ro("file", "/srv/file");
     assert_eq!(cat(&sandbox, "/srv/file"), "near");
-}
-
-/// Gives this process mounts of its own: as root, or in a user namespace.
-fn own_mounts() {
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    let flags =
-        if uid.is_root() { libc::CLONE_NEWNS } else { libc::CLONE_NEWNS | libc::CLONE_NEWUSER };
-    // SAFETY: this process has one thread and no pointer is passed.
-    assert_eq!(unsafe { libc::unshare(flags) }, 0);
-    if !uid.is_root() {
-        fs::write("/proc/self/setgroups", "deny").unwrap();
-        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
-        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
-    }
-    mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE);
-}
-
-fn mount(kind: &str, at: &Path, options: &str, flags: libc::c_ulong) {
-    let text = |text: &str| CString::new(text).unwrap();
-    let (kind, options) = (text(kind), text(options));
-    let at = CString::new(at.as_os_str().as_bytes()).unwrap();
-    // SAFETY: all four are NUL-terminated and live until the end of the call.
-    let result = unsafe {
-        libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, options.as_ptr().cast())
-    };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// A directory with a tmpfs in it, in which there is another.

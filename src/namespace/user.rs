@@ -16,7 +16,7 @@ use crate::abi::CLONE_NEWUSER;
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{self, Kept};
-use crate::process::{Launch, is_forbidden_exec, launch, pid_in};
+use crate::process::{Launch, launch, pid_in, with_fallback};
 use crate::wire::mode;
 use crate::{hint, kept};
 
@@ -158,7 +158,7 @@ fn make_mapping(ids: Ids, init_file: Option<&Path>) -> Result<OwnedFd> {
     let failed = |operation, errno| {
         Error::new(Stage::Prepare, operation, "of a namespace to map owners", errno)
     };
-    let executable = executable::open(init_file)?;
+    let mut executable = executable::open(init_file)?;
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| failed("socketpair", errno))?;
@@ -173,12 +173,7 @@ fn make_mapping(ids: Ids, init_file: Option<&Path>) -> Result<OwnedFd> {
         keep: &[],
         capabilities: CapabilitySet::empty(),
     };
-    let waiting = match (launch(&executable, wanted), init_file) {
-        (Err(error), Some(file)) if is_forbidden_exec(&error) => {
-            launch(&executable::in_file(file)?, wanted)
-        }
-        (other, _) => other,
-    }?;
+    let waiting = with_fallback(&mut executable, init_file, |it| launch(it, wanted))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let not_there = |errno| failed("open /proc entry", errno);
     let proc = nix::fcntl::open("/proc", flags, Mode::empty()).map_err(not_there)?;

@@ -1,0 +1,39 @@
+//! Mounts of a test's own, which nobody else sees. Whoever removes a directory must not do so while
+//! a part of the host's tree is bound below it.
+#![allow(dead_code, reason = "each test binary uses some")]
+#![allow(unsafe_code, reason = "unshare(2) and mount(2)")]
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A mount namespace of this process's own; for who is not root in a user namespace of its own.
+pub(crate) fn own_mounts() {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let user = if uid.is_root() { 0 } else { libc::CLONE_NEWUSER };
+    // SAFETY: this process has one thread and no pointer is passed.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNS | user) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    if user != 0 {
+        fs::write("/proc/self/setgroups", "deny").unwrap();
+        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
+        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
+    }
+    mount("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE);
+}
+
+/// mount(2); `kind` is the source as well.
+pub(crate) fn mount(kind: &str, at: &Path, options: &str, flags: libc::c_ulong) {
+    let result = try_mount(kind, at, options, flags);
+    assert_eq!(result, 0, "{at:?}: {}", std::io::Error::last_os_error());
+}
+
+/// The same, which may fail.
+pub(crate) fn try_mount(kind: &str, at: &Path, options: &str, flags: libc::c_ulong) -> i32 {
+    let [kind, options] = [kind, options].map(|text| CString::new(text).unwrap());
+    let at = CString::new(at.as_os_str().as_bytes()).unwrap();
+    let (kind, at, options) = (kind.as_ptr(), at.as_ptr(), options.as_ptr().cast());
+    // SAFETY: all are NUL-terminated and live until the end of the call.
+    unsafe { libc::mount(kind, at, kind, flags, options) }
+}
