@@ -67,15 +67,43 @@ pub(crate) trait Put {
     fn put(&self, out: &mut impl Sink);
 }
 
-/// A value that can be read back; `None` where the bytes are too few or wrong.
-pub(crate) trait Take<'a>: Sized {
-    fn take(from: &mut &'a [u8]) -> Option<Self>;
+/// Bytes that values are read from. Reading past their end, or what is no value, gives zeros and is
+/// remembered: looked at once at the end, which is smaller than a look after each of many fields.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    wrong: bool,
 }
 
-fn split<'a>(from: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (head, tail) = from.split_at_checked(length)?;
-    *from = tail;
-    Some(head)
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, wrong: false }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The next value; `None` where the bytes are too few or wrong.
+    pub(crate) fn next<T: Take<'a>>(&mut self) -> Option<T> {
+        let value = T::take(self);
+        (!self.wrong).then_some(value)
+    }
+
+    #[inline(never)]
+    fn split(&mut self, length: usize) -> &'a [u8] {
+        let (head, tail) = self.bytes.split_at_checked(length).unwrap_or_else(|| {
+            self.wrong = true;
+            (&[], &[])
+        });
+        self.bytes = tail;
+        head
+    }
+}
+
+/// A value that can be read back.
+pub(crate) trait Take<'a>: Sized {
+    fn take(from: &mut Reader<'a>) -> Self;
 }
 
 macro_rules! integer {
@@ -88,9 +116,9 @@ macro_rules! integer {
         impl<'a> Take<'a> for $type {
             // Not inlined: operations are made of many of these, and init must stay small.
             #[inline(never)]
-            fn take(from: &mut &'a [u8]) -> Option<Self> {
-                let bytes = split(from, size_of::<$type>())?;
-                Some(<$type>::from_ne_bytes(bytes.try_into().ok()?))
+            fn take(from: &mut Reader<'a>) -> Self {
+                let bytes = from.split(size_of::<$type>());
+                <$type>::from_ne_bytes(bytes.try_into().unwrap_or_default())
             }
         }
     )*};
@@ -99,19 +127,22 @@ integer!(i32 u32 u64);
 
 impl<'a> Take<'a> for Text<'a> {
     #[inline(never)]
-    fn take(from: &mut &'a [u8]) -> Option<Self> {
-        let length = u32::take(from)? as usize;
-        let bytes = split(from, length)?;
-        (bytes.last() == Some(&0)).then_some(Text(bytes))
+    fn take(from: &mut Reader<'a>) -> Self {
+        let length = u32::take(from) as usize;
+        let bytes = from.split(length);
+        if bytes.last() == Some(&0) {
+            return Text(bytes);
+        }
+        from.wrong = true;
+        Text(b"\0")
     }
 }
 
 impl<'a> Take<'a> for Texts<'a> {
-    fn take(from: &mut &'a [u8]) -> Option<Self> {
-        let count = u32::take(from)?;
-        let length = u32::take(from)? as usize;
-        let bytes = split(from, length)?;
-        Some(Texts { count, bytes })
+    fn take(from: &mut Reader<'a>) -> Self {
+        let count = u32::take(from);
+        let length = u32::take(from) as usize;
+        Texts { count, bytes: from.split(length) }
     }
 }
 
@@ -130,9 +161,9 @@ macro_rules! record {
         }
 
         impl<'a> Take<'a> for $name<$($reader),*> {
-            fn take(from: &mut &'a [u8]) -> Option<Self> {
-                $(let $field = Take::take(from)?;)*
-                Some($name { $($field),* })
+            fn take(from: &mut Reader<'a>) -> Self {
+                $(let $field = Take::take(from);)*
+                $name { $($field),* }
             }
         }
     };
@@ -164,12 +195,13 @@ macro_rules! operations {
 
         impl<'a> Take<'a> for Op<Text<'a>> {
             #[inline(never)]
-            fn take(from: &mut &'a [u8]) -> Option<Self> {
-                let code = u32::take(from)?;
+            fn take(from: &mut Reader<'a>) -> Self {
+                let code = u32::take(from);
                 $(if code == Code::$name as u32 {
-                    return Some(Op::$name { $($field: Take::take(from)?),* });
+                    return Op::$name { $($field: Take::take(from)),* };
                 })*
-                None
+                from.wrong = true;
+                Op::Await {}
             }
         }
     };
@@ -330,13 +362,9 @@ impl Put for Join {
 }
 
 impl<'a> Take<'a> for Join {
-    fn take(from: &mut &'a [u8]) -> Option<Self> {
-        let mut namespaces = [(-1, 0); JOIN_MAX];
-        for (fd, kind) in &mut namespaces {
-            *fd = i32::take(from)?;
-            *kind = u32::take(from)?;
-        }
-        Some(Join { namespaces, flags: u64::take(from)? })
+    fn take(from: &mut Reader<'a>) -> Self {
+        let namespaces = core::array::from_fn(|_| (i32::take(from), u32::take(from)));
+        Join { namespaces, flags: u64::take(from) }
     }
 }
 
@@ -371,8 +399,8 @@ impl Put for Entry {
 }
 
 impl<'a> Take<'a> for Entry {
-    fn take(from: &mut &'a [u8]) -> Option<Self> {
-        Some(Entry { what: u64::take(from)?, id: u64::take(from)?, deadline: u64::take(from)? })
+    fn take(from: &mut Reader<'a>) -> Self {
+        Entry { what: u64::take(from), id: u64::take(from), deadline: u64::take(from) }
     }
 }
 
@@ -514,14 +542,11 @@ impl Report {
         self.text.split(|&byte| byte == 0).next().unwrap_or(&[])
     }
 
-    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        let from = &mut bytes;
-        let mut report = Report::new(u64::take(from)?);
-        for number in &mut report.numbers {
-            *number = u64::take(from)?;
-        }
-        report.text = (*from).try_into().ok()?;
-        Some(report)
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let from = &mut Reader::new(bytes);
+        let kind = u64::take(from);
+        let numbers = core::array::from_fn(|_| u64::take(from));
+        Some(Report { kind, numbers, text: from.bytes.try_into().ok()? })
     }
 }
 

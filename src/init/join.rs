@@ -8,7 +8,7 @@ use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::exit;
 use crate::sys::{self, Outcome, Poll};
-use crate::wire::{Call, Fault, JOIN, JOIN_MAX, Join, Report, Take, report};
+use crate::wire::{Call, Fault, JOIN, JOIN_MAX, Join, Reader, Report, report};
 
 /// The mode: joins, clones, hands over.
 pub(crate) fn run(lines: Lines) -> ! {
@@ -78,7 +78,7 @@ fn receive(lines: Lines) -> Outcome<Join> {
     match sys::receive(lines.control, &mut bytes, &mut [], 0)? {
         // The library has given up.
         (0, _) => exit(1),
-        _ => Join::take(&mut &bytes[..]).map_or_else(|| sys::fault(Call::Plan, EPROTO), Ok),
+        _ => Reader::new(&bytes).next().map_or_else(|| sys::fault(Call::Plan, EPROTO), Ok),
     }
 }
 

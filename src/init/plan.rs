@@ -1,12 +1,12 @@
 //! Receiving a plan and carrying out its operations, in order.
 
 use crate::abi::*;
-use crate::program::{self, Late};
+use crate::program::{self, Late, Wanted};
 use crate::raw::exit;
 use crate::sys::{self, Outcome, Poll, fault};
 use crate::tree::{Tree, write_all};
 use crate::wire::{
-    Call, Fault, HEADER, Header, MAGIC, Op, Program, Report, SUPERVISED, Take, Text, VERSION,
+    Call, Fault, HEADER, Header, MAGIC, Op, Reader, Report, SUPERVISED, Text, VERSION,
     report,
 };
 
@@ -69,7 +69,7 @@ pub(crate) fn run(lines: Lines) -> ! {
         Ok(plan) => plan,
         Err(fault) => lines.fail(report::LAUNCH, fault, 0, &[]),
     };
-    let wanted = match Program::take(&mut &*rest) {
+    let wanted = match Reader::new(rest).next::<Wanted<'_>>() {
         Some(wanted) => sys::keep(wanted),
         None => fault(Call::Plan, EPROTO),
     };
@@ -77,9 +77,9 @@ pub(crate) fn run(lines: Lines) -> ! {
     let supervised = wanted.flags & SUPERVISED != 0;
     let (mut skipped, mut late, mut process) = (0, None, None);
     let mut tree = Tree::new(header.proc_fd);
-    let (mut index, mut operations) = (0, &setup[..]);
+    let (mut index, mut operations) = (0, Reader::new(setup));
     while !operations.is_empty() {
-        let result = match Op::take(&mut operations) {
+        let result = match operations.next() {
             Some(Op::Start {}) if supervised => {
                 program::launch(lines, wanted).map(|started| process = Some(started))
             }
@@ -114,7 +114,7 @@ pub(crate) fn run(lines: Lines) -> ! {
 fn receive(lines: Lines) -> Outcome<(Header, &'static mut [u8], &'static mut [u8])> {
     let mut bytes = [0; HEADER];
     next(lines, &mut bytes, &mut [])?;
-    let header = Header::take(&mut &bytes[..]);
+    let header = Reader::new(&bytes).next::<Header>();
     let Some(header) = header.filter(|header| header.magic == MAGIC && header.version == VERSION)
     else {
         return fault(Call::Plan, EPROTO);

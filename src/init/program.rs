@@ -10,11 +10,11 @@ use crate::sys::{self, Fd, Outcome, fault};
 use crate::tree::{self, Tree};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
-    OWN_PIDS, Op, Program, Report, SUPERVISED, Take, Text, Texts, report,
+    OWN_PIDS, Program, Reader, Report, SUPERVISED, Text, Texts, report,
 };
 
 /// The library's description of the program, as init reads it.
-type Wanted<'a> = Program<Text<'a>, Texts<'a>>;
+pub(crate) type Wanted<'a> = Program<Text<'a>, Texts<'a>>;
 
 /// Tells the program's process that everything is there.
 const GO: &[u8] = b"g";
@@ -185,8 +185,8 @@ fn drop_bounding(capability: usize) -> Outcome<bool> {
 
 /// Pairs of a descriptor of init's and its number in the program.
 fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + use<'a> {
-    let mut bytes = wanted.descriptors.bytes();
-    core::iter::from_fn(move || Some((i32::take(&mut bytes)?, i32::take(&mut bytes)?)))
+    let mut pairs = Reader::new(wanted.descriptors.bytes());
+    core::iter::from_fn(move || Some((pairs.next()?, pairs.next()?)))
 }
 
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
@@ -303,10 +303,10 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
 
 /// The operations of its own.
 fn carry_out(wanted: &Wanted<'_>) -> Result<(), Failure> {
-    let (mut index, mut operations) = (wanted.first, wanted.operations.bytes());
+    let (mut index, mut operations) = (wanted.first, Reader::new(wanted.operations.bytes()));
     let mut no_tree = Tree::new(-1);
     while !operations.is_empty() {
-        let done = match Op::take(&mut operations) {
+        let done = match operations.next() {
             Some(operation) => plan::execute(&mut no_tree, &operation, &mut 0),
             None => fault(Call::Plan, EPROTO),
         };

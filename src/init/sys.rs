@@ -4,6 +4,8 @@
 //! places is not inlined: init must stay small.
 #![allow(unsafe_code)]
 
+use core::mem::transmute;
+
 use crate::abi::*;
 use crate::raw::{Errno, clone, nr, syscall};
 use crate::wire::{Call, Fault, REPORT, Report, Text};
@@ -35,39 +37,57 @@ pub(crate) fn close(fd: i32) {
     let _freed = unsafe { syscall(nr::CLOSE, [fd as usize, 0, 0, 0, 0, 0]) };
 }
 
-/// Up to six arguments, the rest zero.
-macro_rules! six {
-    () => {
-        [0; 6]
+/// Makes a system call whose answer is a number of 32 bits, with the arguments where the caller has
+/// them already: with `code`, which is a [`Call`] above a number of the kernel's, they fit into
+/// registers, and all wrappers are a few instructions.
+///
+/// # Safety
+///
+/// As for [`syscall`]; the upper half of `code` must be a `Call`.
+#[inline(never)]
+unsafe fn ask(a: usize, b: usize, c: usize, d: usize, e: usize, code: u32) -> Outcome<u32> {
+    // SAFETY: the caller answers for the arguments.
+    match unsafe { syscall((code & 0xffff) as usize, [a, b, c, d, e, 0]) } {
+        Ok(answer) => Ok(answer as u32),
+        // SAFETY: the caller answers for the code, and a `Call` is a number of 32 bits.
+        Err(errno) => Err(Fault { call: unsafe { transmute::<u32, Call>(code >> 16) }, errno }),
+    }
+}
+
+/// [`ask`] with up to five arguments, the rest zero.
+macro_rules! ask {
+    ($code:expr;) => {
+        ask!($code; 0)
     };
-    ($a:expr) => {
-        [$a, 0, 0, 0, 0, 0]
+    ($code:expr; $a:expr) => {
+        ask!($code; $a, 0)
     };
-    ($a:expr, $b:expr) => {
-        [$a, $b, 0, 0, 0, 0]
+    ($code:expr; $a:expr, $b:expr) => {
+        ask!($code; $a, $b, 0)
     };
-    ($a:expr, $b:expr, $c:expr) => {
-        [$a, $b, $c, 0, 0, 0]
+    ($code:expr; $a:expr, $b:expr, $c:expr) => {
+        ask!($code; $a, $b, $c, 0)
     };
-    ($a:expr, $b:expr, $c:expr, $d:expr) => {
-        [$a, $b, $c, $d, 0, 0]
+    ($code:expr; $a:expr, $b:expr, $c:expr, $d:expr) => {
+        ask!($code; $a, $b, $c, $d, 0)
     };
-    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
-        [$a, $b, $c, $d, $e, 0]
+    ($code:expr; $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+        ask($a as usize, $b as usize, $c as usize, $d as usize, $e as usize, $code)
     };
-    ($a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
-        [$a, $b, $c, $d, $e, $f]
-    };
+}
+
+/// What [`ask`] takes for a call and its number.
+const fn code(call: Call, number: usize) -> u32 {
+    (call as u32) << 16 | number as u32
 }
 
 macro_rules! plain {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) = $number:ident, $call:ident;)*) => {$(
         $(#[$doc])*
         #[inline(never)]
-        pub(crate) fn $name($($arg: $type),*) -> Outcome<usize> {
-            let args = six!($($arg as usize),*);
+        pub(crate) fn $name($($arg: $type),*) -> Outcome<u32> {
             // SAFETY: this call takes numbers only; none of them is an address.
-            unsafe { syscall(nr::$number, args) }.map_err(|errno| Fault { call: Call::$call, errno })
+            unsafe { ask!(code(Call::$call, nr::$number); $($arg),*) }
         }
     )*};
 }
@@ -95,9 +115,7 @@ plain! {
 #[inline(never)]
 pub(crate) fn prctl(call: Call, option: usize, arg2: usize, arg3: usize) -> Outcome {
     // SAFETY: only options whose arguments are numbers are passed.
-    unsafe { syscall(nr::PRCTL, [option, arg2, arg3, 0, 0, 0]) }
-        .map(drop)
-        .map_err(|errno| Fault { call, errno })
+    unsafe { ask!(code(call, nr::PRCTL); option, arg2, arg3) }.map(drop)
 }
 
 /// Sets the name that ps shows; nothing depends on it.
@@ -109,11 +127,15 @@ pub(crate) fn set_name(name: &'static [u8; 16]) {
 
 macro_rules! with_pointers {
     ($call:expr, $number:ident, $($arg:expr),*) => {{
-        let args = six!($($arg as usize),*);
         // SAFETY: each pointer comes from a reference or slice that lives across the call, with
         // the length that is passed along or a NUL at its end.
-        unsafe { syscall(nr::$number, args) }.map_err(|errno| Fault { call: $call, errno })
+        unsafe { ask!(code($call, nr::$number); $($arg),*) }
     }};
+}
+
+/// A number of bytes.
+fn length(answer: u32) -> usize {
+    answer as usize
 }
 
 /// openat(2).
@@ -134,13 +156,13 @@ pub(crate) fn open_inside(root: i32, path: Text<'_>, flags: u32) -> Outcome<Fd> 
 /// read(2) into `buffer`.
 #[inline(never)]
 pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Outcome<usize> {
-    with_pointers!(Call::Read, READ, fd, buffer.as_mut_ptr(), buffer.len())
+    with_pointers!(Call::Read, READ, fd, buffer.as_mut_ptr(), buffer.len()).map(length)
 }
 
 /// write(2).
 #[inline(never)]
 pub(crate) fn write(fd: i32, bytes: &[u8]) -> Outcome<usize> {
-    with_pointers!(Call::Write, WRITE, fd, bytes.as_ptr(), bytes.len())
+    with_pointers!(Call::Write, WRITE, fd, bytes.as_ptr(), bytes.len()).map(length)
 }
 
 /// What fstat(2) tells that init needs.
@@ -184,6 +206,7 @@ pub(crate) fn read_link(directory: i32, path: Text<'_>, buffer: &mut [u8]) -> Ou
         buffer.as_mut_ptr(),
         buffer.len()
     )
+    .map(length)
 }
 
 /// mkdirat(2).
@@ -449,7 +472,7 @@ impl Poll {
 
 /// ppoll(2); `timeout` in nanoseconds, `None` for ever. A signal counts as nothing ready.
 #[inline(never)]
-pub(crate) fn poll(set: &mut [Poll], timeout: Option<u64>) -> usize {
+pub(crate) fn poll(set: &mut [Poll], timeout: Option<u64>) -> u32 {
     let time = timeout.map(|nanos| [nanos / 1_000_000_000, nanos % 1_000_000_000]);
     let pointer = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
     with_pointers!(Call::Read, PPOLL, set.as_mut_ptr(), set.len(), pointer, 0, 8).unwrap_or(0)
@@ -499,8 +522,10 @@ pub(crate) fn signal_pidfd(pidfd: i32, signal: usize) -> Outcome {
 #[inline(never)]
 pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    let address =
-        with_pointers!(Call::Memory, MMAP, 0, length, PROT_READ | PROT_WRITE, flags, -1isize, 0)?;
+    let args = [0, length, PROT_READ | PROT_WRITE, flags, usize::MAX, 0];
+    // SAFETY: new memory, where the kernel finds room for it, takes nothing from anybody.
+    let address = unsafe { syscall(nr::MMAP, args) }
+        .map_err(|errno| Fault { call: Call::Memory, errno })?;
     // SAFETY: the kernel just gave this range, zeroed and writable, to nobody else.
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, length) })
 }
@@ -590,7 +615,7 @@ pub(crate) fn receive(
     let length = with_pointers!(Call::Read, RECVMSG, socket, &raw mut message, flags)?;
     let came = message.control_length >= 20 && control[1] == rights([-1, -1])[1];
     // Lazily: an Fd that is made is closed.
-    Ok((length, came.then(|| Fd(control[2] as i32))))
+    Ok((length as usize, came.then(|| Fd(control[2] as i32))))
 }
 
 /// A report as it is sent.

@@ -6,7 +6,7 @@
 use crate::abi::*;
 use crate::raw::exit;
 use crate::sys::{self, Fd, Outcome, Poll};
-use crate::wire::{Call, ENTRY, Entry, Take, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH};
+use crate::wire::{Call, ENTRY, Entry, Reader, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH};
 
 /// How many sandboxes one embedder can have at a time.
 const ROOM: usize = 1 << 16;
@@ -100,7 +100,7 @@ impl Warden {
     fn take_messages(&mut self) {
         let mut bytes = [0; ENTRY];
         while let Ok((ENTRY, fd)) = sys::receive(self.queue, &mut bytes, &mut [], MSG_DONTWAIT) {
-            if let Some(entry) = Entry::take(&mut &bytes[..]) {
+            if let Some(entry) = Reader::new(&bytes).next::<Entry>() {
                 self.note(entry, fd);
             }
         }
