@@ -41,6 +41,7 @@ constants! {
     CLONE_NEWNS: usize = 0x0002_0000;
     CLONE_NEWTIME: usize = 0x80;
     CLONE_NEWUSER: usize = 0x1000_0000;
+    CLONE_NEWNET: usize = 0x4000_0000;
 
     MS_RDONLY: u32 = 1;
     MS_NOSUID: u32 = 2;

@@ -152,7 +152,7 @@ pub(crate) fn receive_now(control: BorrowedFd<'_>) -> Option<Received> {
 
 fn receive_once(control: BorrowedFd<'_>) -> Option<Received> {
     let mut bytes = [0; wire::REPORT + 1];
-    let mut space = nix::cmsg_space!([RawFd; 2]);
+    let mut space = nix::cmsg_space!([RawFd; wire::REPORT_FDS]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let (length, fds) = {
         let mut slices = [IoSliceMut::new(&mut bytes)];

@@ -31,6 +31,8 @@ pub(crate) struct Lowered {
     /// What its numbers of trees stand for.
     pub(crate) trees: Vec<TreeSource>,
     pub(crate) ids: Ids,
+    /// The namespaces that the clone itself makes; the others come once it is in place.
+    pub(crate) at_clone: Namespaces,
     /// What is known to be missing before anything runs.
     pub(crate) missing: Vec<Feature>,
 }
@@ -72,14 +74,17 @@ impl Lower {
 /// 1. what is written to init's own /proc files, as long as init is dumpable,
 /// 2. namespaces that are entered late (cgroup, time), then the clocks,
 /// 3. the keyring, charged to the caller, then the ids, without which nothing can be created,
-/// 4. the program's process, which from here on sets itself up while init makes the tree,
+/// 4. the program's process, which from here on works beside init: see 8,
 /// 5. the tree, from private propagation to the pivot, with the caller's entries in their order,
-/// 6. the limit of nested user namespaces, through a descriptor of the host's /proc, while the
+/// 6. the network namespace that the other process has made meanwhile,
+/// 7. the limit of nested user namespaces, through a descriptor of the host's /proc, while the
 ///    program is let go,
-/// 7. names and loopback, which need no tree: the program's process does this,
+/// 8. in that other process: the network namespace, names and loopback, which need no tree,
 ///
 /// or, if CAP_SYS_ADMIN is kept, names and loopback by init, then the lock on all mounts, after which
 /// nobody inside has power over the other namespaces, and then the program's process.
+///
+/// Without a supervisor the other process does only 8, and init becomes the program.
 ///
 /// Capabilities, limits, the filter and the exec follow, in the order of that process.
 pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
@@ -98,7 +103,9 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     plan.step(Op::Await {}, "the caller's process writes them meanwhile");
     let missing_groups = identity(policy, ids, &mut plan);
     let locks = mount::must_be_locked(policy);
-    if policy.init && policy.has_own_pids() && !locks {
+    let beside = policy.has_own_pids() && !locks;
+    let network_beside = beside && net::is_made_beside(policy);
+    if network_beside || (beside && policy.init) {
         plan.step(Op::Start {}, "it sets itself up while the tree is made");
     }
     if new.contains(Namespaces::MOUNT) {
@@ -107,6 +114,9 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if locks {
         names_and_loopback(policy, new, &mut plan);
         mount::lower_lock(ids, &mut plan);
+    }
+    if network_beside {
+        plan.step(Op::JoinNetwork {}, "the started process has made it");
     }
     // The lock is a user namespace as well.
     let own_user = new.contains(Namespaces::USER) || locks;
@@ -117,6 +127,9 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     }
     if !locks {
         plan.of_init = Some(plan.steps.len());
+        if network_beside {
+            plan.step(Op::NewNetwork {}, "it takes as long as the tree");
+        }
         names_and_loopback(policy, new, &mut plan);
     }
     let counted = own_user || policy.nested_user_namespaces;
@@ -126,8 +139,10 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     check_required(policy, &missing)?;
     let trees = plan.trees.unwrap_or_default();
     let of_init = plan.of_init.unwrap_or(plan.steps.len());
-    let plan = Plan::new(sandbox, new, joined_names(policy), ids, plan.steps, of_init);
-    Ok(Lowered { plan, trees, ids, missing })
+    let later = if network_beside { Namespaces::NET } else { Namespaces::empty() };
+    let at_clone = new - Namespaces::CGROUP - Namespaces::TIME - later;
+    let plan = Plan::new(sandbox, at_clone, joined_names(policy), ids, plan.steps, of_init);
+    Ok(Lowered { plan, trees, ids, at_clone, missing })
 }
 
 fn names_and_loopback(policy: &Policy, new: Namespaces, plan: &mut Lower) {

@@ -82,9 +82,9 @@ impl Namespaces {
         }
     }
 
-    /// Those that the clone itself makes; init unshares the others once it is in place.
-    pub(crate) fn at_clone(self) -> usize {
-        (self - Namespaces::CGROUP - Namespaces::TIME).bits() as usize
+    /// As `CLONE_NEW…` flags.
+    pub(crate) fn flags(self) -> usize {
+        self.bits() as usize
     }
 }
 

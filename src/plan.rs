@@ -27,7 +27,7 @@ use crate::wire::{Op, Put, Sink};
 #[derive(Clone)]
 pub struct Plan {
     sandbox: Sandbox,
-    new: Namespaces,
+    at_clone: Namespaces,
     joined: Vec<(Namespaces, String)>,
     ids: Ids,
     steps: Vec<Step>,
@@ -45,13 +45,13 @@ pub(crate) struct Step {
 impl Plan {
     pub(crate) fn new(
         sandbox: &Sandbox,
-        new: Namespaces,
+        at_clone: Namespaces,
         joined: Vec<(Namespaces, String)>,
         ids: Ids,
         steps: Vec<Step>,
         of_init: usize,
     ) -> Self {
-        Plan { sandbox: sandbox.clone(), new, joined, ids, steps, of_init }
+        Plan { sandbox: sandbox.clone(), at_clone, joined, ids, steps, of_init }
     }
 
     /// The namespaces that are made; those that are shared or joined are not among them.
@@ -66,7 +66,7 @@ impl Plan {
     /// ```
     #[must_use]
     pub fn namespaces(&self) -> Namespaces {
-        self.new
+        self.sandbox.policy().new_namespaces()
     }
 
     /// How many operations are carried out inside.
@@ -192,7 +192,7 @@ impl Plan {
 /// Whether both do the same to whatever program comes after it.
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |plan: &Self| (plan.new, plan.ids);
+        let parts = |plan: &Self| (plan.at_clone, plan.ids);
         parts(self) == parts(other)
             && self.joined == other.joined
             && self.steps == other.steps
@@ -258,6 +258,8 @@ impl<S> Op<S> {
             Op::Credentials { .. } => "become",
             Op::EnterTime { .. } => "enter",
             Op::Start {} => "start the program's",
+            Op::NewNetwork {} => "unshare",
+            Op::JoinNetwork {} => "join",
             Op::NoNesting { .. } => "write",
             Op::Unshare { .. } => "unshare",
             Op::Private {} => "make private",
@@ -287,6 +289,7 @@ impl Op<Vec<u8>> {
         match self {
             Op::Keyring { .. } | Op::Await {} | Op::Groups { .. } => String::new(),
             Op::Start {} => "process".to_owned(),
+            Op::NewNetwork {} | Op::JoinNetwork {} => Namespaces::NET.to_string(),
             Op::EnterTime { .. } => Namespaces::TIME.to_string(),
             Op::Unshare { flags, .. } => Namespaces::from_bits_truncate(*flags).to_string(),
             Op::Credentials { uid, gid } => format!("uid {uid}, gid {gid}"),
@@ -322,8 +325,8 @@ impl fmt::Display for Plan {
         for (kind, place) in &self.joined {
             writeln!(f, "join {kind} {place}: asked for")?;
         }
-        writeln!(f, "clone {}: new namespaces", self.new)?;
-        if self.new.contains(Namespaces::USER) {
+        writeln!(f, "clone {}: new namespaces", self.at_clone)?;
+        if self.at_clone.contains(Namespaces::USER) {
             let Ids { inside, host, .. } = self.ids;
             writeln!(f, "map uid {} to the host's {}: the program's id", inside.0, host.0)?;
             writeln!(f, "map gid {} to the host's {}: the program's group", inside.1, host.1)?;

@@ -13,7 +13,7 @@ use crate::namespace::user::User;
 use crate::namespace::uts::Uts;
 use crate::namespace::{Existing, Namespaces, ipc, mount, pid};
 use crate::rlimit::Rlimits;
-use crate::rootfs::{Entry, Tree};
+use crate::rootfs::Tree;
 use crate::wire;
 
 /// All that a sandbox is to be.
@@ -132,7 +132,7 @@ impl Policy {
             problems
                 .push("a joined user namespace has its own ids; say which with uid(..)".to_owned());
         }
-        if !new.contains(Namespaces::NET) && self.tree.entries.contains(&Entry::Sysfs) {
+        if !new.contains(Namespaces::NET) && self.tree.has_sysfs() {
             problems.push("sysfs() needs a network namespace of its own".to_owned());
         }
         net::problems(self, problems);

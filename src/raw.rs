@@ -175,6 +175,9 @@ numbers! {
     RECVMSG 47 212;
     SOCKETPAIR 53 199;
     SCHED_YIELD 24 124;
+    SCHED_SETAFFINITY 203 122;
+    SCHED_GETAFFINITY 204 123;
+    GETCPU 309 168;
     CLONE 56 220;
     EXECVE 59 221;
     KILL 62 129;
@@ -245,6 +248,8 @@ mod tests {
                    RT_SIGACTION SYS_rt_sigaction; RT_SIGPROCMASK SYS_rt_sigprocmask; IOCTL SYS_ioctl;
                    SOCKET SYS_socket; SENDMSG SYS_sendmsg; RECVMSG SYS_recvmsg;
                    SOCKETPAIR SYS_socketpair;
+                   SCHED_SETAFFINITY SYS_sched_setaffinity; SCHED_GETAFFINITY SYS_sched_getaffinity;
+                   GETCPU SYS_getcpu;
                    SCHED_YIELD SYS_sched_yield; CLONE SYS_clone; EXECVE SYS_execve; KILL SYS_kill; FCNTL SYS_fcntl;
                    FCHDIR SYS_fchdir; CHDIR SYS_chdir; UMASK SYS_umask; GETRUSAGE SYS_getrusage;
         SETPRIORITY SYS_setpriority;

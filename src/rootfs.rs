@@ -204,6 +204,10 @@ impl Default for Tree {
 }
 
 impl Tree {
+    pub(crate) fn has_sysfs(&self) -> bool {
+        self.entries.contains(&Entry::Sysfs)
+    }
+
     /// The caller changed something, so a mount namespace of its own is needed.
     pub(crate) fn is_default(&self) -> bool {
         *self == Tree::default()

@@ -132,10 +132,10 @@ fn launch_first(
     let mut keep = start.descriptors.clone();
     keep.push(lines.proc.as_raw_fd());
     keep.extend(start.trees.iter().map(AsRawFd::as_raw_fd));
-    let new = start.policy.new_namespaces();
+    let new = start.lowered.at_clone;
     let capabilities = start.policy.capabilities.bounding();
     if start.policy.joined.is_empty() {
-        let flags = new.at_clone();
+        let flags = new.flags();
         let (mode, numbers, keep) = (mode::INIT, &numbers, &keep);
         let launch = launch(executable, Launch { mode, flags, numbers, keep, capabilities });
         return launch.map(|launched| (launched, Vec::new()));
@@ -148,7 +148,7 @@ fn launch_first(
     for (to, (fd, kind)) in message.namespaces.iter_mut().zip(&opened) {
         *to = (fd.as_raw_fd(), kind.bits());
     }
-    message.flags = new.at_clone() as u64;
+    message.flags = new.flags() as u64;
     let mut bytes = Vec::new();
     message.put(&mut bytes);
     Ok((launched, bytes))
@@ -253,13 +253,14 @@ fn await_start(
     launched: &Launched,
 ) -> Result<(Report, Option<OwnedFd>), Refused> {
     let waiting = Instant::now();
-    let (answer, mut fds) = next_report(lines, launched, Stage::Setup)?;
+    let (answer, fds) = next_report(lines, launched, Stage::Setup)?;
     if answer.kind != report::READY {
         return Err(failed_report(start, &answer));
     }
-    let program = if start.supervised { fds.pop() } else { None };
+    let mut fds = fds.into_iter();
+    let (starting, program) = (fds.next(), if start.supervised { fds.next() } else { None });
     // The kernel drops a descriptor that a caller at its limit has no room for.
-    let (Some(starting), true) = (fds.pop(), program.is_some() == start.supervised) else {
+    let (Some(starting), true) = (starting, program.is_some() == start.supervised) else {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
     };
     log::debug!("setup: waited {:?} for init", waiting.elapsed());

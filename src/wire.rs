@@ -222,8 +222,13 @@ operations! {
     Unshare { flags: u32, optional: u32 }
     /// Enters the time namespace that its children would have: before Linux 6.2 an exec does not.
     EnterTime { optional: u32 }
-    /// Starts the program's process, which sets itself up while the rest is done.
+    /// Starts the process that sets itself up, with operations of its own, while the rest is done:
+    /// the program's, or without a supervisor one that helps init.
     Start {}
+    /// Makes a network namespace, and hands it to init.
+    NewNetwork {}
+    /// Joins the network namespace that the started process has made.
+    JoinNetwork {}
     /// Allows no user namespace below this one; where a supervisor stays, it does this while the
     /// program is being started.
     NoNesting { optional: u32 }
@@ -492,7 +497,8 @@ pub(crate) struct Fault {
 /// What a report of init's is about.
 pub(crate) mod report {
     /// The sandbox is complete: `[inner pid, skipped features]`, with a socket that closes when the
-    /// program is executed and, unless that is PID 1, the program's pidfd.
+    /// program is executed and, unless that is PID 1, the program's pidfd. At most
+    /// [`super::REPORT_FDS`] descriptors.
     pub(crate) const READY: u64 = 1;
     /// Nothing runs: `[index, call, errno, detail]` and a text.
     pub(crate) const FAILED: u64 = 2;
@@ -512,6 +518,8 @@ pub(crate) mod report {
 pub(crate) const NUMBERS: usize = 16;
 /// How many bytes of text a report has.
 pub(crate) const DETAIL: usize = 256;
+/// How many descriptors can come with a report.
+pub(crate) const REPORT_FDS: usize = 4;
 /// The size of a report on the wire.
 pub(crate) const REPORT: usize = 8 + NUMBERS * 8 + DETAIL;
 const _: () = assert!(REPORT == size_of::<Report>());

@@ -6,7 +6,7 @@ use crate::raw::exit;
 use crate::sys::{self, Outcome, Poll, fault};
 use crate::tree::{Tree, write_all};
 use crate::wire::{
-    Call, Fault, HEADER, Header, MAGIC, Op, Reader, Report, SUPERVISED, Text, VERSION,
+    Call, Fault, HEADER, Header, MAGIC, Op, REPORT, Reader, Report, SUPERVISED, Text, VERSION,
     report,
 };
 
@@ -51,8 +51,13 @@ impl Lines {
         report.numbers[2] = fault.errno.0 as u64;
         report.numbers[3] = detail;
         report.set_text(text);
+        self.end_with(sys::bytes_of(&report))
+    }
+
+    /// Says this last.
+    pub(crate) fn end_with(self, report: &[u8; REPORT]) -> ! {
         // If nobody listens any more there is nobody left to tell; short of memory, it is tried again.
-        let _told = (0..4).any(|_| sys::send(self.control, sys::bytes_of(&report), &[]).is_ok());
+        let _told = (0..4).any(|_| sys::send(self.control, report, &[]).is_ok());
         exit(1)
     }
 }
@@ -80,8 +85,12 @@ pub(crate) fn run(lines: Lines) -> ! {
     let (mut index, mut operations) = (0, Reader::new(setup));
     while !operations.is_empty() {
         let result = match operations.next() {
-            Some(Op::Start {}) if supervised => {
-                program::launch(lines, wanted).map(|started| process = Some(started))
+            Some(Op::Start {}) => program::launch(lines, header.proc_fd, wanted).map(|started| {
+                process = Some(started);
+                sys::step_aside();
+            }),
+            Some(Op::JoinNetwork {}) => {
+                process.as_ref().map_or(Ok(()), |process| process.join_network(lines))
             }
             Some(Op::Await {}) => {
                 // What needs no ids is done meanwhile.
@@ -107,7 +116,7 @@ pub(crate) fn run(lines: Lines) -> ! {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
-    lines.fail(failure.index, failure.fault, failure.detail, &failure.text)
+    failure.end(lines)
 }
 
 /// Reads the header, and the two parts into memory of their own.
@@ -156,8 +165,10 @@ pub(crate) fn execute<'a>(
     skipped: &mut u64,
 ) -> Outcome {
     let (result, optional) = match *operation {
-        // Without a supervisor this process becomes the program.
-        Op::Start {} | Op::Await {} => (Ok(()), 0),
+        // These are about other processes, and with those who know them.
+        Op::Start {} | Op::Await {} | Op::NewNetwork {} | Op::JoinNetwork {} => {
+            (fault(Call::Plan, EPROTO), 0)
+        }
         Op::EnterTime { optional } => (tree.enter_time(), optional),
         Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
         Op::WriteFile { path, data, optional } => (write_file(path, data), optional),

@@ -10,7 +10,7 @@ use crate::sys::{self, Fd, Outcome, fault};
 use crate::tree::{self, Tree};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
-    OWN_PIDS, Program, Reader, Report, SUPERVISED, Text, Texts, report,
+    OWN_PIDS, Op, Program, REPORT, Reader, Report, SUPERVISED, Text, Texts, report,
 };
 
 /// The library's description of the program, as init reads it.
@@ -36,6 +36,11 @@ impl Failure {
 
     fn number(fault: Fault, detail: usize) -> Self {
         Failure { detail: detail as u64, ..Failure::new(fault) }
+    }
+
+    /// Tells it, and ends the process.
+    pub(crate) fn end(&self, lines: Lines) -> ! {
+        lines.fail(self.index, self.fault, self.detail, &self.text)
     }
 }
 
@@ -75,6 +80,29 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Enters the network namespace that it has made by now, or soon.
+    pub(crate) fn join_network(&self, lines: Lines) -> Outcome {
+        match self.hear(lines)? {
+            Some(namespace) => sys::setns(namespace.0, CLONE_NEWNET).map(drop),
+            None => fault(Call::Clone, ESRCH),
+        }
+    }
+
+    /// A descriptor that it hands over, or none at its end. If it failed, the sandbox has.
+    fn hear(&self, lines: Lines) -> Outcome<Option<Fd>> {
+        let mut word = [0; REPORT];
+        match sys::receive(self.starting.0, &mut word, &mut [], 0)? {
+            (REPORT, _) => lines.end_with(&word),
+            (_, handed) => Ok(handed),
+        }
+    }
+
+    /// Waits until it has helped.
+    fn finish(self, lines: Lines) -> Outcome {
+        while self.hear(lines)?.is_some() {}
+        sys::wait(self.let_go(), 0).map(drop)
+    }
+
     /// It has ended. A report of its own tells why; without one it was killed.
     fn has_told(&self) -> Outcome {
         match sys::receive(self.starting.0, &mut [0], &mut [], MSG_PEEK | MSG_DONTWAIT) {
@@ -103,13 +131,20 @@ struct Child {
     wanted: &'static Wanted<'static>,
     tables: Tables,
     lines: Lines,
+    proc_fd: i32,
 }
 
-/// Starts the program's process. It has what init has, and gives up what the program must not have.
-pub(crate) fn launch(lines: Lines, wanted: &'static Wanted<'static>) -> Outcome<Process> {
+/// Starts the program's process, or without a supervisor one that only does the program's own
+/// operations. It has what init has, and gives up what the program must not have.
+pub(crate) fn launch(
+    lines: Lines,
+    proc_fd: i32,
+    wanted: &'static Wanted<'static>,
+) -> Outcome<Process> {
     let (starting, ours) = sys::socketpair()?;
     let tables = Tables::new(wanted)?;
-    let child = sys::keep(Child { wanted, tables, lines: Lines { control: ours.0, ..lines } })?;
+    let lines = Lines { control: ours.0, ..lines };
+    let child = sys::keep(Child { wanted, tables, lines, proc_fd })?;
     let (pid, pidfd) = sys::clone_program(child_entry, (&raw const *child).cast_mut().cast())
         .map_err(|errno| Fault { call: Call::Clone, errno })?;
     Ok(Process { pid, pidfd: Fd(pidfd), starting })
@@ -117,8 +152,12 @@ pub(crate) fn launch(lines: Lines, wanted: &'static Wanted<'static>) -> Outcome<
 
 /// Its first and only function, on a stack of its own in init's memory.
 extern "C" fn child_entry(argument: *mut u8) -> ! {
-    let child: &Child = sys::argument(argument.cast_const().cast());
-    become_the_program(child.lines, child.wanted, &child.tables, true)
+    let Child { wanted, tables, lines, proc_fd } = sys::argument(argument.cast_const().cast());
+    match carry_out(wanted, lines.control, *proc_fd) {
+        Err(failure) => failure.end(*lines),
+        Ok(()) if wanted.flags & SUPERVISED == 0 => exit(0),
+        Ok(()) => become_the_program(*lines, wanted, tables, true),
+    }
 }
 
 /// Lets the program go, and looks after it; or becomes the program.
@@ -136,15 +175,19 @@ pub(crate) fn start(
         sys::prctl(Call::Subreaper, PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
     if wanted.flags & SUPERVISED == 0 {
+        match process {
+            Some(helper) => helper.finish(lines)?,
+            None => carry_out(wanted, lines.control, proc_fd)?,
+        }
         let tables = Tables::new(wanted)?;
         let (theirs, ours) = sys::socketpair()?;
-        announce(lines, [1, skipped], [theirs.0, -1])?;
+        announce(lines, [1, skipped], &[theirs.0])?;
         drop(theirs);
         become_the_program(Lines { control: ours.0, ..lines }, wanted, &tables, false)
     }
     let process = match process {
         Some(process) => process,
-        None => launch(lines, wanted)?,
+        None => launch(lines, proc_fd, wanted)?,
     };
     supervised(lines, proc_fd, wanted, process, skipped, late)
 }
@@ -191,10 +234,10 @@ fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + us
 
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
 /// library knows of it: not the control socket, which a forked copy of the embedder may hold open.
-fn announce(lines: Lines, numbers: [u64; 2], fds: [i32; 2]) -> Outcome {
+fn announce(lines: Lines, numbers: [u64; 2], fds: &[i32]) -> Outcome {
     let mut ready = Report::new(report::READY);
     ready.numbers[..2].copy_from_slice(&numbers);
-    sys::send(lines.control, sys::bytes_of(&ready), &fds)
+    sys::send(lines.control, sys::bytes_of(&ready), fds)
 }
 
 /// The argument and environment vectors.
@@ -234,7 +277,7 @@ fn supervised(
     }
     // What is kept is the program's.
     sys::capset(0, 0, 0)?;
-    announce(lines, [process.pid as u64, skipped], [process.starting.0, process.pidfd.0])?;
+    announce(lines, [process.pid as u64, skipped], &[process.starting.0, process.pidfd.0])?;
     let pid = process.let_go();
     for (source, _) in descriptors(wanted) {
         sys::close(source);
@@ -253,16 +296,15 @@ fn become_the_program(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables, wa
         }
         enter(wanted)
     });
-    let failure = match ready {
+    match ready {
         Ok(()) if wanted.flags & CHECK_ONLY != 0 => {
             let checked = Report::new(report::READY);
             let _told = sys::send(lines.control, sys::bytes_of(&checked), &[]);
             exit(0)
         }
-        Ok(()) => execute(wanted, tables),
-        Err(failure) => failure,
-    };
-    lines.fail(failure.index, failure.fault, failure.detail, &failure.text)
+        Ok(()) => execute(wanted, tables).end(lines),
+        Err(failure) => failure.end(lines),
+    }
 }
 
 /// Until the file tree is complete; if init has ended, so does this process.
@@ -279,7 +321,6 @@ fn wait_for_init(socket: i32) -> Outcome {
 fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     sys::setsid()?;
     place_descriptors(wanted, errors)?;
-    carry_out(wanted)?;
     if wanted.flags & NEW_PRIVILEGES != 0 && !wanted.filter.bytes().is_empty() {
         // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
         sys::install_filter(wanted.filter.bytes())?;
@@ -301,12 +342,13 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The operations of its own.
-fn carry_out(wanted: &Wanted<'_>) -> Result<(), Failure> {
+/// The operations of its own. A network namespace goes to init through `init`.
+fn carry_out(wanted: &Wanted<'_>, init: i32, proc_fd: i32) -> Result<(), Failure> {
     let (mut index, mut operations) = (wanted.first, Reader::new(wanted.operations.bytes()));
     let mut no_tree = Tree::new(-1);
     while !operations.is_empty() {
         let done = match operations.next() {
+            Some(Op::NewNetwork {}) => new_network(init, proc_fd),
             Some(operation) => plan::execute(&mut no_tree, &operation, &mut 0),
             None => fault(Call::Plan, EPROTO),
         };
@@ -314,6 +356,13 @@ fn carry_out(wanted: &Wanted<'_>) -> Result<(), Failure> {
         index += 1;
     }
     Ok(())
+}
+
+/// Making it takes as long as making the tree: so it is made beside that.
+fn new_network(init: i32, proc_fd: i32) -> Outcome {
+    sys::unshare(CLONE_NEWNET)?;
+    let namespace = sys::open(proc_fd, Text::new(b"thread-self/ns/net\0"), O_RDONLY, 0)?;
+    sys::send(init, b"n", &[namespace.0])
 }
 
 /// What needs the finished file tree.

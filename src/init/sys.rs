@@ -8,7 +8,7 @@ use core::mem::transmute;
 
 use crate::abi::*;
 use crate::raw::{Errno, clone, nr, syscall};
-use crate::wire::{Call, Fault, REPORT, Report, Text};
+use crate::wire::{Call, Fault, REPORT, REPORT_FDS, Report, Text};
 
 /// The result of everything that can fail in init.
 pub(crate) type Outcome<T = ()> = Result<T, Fault>;
@@ -455,6 +455,23 @@ pub(crate) fn yield_now() {
     let _always = sched_yield();
 }
 
+/// Goes on on another processor than so far, so that a process just started need not wait for this
+/// one's. With two, the embedder has had the other and is about to sleep; with more, the kernel itself
+/// finds an idle one. Nothing depends on it.
+pub(crate) fn step_aside() {
+    // Room for 64 processors: on a larger machine the call fails.
+    let (mut allowed, mut current) = (0u64, 0u32);
+    let all = with_pointers!(Call::Clone, SCHED_GETAFFINITY, 0, 8, &raw mut allowed);
+    let own = with_pointers!(Call::Clone, GETCPU, &raw mut current, 0, 0);
+    let other = allowed & !(1 << (current % 64));
+    if all.is_err() || own.is_err() || other == allowed || !other.is_power_of_two() {
+        return;
+    }
+    for set in [other, allowed] {
+        let _moved = with_pointers!(Call::Clone, SCHED_SETAFFINITY, 0, 8, &raw const set);
+    }
+}
+
 /// One descriptor to wait for; ppoll(2)'s own layout.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -554,28 +571,32 @@ struct Message {
     _pad: u32,
     vectors: *const [usize; 2],
     vector_count: usize,
-    control: *mut u64,
+    control: *mut Rights,
     control_length: usize,
     flags: u32,
 }
 
-/// The control message that carries up to two descriptors: length, level and type, descriptors.
-fn rights(fds: [i32; 2]) -> [u64; 3] {
-    let count = fds.iter().filter(|&&fd| fd >= 0).count() as u64;
-    let halves = |low: i32, high: i32| {
-        let mut bytes = [0u8; 8];
-        bytes[..4].copy_from_slice(&low.to_ne_bytes());
-        bytes[4..].copy_from_slice(&high.to_ne_bytes());
-        u64::from_ne_bytes(bytes)
-    };
-    [16 + 4 * count, halves(SOL_SOCKET, SCM_RIGHTS), halves(fds[0], fds[1])]
+/// struct cmsghdr and the descriptors that it carries.
+#[repr(C)]
+struct Rights {
+    length: u64,
+    level: i32,
+    kind: i32,
+    fds: [i32; REPORT_FDS],
 }
 
-/// Sends one message, with up to two descriptors; negative ones do not count.
+impl Rights {
+    const NONE: Rights =
+        Rights { length: 16, level: SOL_SOCKET, kind: SCM_RIGHTS, fds: [-1; REPORT_FDS] };
+}
+
+/// Sends one message, with some descriptors: not more than a report has room for.
 #[inline(never)]
 pub(crate) fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Outcome {
-    let fd = |index: usize| fds.get(index).copied().unwrap_or(-1);
-    let mut control = rights([fd(0), fd(1)]);
+    let mut control = Rights::NONE;
+    for (to, from) in control.fds.iter_mut().zip(fds) {
+        (*to, control.length) = (*from, control.length + 4);
+    }
     let vector = [bytes.as_ptr() as usize, bytes.len()];
     let message = Message {
         name: 0,
@@ -583,8 +604,8 @@ pub(crate) fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Outcome {
         _pad: 0,
         vectors: &raw const vector,
         vector_count: 1,
-        control: control.as_mut_ptr(),
-        control_length: if fd(0) < 0 { 0 } else { size_of_val(&control) },
+        control: &raw mut control,
+        control_length: if fds.is_empty() { 0 } else { control.length as usize },
         flags: 0,
     };
     with_pointers!(Call::Write, SENDMSG, socket, &raw const message, MSG_NOSIGNAL).map(drop)
@@ -598,7 +619,7 @@ pub(crate) fn receive(
     second: &mut [u8],
     flags: usize,
 ) -> Outcome<(usize, Option<Fd>)> {
-    let mut control = [0u64; 3];
+    let mut control = Rights { level: 0, ..Rights::NONE };
     let vectors =
         [[first.as_mut_ptr() as usize, first.len()], [second.as_mut_ptr() as usize, second.len()]];
     let mut message = Message {
@@ -607,15 +628,16 @@ pub(crate) fn receive(
         _pad: 0,
         vectors: vectors.as_ptr(),
         vector_count: 2,
-        control: control.as_mut_ptr(),
-        control_length: size_of_val(&control),
+        control: &raw mut control,
+        // Room for one.
+        control_length: 20,
         flags: 0,
     };
     let flags = flags | MSG_CMSG_CLOEXEC;
     let length = with_pointers!(Call::Read, RECVMSG, socket, &raw mut message, flags)?;
-    let came = message.control_length >= 20 && control[1] == rights([-1, -1])[1];
+    let came = message.control_length >= 20 && control.level == SOL_SOCKET;
     // Lazily: an Fd that is made is closed.
-    Ok((length as usize, came.then(|| Fd(control[2] as i32))))
+    Ok((length as usize, came.then(|| Fd(control.fds[0]))))
 }
 
 /// A report as it is sent.

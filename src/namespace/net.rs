@@ -47,6 +47,12 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
     }
 }
 
+/// Whether another process makes the namespace while init makes the tree. A sysfs shows the network of
+/// who mounts it, so for that it must be there before.
+pub(crate) fn is_made_beside(policy: &Policy) -> bool {
+    policy.new_namespaces().contains(Namespaces::NET) && !policy.tree.has_sysfs()
+}
+
 pub(crate) fn lower(policy: &Policy, plan: &mut Lower) {
     let new = policy.new_namespaces().contains(Namespaces::NET);
     if new && policy.network.unwrap_or_default() == Network::Loopback {
