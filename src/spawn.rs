@@ -86,15 +86,12 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     if policy.joined.is_empty() {
         send_plan(&lines, start, &launched)?;
     }
-    let deadline = policy.wall.map_or(0, |wall| {
-        sys::monotonic_after(wall.saturating_add(policy.grace).saturating_add(SLACK))
-    });
     let shared = !policy.has_own_pids();
-    let mut warden_id = warden::watch(&executable, &launched.pidfd, deadline, shared)?;
+    let mut warden_id = warden::watch(&executable, &launched.pidfd, shared)?;
     if !policy.joined.is_empty() {
         launched = join(start, &lines, launched, &message)?;
         send_plan(&lines, start, &launched)?;
-        warden_id = warden::watch(&executable, &launched.pidfd, deadline, shared)?;
+        warden_id = warden::watch(&executable, &launched.pidfd, shared)?;
         log::debug!("join: {} in {:?}", policy.joined_namespaces(), joining.elapsed());
     }
     let mapping = Instant::now();
@@ -108,6 +105,11 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         })?;
     log::debug!("identity: id maps in {:?}", mapping.elapsed());
     let (ready, program) = await_start(start, &lines, &launched)?;
+    let started = Instant::now();
+    if let Some(wall) = policy.wall {
+        let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
+        warden::limit(&executable, warden_id, sys::monotonic_after(limit))?;
+    }
     let (pid, pidfd) = launched.keep();
     Ok(Made {
         pid,
@@ -117,7 +119,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         inner_pid: u32::try_from(ready.numbers[0]).unwrap_or(0),
         skipped: ready.numbers[1],
         warden_id,
-        started: began,
+        started,
     })
 }
 

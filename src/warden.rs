@@ -15,7 +15,7 @@ use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::Kept;
 use crate::process::{Launch, launch};
-use crate::wire::{Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, mode};
+use crate::wire::{Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT, mode};
 use crate::{kept, sys};
 
 /// After how many quiet registrations the warden is woken to take them in. They wait in its socket
@@ -51,22 +51,27 @@ struct Watched {
 
 static WARDEN: AtomicPtr<Warden> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Has the warden watch over a sandbox; `deadline` is in `CLOCK_MONOTONIC` nanoseconds, 0 for none.
-/// One that is `shared` has no pid namespace of its own. Returns the number under which the warden
-/// knows it.
-pub(crate) fn watch(
-    executable: &OwnedFd,
-    pidfd: &Arc<OwnedFd>,
-    deadline: u64,
-    shared: bool,
-) -> Result<u64> {
+/// Has the warden watch over a sandbox. One that is `shared` has no pid namespace of its own. Returns
+/// the number under which the warden knows it.
+pub(crate) fn watch(executable: &OwnedFd, pidfd: &Arc<OwnedFd>, shared: bool) -> Result<u64> {
     let what = if shared { WARDEN_ADD_SHARED } else { WARDEN_ADD };
+    told(executable, |warden| warden.add(pidfd, what))
+}
+
+/// Has the warden end a sandbox at `deadline`, in `CLOCK_MONOTONIC` nanoseconds. Its program runs by
+/// now: a set-up that takes long on a busy machine costs it none of its time.
+pub(crate) fn limit(executable: &OwnedFd, id: u64, deadline: u64) -> Result<()> {
+    told(executable, |warden| warden.limit(id, deadline))
+}
+
+/// Tells the warden something, and another one if it is gone.
+fn told<T>(executable: &OwnedFd, tell: impl Fn(&Warden) -> Result<T, Errno>) -> Result<T> {
     let mut left = ATTEMPTS;
     loop {
         let before = kept::get(&WARDEN);
         if let Some(warden) = before.filter(|warden| warden.is_mine()) {
-            match warden.add(pidfd, deadline, what) {
-                Ok(id) => return Ok(id),
+            match tell(warden) {
+                Ok(told) => return Ok(told),
                 Err(errno) if left == 0 => {
                     let operation = "register with the warden";
                     return Err(Error::new(Stage::Launch, operation, "", errno));
@@ -152,13 +157,16 @@ impl Warden {
                 self.watched().push(one);
             }
         }
+        if let Err(errno) = self.ring() {
+            log::warn!("time limits are no longer watched over: {errno}");
+        }
     }
 
-    fn add(&self, pidfd: &Arc<OwnedFd>, deadline: u64, what: u64) -> Result<u64, Errno> {
+    fn add(&self, pidfd: &Arc<OwnedFd>, what: u64) -> Result<u64, Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let deadline = 0;
         self.send(Entry { what, id, deadline }, Some(pidfd.as_fd()))?;
-        let quiet = self.since_bell.fetch_add(1, Ordering::Relaxed);
-        if deadline != 0 || quiet >= QUIET {
+        if self.since_bell.fetch_add(1, Ordering::Relaxed) >= QUIET {
             self.ring()?;
         }
         let mut watched = self.watched();
@@ -167,6 +175,15 @@ impl Warden {
         }
         watched.push(Watched { what, id, deadline, pidfd: Arc::downgrade(pidfd) });
         Ok(id)
+    }
+
+    fn limit(&self, id: u64, deadline: u64) -> Result<(), Errno> {
+        // First here: another warden is told what this list says.
+        for one in self.watched().iter_mut().filter(|one| one.id == id) {
+            one.deadline = deadline;
+        }
+        self.send(Entry { what: WARDEN_LIMIT, id, deadline }, None)?;
+        self.ring()
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, Vec<Watched>> {

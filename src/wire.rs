@@ -392,6 +392,8 @@ pub(crate) const WARDEN_DETACH: u64 = 2;
 /// [`Entry::what`]: watch over this sandbox, whose end is not that of all its processes: its init
 /// needs a moment to end them.
 pub(crate) const WARDEN_ADD_SHARED: u64 = 3;
+/// [`Entry::what`]: end this sandbox at that time; its program runs since now.
+pub(crate) const WARDEN_LIMIT: u64 = 4;
 /// The size of an encoded [`Entry`].
 pub(crate) const ENTRY: usize = 24;
 

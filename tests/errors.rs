@@ -661,8 +661,8 @@ fn foreign_ids() {
 fn only_root_does_without() {
     let sandbox = Sandbox::new().namespaces(Namespaces::all() - Namespaces::USER);
     let error = refused(&sandbox);
-    let object = "(mount, uts, ipc, pid, network)";
-    let text = "clone (mount, uts, ipc, pid, network): operation not permitted (os error 1); hint: \
+    let object = "(mount, uts, ipc, pid)";
+    let text = "clone (mount, uts, ipc, pid): operation not permitted (os error 1); hint: \
         only root makes namespaces without a new user namespace; add Namespaces::USER";
     let hint = Some(Hint::NeedsUserNamespace);
     assert_launch(&error, "clone", object, libc::EPERM, hint, text);
@@ -680,7 +680,7 @@ fn assert_launch(
     assert_told(error, &Told { stage, operation, object, errno, hint, text });
 }
 
-const CLONED: &str = "(mount, uts, ipc, user, pid, network)";
+const CLONED: &str = "(mount, uts, ipc, user, pid)";
 
 fn signals_that_do_not_arrive() {
     let mut child = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
@@ -806,23 +806,29 @@ const REACHED: &str = "no space left on device (os error 28); hint: a limit belo
 
 fn no_namespaces_left() {
     in_user_namespace("no_namespaces_left", || {
-        set("max_net_namespaces", 0);
+        set("max_uts_namespaces", 0);
         let text = format!("clone {CLONED}: {REACHED}");
         let hint = Some(Hint::MaxNamespaces);
         let error = refused(&Sandbox::new());
         assert_launch(&error, "clone", CLONED, libc::ENOSPC, hint, &text);
         // Without one of these it works.
-        works(&Sandbox::new().network(stockade::Network::Host));
+        works(&Sandbox::new().namespaces(Namespaces::all() - Namespaces::UTS));
     });
 }
 
-/// Those that init makes, not the clone.
+/// Those that init or the process beside it makes, not the clone.
 fn no_late_namespaces_left() {
     in_user_namespace("no_late_namespaces_left", || {
         set("max_cgroup_namespaces", 0);
         let sandbox = Sandbox::new();
         assert_setup(&refused(&sandbox), "unshare", "cgroup", libc::ENOSPC, REACHED);
         set("max_cgroup_namespaces", 10);
+        set("max_net_namespaces", 0);
+        for sandbox in [Sandbox::new(), Sandbox::new().init(false)] {
+            assert_setup(&refused(&sandbox), "unshare", "network", libc::ENOSPC, REACHED);
+        }
+        works(&Sandbox::new().network(stockade::Network::Host));
+        set("max_net_namespaces", 10);
         set("max_time_namespaces", 0);
         assert_setup(&refused(&sandbox), "unshare", "time", libc::ENOSPC, REACHED);
         let sandbox = sandbox.best_effort(Feature::TimeNamespace);

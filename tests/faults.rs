@@ -46,9 +46,16 @@ macro_rules! scenarios {
             name: stringify!($name),
             needs: Needs::Nothing,
             run: || every_fault(stringify!($name)),
-        }),*]
+        }),*, Test {
+            name: "a_slow_setup_costs_no_time",
+            needs: Needs::Nothing,
+            run: a_slow_setup_costs_no_time,
+        }]
     };
 }
+
+/// The wall time in the scenario `limited`.
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// What is done to every sandbox.
 const TESTS: &[Test] = scenarios![
@@ -138,6 +145,7 @@ fn embed(scenario: &str) {
 
 fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
     match scenario {
+        "limited" => sandbox.wall_time(LIMIT),
         "without_init" => sandbox.init(false).wall_time(Duration::from_secs(100)),
         "everything" => everything(sandbox, directory),
         "admin" => sandbox.capabilities([Capability::SYS_ADMIN]),
@@ -354,6 +362,17 @@ fn every_fault(scenario: &'static str) {
     let count = places.len();
     assert!(count > 50, "only {count} faults were tried");
     assert!(problems.is_empty(), "{} of {count}:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// The wall time is the program's: a set-up that takes longer ends nothing.
+fn a_slow_setup_costs_no_time() {
+    let slow = run("limited", &mut |call| {
+        if call.number == libc::SYS_pivot_root {
+            std::thread::sleep(LIMIT + Duration::from_secs(1));
+        }
+        Verdict::Pass
+    });
+    assert_whole("limited", &slow);
 }
 
 /// What becomes of a call without a fault.

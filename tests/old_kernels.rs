@@ -928,7 +928,6 @@ fn namespaces_are_missing() {
         (libc::CLONE_NEWUSER, "user"),
         (libc::CLONE_NEWNS, "mount"),
         (libc::CLONE_NEWPID, "pid"),
-        (libc::CLONE_NEWNET, "network"),
         (libc::CLONE_NEWIPC, "ipc"),
         (libc::CLONE_NEWUTS, "uts"),
     ] {
@@ -938,6 +937,11 @@ fn namespaces_are_missing() {
         };
         tells("default", &mut old, &["clone (", name, "invalid argument"]);
     }
+    let mut old = |call: &Call| {
+        let flag = libc::CLONE_NEWNET as u64;
+        (call.number == libc::SYS_unshare && call.args[0] == flag).then_some(libc::EINVAL)
+    };
+    tells("default", &mut old, &["unshare network", "invalid argument"]);
 }
 
 fn subset_of_proc_is_missing() {

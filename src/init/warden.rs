@@ -6,7 +6,7 @@
 use crate::abi::*;
 use crate::raw::exit;
 use crate::sys::{self, Fd, Outcome, Poll};
-use crate::wire::{Call, ENTRY, Entry, Reader, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH};
+use crate::wire::{Call, ENTRY, Entry, Reader, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT};
 
 /// How many sandboxes one embedder can have at a time.
 const ROOM: usize = 1 << 16;
@@ -124,6 +124,11 @@ impl Warden {
             (WARDEN_DETACH, _) => {
                 for one in self.living().iter_mut().filter(|one| one.id == entry.id) {
                     one.detached = true;
+                }
+            }
+            (WARDEN_LIMIT, _) => {
+                for one in self.living().iter_mut().filter(|one| one.id == entry.id) {
+                    one.deadline = entry.deadline;
                 }
             }
             _ => {}
