@@ -541,8 +541,8 @@ pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS;
     let args = [0, length, PROT_READ | PROT_WRITE, flags, usize::MAX, 0];
     // SAFETY: new memory, where the kernel finds room for it, takes nothing from anybody.
-    let address = unsafe { syscall(nr::MMAP, args) }
-        .map_err(|errno| Fault { call: Call::Memory, errno })?;
+    let address =
+        unsafe { syscall(nr::MMAP, args) }.map_err(|errno| Fault { call: Call::Memory, errno })?;
     // SAFETY: the kernel just gave this range, zeroed and writable, to nobody else.
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, length) })
 }

@@ -6,7 +6,9 @@
 use crate::abi::*;
 use crate::raw::exit;
 use crate::sys::{self, Fd, Outcome, Poll};
-use crate::wire::{Call, ENTRY, Entry, Reader, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT};
+use crate::wire::{
+    Call, ENTRY, Entry, Reader, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT,
+};
 
 /// How many sandboxes one embedder can have at a time.
 const ROOM: usize = 1 << 16;
