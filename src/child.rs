@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
@@ -62,6 +63,7 @@ pub struct Child {
     keep_bytes: usize,
     last_report: Option<Box<Report>>,
     left: Vec<Left>,
+    memory_mounts: Vec<PathBuf>,
     status: Option<Status>,
 }
 
@@ -76,6 +78,8 @@ pub(crate) struct Attached {
     pub(crate) own_pids: bool,
     pub(crate) limit: Option<Duration>,
     pub(crate) keep_bytes: usize,
+    /// The writable file systems in memory, in init's order.
+    pub(crate) memory_mounts: Vec<PathBuf>,
 }
 
 impl Child {
@@ -89,6 +93,7 @@ impl Child {
             own_pids,
             limit,
             keep_bytes,
+            memory_mounts,
         } = attached;
         let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
         missing.extend(Feature::ALL.into_iter().filter(skipped));
@@ -113,6 +118,7 @@ impl Child {
             keep_bytes,
             last_report: None,
             left: Vec::new(),
+            memory_mounts,
             status: None,
         }
     }
@@ -386,6 +392,7 @@ impl Child {
             usage: status.usage,
             left_count: status.left_count,
             left: status.left,
+            disk_full: status.disk_full,
             stdout: out.kept,
             stderr: err.kept,
             stdout_truncated: out.truncated,
@@ -512,6 +519,7 @@ impl Child {
             past_deadline: self.deadline.is_some_and(|deadline| Instant::now() >= deadline),
             wall: self.started.elapsed(),
             left: std::mem::take(&mut self.left),
+            memory_mounts: &self.memory_mounts,
         };
         let status = end.status();
         log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());

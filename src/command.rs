@@ -583,6 +583,7 @@ impl Command {
             own_pids: policy.has_own_pids(),
             limit: policy.wall.map(|wall| wall.saturating_add(policy.grace)),
             keep_bytes: self.keep,
+            memory_mounts: lowered.plan.memory_mounts(),
         };
         Ok(Child::new(made, attached))
     }

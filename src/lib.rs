@@ -43,7 +43,7 @@ pub use hint::Hint;
 pub use namespace::net::Network;
 pub use namespace::time::TimeOffsets;
 pub use namespace::{Existing, Namespaces};
-pub use outcome::{Left, Outcome, Output, Status, Usage};
+pub use outcome::{DiskFull, Left, Outcome, Output, Status, Usage};
 pub use plan::Plan;
 pub use rlimit::{Limit, Max, Resource, Rlimits};
 pub use rootfs::{Bind, Proc, Rootfs, Tmpfs};

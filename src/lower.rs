@@ -9,7 +9,7 @@ use crate::namespace::user::{self, Ids};
 use crate::namespace::{Namespaces, Source, cgroup, mount, net, time};
 use crate::plan::{Plan, Step};
 use crate::policy::Policy;
-use crate::rootfs::{TreeSource, bytes};
+use crate::rootfs::{Inside, TreeSource, bytes};
 use crate::sandbox::Sandbox;
 use crate::wire::Op;
 use crate::{executable, sys};
@@ -109,7 +109,14 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         plan.step(Op::Start {}, "it sets itself up while the tree is made");
     }
     if new.contains(Namespaces::MOUNT) {
-        policy.tree.lower(&mut plan, new.contains(Namespaces::PID));
+        let own_names = new.contains(Namespaces::UTS);
+        let inside = Inside {
+            ids,
+            home: policy.tree.home(),
+            hostname: own_names.then_some(&*policy.uts.hostname),
+            own_pids: new.contains(Namespaces::PID),
+        };
+        policy.tree.lower(&mut plan, &inside)?;
     }
     if locks {
         names_and_loopback(policy, new, &mut plan);

@@ -1,10 +1,11 @@
 //! How a sandbox ended and what it used, as values.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::sys::Reaped;
-use crate::wire::{Report, ended};
+use crate::wire::{NO_BYTES, NO_FILES, Report, ended};
 
 /// How the program ended.
 ///
@@ -169,6 +170,41 @@ pub struct Left {
     pub name: String,
 }
 
+/// A file system in memory that was full when the program and what it left had ended.
+///
+/// Its init looks then ([statfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html)), so it does
+/// not see what was full in between and was emptied again, or one large allocation that was refused
+/// while there was room for a smaller one. One that is filled exactly counts as full, although nothing was
+/// refused.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::Sandbox;
+/// let sandbox = Sandbox::new().tmp_size(1 << 20);
+/// let fill = |to| sandbox.command("cp").args(["/dev/zero", to]).status();
+/// let status = fill("/tmp/zeros")?;
+/// assert_eq!(status.outcome.code(), Some(1));
+/// assert_eq!(status.disk_full[0].mount, std::path::Path::new("/tmp"));
+/// assert!(status.disk_full[0].bytes && !status.disk_full[0].inodes);
+/// // The home directory has the same budget.
+/// assert_eq!(fill("/home/user/zeros")?.disk_full, status.disk_full);
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiskFull {
+    /// Where it is: the place of a [`Tmpfs`](crate::Tmpfs), or /tmp, which stands for the home
+    /// directory and /dev/shm as well where they share one budget.
+    pub mount: PathBuf,
+    /// There was no room left for bytes ([`tmp_size`](crate::Sandbox::tmp_size),
+    /// [`Tmpfs::size`](crate::Tmpfs::size)).
+    pub bytes: bool,
+    /// There was no room left for files ([`tmp_inodes`](crate::Sandbox::tmp_inodes),
+    /// [`Tmpfs::inodes`](crate::Tmpfs::inodes)).
+    pub inodes: bool,
+}
+
 /// How a sandbox ended.
 ///
 /// # Examples
@@ -190,6 +226,8 @@ pub struct Status {
     pub left_count: u64,
     /// The first 32 of them.
     pub left: Vec<Left>,
+    /// The file systems in memory that were full in the end; none where no init lived to look.
+    pub disk_full: Vec<DiskFull>,
 }
 
 /// How a sandbox ended, and what it wrote.
@@ -214,6 +252,8 @@ pub struct Output {
     pub left_count: u64,
     /// The first 32 of them.
     pub left: Vec<Left>,
+    /// The file systems in memory that were full in the end; none where no init lived to look.
+    pub disk_full: Vec<DiskFull>,
     /// What came through a piped standard output, up to
     /// [the limit](crate::Command::keep_output) (64 MiB by default).
     pub stdout: Vec<u8>,
@@ -275,12 +315,30 @@ pub(crate) struct End<'a> {
     pub(crate) past_deadline: bool,
     pub(crate) wall: Duration,
     pub(crate) left: Vec<Left>,
+    /// The writable file systems in memory, in init's order.
+    pub(crate) memory_mounts: &'a [PathBuf],
+}
+
+/// Which of these init found full.
+fn full(report: &Report, mounts: &[PathBuf]) -> Vec<DiskFull> {
+    let found = mounts.iter().zip(report.text).filter(|(_, lacks)| *lacks != 0);
+    let full = |(mount, lacks): (&PathBuf, u8)| DiskFull {
+        mount: mount.clone(),
+        bytes: lacks & NO_BYTES != 0,
+        inodes: lacks & NO_FILES != 0,
+    };
+    found.map(full).collect()
 }
 
 impl End<'_> {
     pub(crate) fn status(self) -> Status {
-        let left_count = self.report.map_or(0, |report| report.numbers[ended::LEFT]);
-        Status { outcome: self.outcome(), usage: self.usage(), left_count, left: self.left }
+        Status {
+            outcome: self.outcome(),
+            usage: self.usage(),
+            left_count: self.report.map_or(0, |report| report.numbers[ended::LEFT]),
+            disk_full: self.report.map_or_else(Vec::new, |report| full(report, self.memory_mounts)),
+            left: self.left,
+        }
     }
 
     fn outcome(&self) -> Outcome {

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-use crate::abi::MOUNT_ATTR_RDONLY;
+use crate::abi::{MOUNT_ATTR_RDONLY, MS_RDONLY};
 use crate::error::{Result, quoted};
 use crate::namespace::Namespaces;
 use crate::namespace::user::Ids;
@@ -166,6 +167,19 @@ impl Plan {
     /// The step that a report of init's is about.
     pub(crate) fn step(&self, index: u64) -> Option<&Step> {
         self.steps.get(usize::try_from(index).ok()?)
+    }
+
+    /// Where the writable file systems in memory are, in the order in which init makes them; /tmp
+    /// stands for all that is writable by default.
+    pub(crate) fn memory_mounts(&self) -> Vec<PathBuf> {
+        let place = |step: &Step| match &step.op {
+            Op::RootTmpfs { .. } => Some("/tmp".into()),
+            Op::Mount { kind, to, flags, .. } if kind == b"tmpfs" && flags & MS_RDONLY == 0 => {
+                Some(OsStr::from_bytes(to).into())
+            }
+            _ => None,
+        };
+        self.steps.iter().take(self.of_init).filter_map(place).collect()
     }
 
     /// The operations of the program's process, and the number of the first.

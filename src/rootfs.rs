@@ -4,13 +4,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::abi::*;
+use crate::error::Result;
 use crate::lower::Lower;
 use crate::namespace::ipc;
+use crate::namespace::user::Ids;
 use crate::secret::Secret;
 use crate::wire::{BIND_RECURSIVE, Op};
 
 mod bind;
 mod dev;
+mod etc;
 mod proc;
 mod tmpfs;
 
@@ -27,16 +30,6 @@ const INODES: u64 = 65536;
 /// The home directory of the inside.
 pub(crate) const HOME: &str = "/home/user";
 
-/// What of the host's /etc programs need and what tells nothing about the host.
-const ETC: &[&str] = &[
-    "/etc/alternatives",
-    "/etc/ld.so.cache",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/pki/tls",
-    "/etc/pki/ca-trust/extracted",
-    "/etc/crypto-policies",
-];
 /// The host's system directories besides /usr: links into it on a merged-usr host.
 const SYSTEM: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
@@ -59,6 +52,8 @@ const SYSTEM: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"
 #[must_use]
 pub struct Rootfs {
     base: Base,
+    /// What was asked for, if it was.
+    generated_etc: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,20 +64,21 @@ enum Base {
 }
 
 impl Rootfs {
-    /// The host's /usr, /bin, /sbin and /lib*, read-only, and the few files of its /etc that
-    /// programs need. No /home, /root, /var, /run or /sys. This is the default.
+    /// The host's /usr, /bin, /sbin and /lib*, read-only, the few files of its /etc that programs
+    /// need, and [generated](Self::generated_etc) ones. No /home, /root, /var, /run or /sys. This is
+    /// the default; docs/defaults.md lists all of it.
     ///
     /// # Examples
     ///
     /// ```
     /// use stockade::{Rootfs, Sandbox};
     /// assert_eq!(Rootfs::host(), Rootfs::default());
-    /// let script = "test -e /usr/bin && ! test -e /var && ! test -e /etc/passwd";
+    /// let script = "test -e /usr/bin && ! test -e /var && ! test -e /etc/shadow";
     /// assert!(Sandbox::new().command("sh").args(["-c", script]).status()?.outcome.is_success());
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn host() -> Self {
-        Rootfs { base: Base::Host }
+        Rootfs { base: Base::Host, generated_etc: None }
     }
 
     /// No file of the host's: only /dev, /proc, /tmp, the home directory, and what is added.
@@ -102,7 +98,7 @@ impl Rootfs {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn empty() -> Self {
-        Rootfs { base: Base::Empty }
+        Rootfs { base: Base::Empty, generated_etc: None }
     }
 
     /// A directory of the host's, such as an unpacked image, read-only unless
@@ -130,7 +126,8 @@ impl Rootfs {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Rootfs { base: Base::Directory { path: path.into(), writable: false } }
+        let base = Base::Directory { path: path.into(), writable: false };
+        Rootfs { base, generated_etc: None }
     }
 
     /// Lets the program write to the directory; no effect on the other kinds, of which nothing of
@@ -149,6 +146,35 @@ impl Rootfs {
             *writable = true;
         }
         self
+    }
+
+    /// Whether /etc has passwd, group, hosts, host.conf, hostname, nsswitch.conf and machine-id of the
+    /// sandbox's own, and with [`host`](Self::host) the time zone, too. Default: in
+    /// [`host`](Self::host), and not in [`empty`](Self::empty). What the caller puts at one of these
+    /// paths takes the place of the generated file. A [`directory`](Self::directory) keeps its own
+    /// /etc: to ask for another one is a contradiction.
+    ///
+    /// The user is called user, root if its uid is 0, and nobody if that is 65534. The machine-id is
+    /// the same in every sandbox ([machine-id(5)](https://man7.org/linux/man-pages/man5/machine-id.5.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// let names = "whoami && getent hosts localhost";
+    /// let whoami = |sandbox: Sandbox| sandbox.command("sh").args(["-c", names]).status();
+    /// assert!(whoami(Sandbox::new())?.outcome.is_success());
+    /// let without = Rootfs::host().generated_etc(false);
+    /// assert!(!whoami(Sandbox::new().rootfs(without))?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn generated_etc(mut self, wanted: bool) -> Self {
+        self.generated_etc = Some(wanted);
+        self
+    }
+
+    fn is_host(&self) -> bool {
+        matches!(self.base, Base::Host)
     }
 
     /// The directory of the host's that paths inside start from, if there is one.
@@ -187,8 +213,20 @@ pub(crate) struct Tree {
     pub(crate) base: Rootfs,
     pub(crate) entries: Vec<Entry>,
     pub(crate) proc: Proc,
-    pub(crate) budget: u64,
+    pub(crate) timezone: Option<String>,
+    /// Bytes in all that is writable by default, if that was asked for.
+    pub(crate) budget: Option<u64>,
     pub(crate) inodes: u64,
+}
+
+/// What the tree shows of the rest of the sandbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inside<'a> {
+    pub(crate) ids: Ids,
+    pub(crate) home: &'static str,
+    /// `None` where it is not the sandbox's own.
+    pub(crate) hostname: Option<&'a [u8]>,
+    pub(crate) own_pids: bool,
 }
 
 impl Default for Tree {
@@ -197,7 +235,8 @@ impl Default for Tree {
             base: Rootfs::host(),
             entries: Vec::new(),
             proc: Proc::default(),
-            budget: BUDGET,
+            timezone: None,
+            budget: None,
             inodes: INODES,
         }
     }
@@ -214,29 +253,21 @@ impl Tree {
     }
 
     pub(crate) fn problems(&self, problems: &mut Vec<String>) {
-        if self.budget == 0 || self.inodes == 0 {
+        if self.budget == Some(0) || self.inodes == 0 {
             problems.push("a tmpfs size or inode limit of 0 means \"unlimited\"".to_owned());
         }
         let tmpfs = self.entries.iter().filter(|entry| matches!(entry, Entry::Tmpfs(_))).count();
         if tmpfs > TMPFS_MAX {
             problems.push(format!("{tmpfs} tmpfs are more than {TMPFS_MAX}"));
         }
+        self.etc_problems(problems);
         for entry in &self.entries {
-            let inside = match entry {
-                Entry::Bind(bind) => {
-                    check_source(bind.source(), problems);
-                    bind.target()
-                }
-                Entry::Tmpfs(tmpfs) => {
-                    tmpfs.problems(problems);
-                    tmpfs.path()
-                }
-                Entry::File { path, .. }
-                | Entry::Directory { path, .. }
-                | Entry::Symlink { path, .. }
-                | Entry::Mqueue { path } => path,
-                Entry::Sysfs => continue,
-            };
+            match entry {
+                Entry::Bind(bind) => check_source(bind.source(), problems),
+                Entry::Tmpfs(tmpfs) => tmpfs.problems(problems),
+                _ => {}
+            }
+            let Some(inside) = entry.place() else { continue };
             if let Entry::File { data, .. } = entry {
                 if u32::try_from(data.len() + 1).is_err() {
                     problems.push(format!("the content of {inside:?} is larger than 4 GiB"));
@@ -249,6 +280,11 @@ impl Tree {
         }
     }
 
+    /// Bytes in all of /tmp, the home directory and /dev/shm.
+    fn budget(&self) -> u64 {
+        self.budget.unwrap_or(BUDGET)
+    }
+
     /// HOME inside: a directory image that has no /home gets /tmp.
     pub(crate) fn home(&self) -> &'static str {
         match self.base.directory_path() {
@@ -258,22 +294,24 @@ impl Tree {
     }
 
     /// All operations from the root to the pivot, in their order.
-    pub(crate) fn lower(&self, plan: &mut Lower, own_pids: bool) {
+    pub(crate) fn lower(&self, plan: &mut Lower, inside: &Inside<'_>) -> Result<()> {
         plan.step(Op::Private {}, "no mount made here may reach the host, or back");
         let attributes = match &self.base.base {
             Base::Host => self.lower_host(plan),
             Base::Empty => self.lower_fresh(plan),
             Base::Directory { path, writable } => self.lower_directory(plan, path, *writable),
         };
-        self.proc.lower(plan, own_pids);
+        self.lower_generated_etc(inside, plan)?;
+        self.proc.lower(plan, inside.own_pids)?;
         for entry in &self.entries {
             entry.lower(plan);
         }
         plan.step(Op::Pivot { attributes }, "from here on nothing of the host's has a name");
+        Ok(())
     }
 
     fn lower_fresh(&self, plan: &mut Lower) -> u32 {
-        let (size, inodes) = (self.budget, self.inodes);
+        let (size, inodes) = (self.budget(), self.inodes);
         plan.step(Op::RootTmpfs { size, inodes }, "an empty tree of the sandbox's own");
         for (path, mode) in [("/tmp", 0o1777), (HOME, 0o755), ("/dev/shm", 0o1777)] {
             plan.directory(Path::new(path), mode);
@@ -296,9 +334,7 @@ impl Tree {
                 Err(_) => system_directory(plan, path),
             }
         }
-        for path in ETC.iter().map(Path::new) {
-            system_directory(plan, path);
-        }
+        self.lower_shared_etc(plan);
         attributes
     }
 
@@ -309,7 +345,7 @@ impl Tree {
         let fd = plan.tree(&path, true);
         let op = Op::RootDirectory { from: bytes(&path), fd, attributes };
         plan.step(op, "the tree to begin with");
-        let share = |mode, path: &str| Tmpfs::new(path).size(self.budget).mode(mode);
+        let share = |mode, path: &str| Tmpfs::new(path).size(self.budget()).mode(mode);
         share(0o1777, "/tmp").inodes(self.inodes).lower(plan);
         if self.home() == HOME {
             share(0o755, "/home").inodes(self.inodes).lower(plan);
@@ -339,6 +375,24 @@ fn system_directory(plan: &mut Lower, path: &Path) {
 }
 
 impl Entry {
+    /// Where it is put; a sysfs is always at /sys.
+    fn place(&self) -> Option<&Path> {
+        match self {
+            Entry::Bind(bind) => Some(bind.target()),
+            Entry::Tmpfs(tmpfs) => Some(tmpfs.path()),
+            Entry::File { path, .. }
+            | Entry::Directory { path, .. }
+            | Entry::Symlink { path, .. }
+            | Entry::Mqueue { path } => Some(path),
+            Entry::Sysfs => None,
+        }
+    }
+
+    /// Whether what is in the tree at its place stays there.
+    fn is_directory(&self) -> bool {
+        matches!(self, Entry::Directory { .. })
+    }
+
     fn lower(&self, plan: &mut Lower) {
         match self {
             Entry::Bind(bind) => bind.lower(plan),

@@ -519,6 +519,31 @@ impl Sandbox {
         self.entry(|tree| tree.proc = proc)
     }
 
+    /// The time zone inside, such as `Europe/Berlin`, from the host's zoneinfo; default UTC, and never
+    /// the host's. It is what /etc/localtime stands for
+    /// ([localtime(5)](https://man7.org/linux/man-pages/man5/localtime.5.html)); the variable TZ goes
+    /// before it.
+    ///
+    /// One that the host does not have is an error of the spawn. A
+    /// [directory](Rootfs::directory) root keeps its own /etc: that, and an entry at /etc/localtime,
+    /// contradict it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let date = |sandbox: Sandbox| sandbox.command("date").args(["-d", "@0", "+%H"]).output();
+    /// assert_eq!(date(Sandbox::new())?.stdout, b"00\n");
+    /// if std::path::Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists() {
+    ///     assert_eq!(date(Sandbox::new().timezone("Asia/Tokyo"))?.stdout, b"09\n");
+    /// }
+    /// assert!(Sandbox::new().timezone("Mars/Olympus").plan().is_err());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn timezone(self, name: impl Into<String>) -> Self {
+        self.entry(|tree| tree.timezone = Some(name.into()))
+    }
+
     /// A read-only /sys ([sysfs(5)](https://man7.org/linux/man-pages/man5/sysfs.5.html)): a
     /// widening, which tells much of the host's hardware. Needs a network namespace of its own. The
     /// kernel refuses it where the caller's own /sys is masked, as in a container.
@@ -562,7 +587,7 @@ impl Sandbox {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn tmp_size(self, bytes: u64) -> Self {
-        self.entry(|tree| tree.budget = bytes)
+        self.entry(|tree| tree.budget = Some(bytes))
     }
 
     /// How many files /tmp, the home directory and /dev/shm can have in all; default 65536, not 0.

@@ -560,7 +560,15 @@ impl Report {
     }
 }
 
-/// Indices of the numbers of an `ENDED` report.
+/// The most file systems in memory that init looks at when the program has ended.
+pub(crate) const WATCHED_MAX: usize = DETAIL;
+/// In the text of an `ENDED` report: the file system in memory had no room left for bytes.
+pub(crate) const NO_BYTES: u8 = 1;
+/// The same: for files.
+pub(crate) const NO_FILES: u8 = 2;
+
+/// Indices of the numbers of an `ENDED` report. Its text has a byte for each writable file system in
+/// memory, in the order of the plan.
 pub(crate) mod ended {
     /// 1 if the program exited by itself, 2 if a signal ended it, 3 with a core dump.
     pub(crate) const HOW: usize = 0;

@@ -71,6 +71,7 @@ const TESTS: &[Test] = scenarios![
     shared_pids,
     new_privileges,
     old_kernel,
+    compat,
 ];
 
 /// Of these more calls than the first of every kind are tried.
@@ -162,6 +163,7 @@ fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
             .best_effort(Feature::IdMappedMounts)
             .bind_same("/proc"),
         "new_privileges" => sandbox.allow_new_privileges(),
+        "compat" => sandbox.proc(Proc::Compat).timezone("UTC"),
         "old_kernel" => everything(sandbox.bind_ro(image(directory), "/image"), directory)
             .best_effort(Feature::IdMappedMounts),
         _ => sandbox,

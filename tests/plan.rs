@@ -47,6 +47,9 @@ fn variants() -> Vec<(Sandbox, &'static str)> {
         (new().file("/srv/file", "text"), "\"/srv/file\" (4 bytes)"),
         (new().rootfs(Rootfs::empty()), "root: tmpfs"),
         (new().proc(Proc::Full), "mask"),
+        (new().proc(Proc::Compat), "\"/proc/sys/kernel/osrelease\""),
+        (new().timezone("Etc/GMT"), "\"/usr/share/zoneinfo/Etc/GMT\""),
+        (new().rootfs(Rootfs::host().generated_etc(false)), "\"/etc/alternatives\""),
         (new().init(false), "enter time"),
         (new().uid(7), "become uid 7"),
     ]
@@ -106,7 +109,8 @@ fn order_is_that_of_the_steps() {
 fn every_line_is_one() {
     let sandbox = Sandbox::new().hostname("a\nb").bind_ro("/usr", "/srv/x\ny");
     let plan = sandbox.plan().unwrap();
-    let fewer = Sandbox::new().bind_ro("/usr", "/srv").plan().unwrap();
+    // No such name has a file in /etc.
+    let fewer = Sandbox::new().hostname("a b").bind_ro("/usr", "/srv").plan().unwrap();
     assert_eq!(plan.to_string().lines().count(), fewer.to_string().lines().count());
     assert!(plan.to_string().lines().all(|line| line.contains(": ")), "{plan}");
 }

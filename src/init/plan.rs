@@ -1,10 +1,10 @@
 //! Receiving a plan and carrying out its operations, in order.
 
 use crate::abi::*;
-use crate::program::{self, Late, Wanted};
+use crate::program::{self, Done, Late, Wanted};
 use crate::raw::exit;
 use crate::sys::{self, Outcome, Poll, fault};
-use crate::tree::{Tree, write_all};
+use crate::tree::{Tree, Watched, write_all};
 use crate::wire::{
     Call, Fault, HEADER, Header, MAGIC, Op, REPORT, Reader, Report, SUPERVISED, Text, VERSION,
     report,
@@ -81,7 +81,8 @@ pub(crate) fn run(lines: Lines) -> ! {
     let wanted = wanted.unwrap_or_else(|fault| lines.fail(report::LAUNCH, fault, 0, &[]));
     let supervised = wanted.flags & SUPERVISED != 0;
     let (mut skipped, mut late, mut process) = (0, None, None);
-    let mut tree = Tree::new(header.proc_fd);
+    let mut watched = Watched::NONE;
+    let mut tree = Tree::new(header.proc_fd, Some(&mut watched));
     let (mut index, mut operations) = (0, Reader::new(setup));
     while !operations.is_empty() {
         let result = match operations.next() {
@@ -112,7 +113,8 @@ pub(crate) fn run(lines: Lines) -> ! {
     drop(tree);
     // The operations hold paths of the host.
     sys::unmap(setup);
-    let failure = match program::start(lines, header.proc_fd, wanted, process, skipped, late) {
+    let done = Done { skipped, late, watched: &watched };
+    let failure = match program::start(lines, header.proc_fd, wanted, process, &done) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };

@@ -7,7 +7,7 @@ use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
 use crate::supervise;
 use crate::sys::{self, Fd, Outcome, fault};
-use crate::tree::{self, Tree};
+use crate::tree::{self, Tree, Watched};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
     OWN_PIDS, Op, Program, REPORT, Reader, Report, SUPERVISED, Text, Texts, report,
@@ -68,6 +68,15 @@ pub(crate) struct Running {
 pub(crate) struct Late {
     pub(crate) index: u64,
     pub(crate) optional: u32,
+}
+
+/// What came of the operations.
+#[derive(Debug)]
+pub(crate) struct Done<'a> {
+    /// The marks of what failed and may.
+    pub(crate) skipped: u64,
+    pub(crate) late: Option<Late>,
+    pub(crate) watched: &'a Watched,
 }
 
 /// The program's process, while it sets itself up and then waits.
@@ -166,8 +175,7 @@ pub(crate) fn start(
     proc_fd: i32,
     wanted: &'static Wanted<'static>,
     process: Option<Process>,
-    skipped: u64,
-    late: Option<Late>,
+    done: &Done<'_>,
 ) -> Result<Infallible, Failure> {
     sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
     if wanted.flags & OWN_PIDS == 0 {
@@ -181,7 +189,7 @@ pub(crate) fn start(
         }
         let tables = Tables::new(wanted)?;
         let (theirs, ours) = sys::socketpair()?;
-        announce(lines, [1, skipped], &[theirs.0])?;
+        announce(lines, [1, done.skipped], &[theirs.0])?;
         drop(theirs);
         become_the_program(Lines { control: ours.0, ..lines }, wanted, &tables, false)
     }
@@ -189,7 +197,7 @@ pub(crate) fn start(
         Some(process) => process,
         None => launch(lines, proc_fd, wanted)?,
     };
-    supervised(lines, proc_fd, wanted, process, skipped, late)
+    supervised(lines, proc_fd, wanted, process, done)
 }
 
 /// The five capability sets, the securebits and `no_new_privs`; the order is S2.4's.
@@ -258,9 +266,9 @@ fn supervised(
     proc_fd: i32,
     wanted: &Wanted<'_>,
     process: Process,
-    mut skipped: u64,
-    late: Option<Late>,
+    done: &Done<'_>,
 ) -> Result<Infallible, Failure> {
+    let (mut skipped, late) = (done.skipped, done.late);
     let child_signals = sys::child_signals()?;
     let started = sys::now();
     // What may not fail comes before the program runs.
@@ -284,7 +292,7 @@ fn supervised(
     }
     let Program { flags, wall, grace, linger, .. } = *wanted;
     let running = Running { pid, child_signals, started, flags, wall, grace, linger };
-    supervise::run(lines, proc_fd, running)
+    supervise::run(lines, proc_fd, running, done.watched)
 }
 
 /// The rest of the life of the process that becomes the program; `lines` has the socket for its
@@ -345,7 +353,7 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
 /// The operations of its own. A network namespace goes to init through `init`.
 fn carry_out(wanted: &Wanted<'_>, init: i32, proc_fd: i32) -> Result<(), Failure> {
     let (mut index, mut operations) = (wanted.first, Reader::new(wanted.operations.bytes()));
-    let mut no_tree = Tree::new(-1);
+    let mut no_tree = Tree::new(-1, None);
     while !operations.is_empty() {
         let done = match operations.next() {
             Some(Op::NewNetwork {}) => new_network(init, proc_fd),

@@ -5,6 +5,7 @@ use crate::plan::Lines;
 use crate::program::Running;
 use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
+use crate::tree::Watched;
 use crate::wire::{DETACH, Fault, OWN_PIDS, Report, Text, ended, report};
 
 /// How many of the processes that the program left are named.
@@ -23,8 +24,9 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct Supervisor {
+struct Supervisor<'a> {
     lines: Lines,
+    watched: &'a Watched,
     proc_fd: i32,
     running: Running,
     phase: Phase,
@@ -35,7 +37,7 @@ struct Supervisor {
 }
 
 /// Runs until the sandbox is empty.
-pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running) -> ! {
+pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watched) -> ! {
     let own_pids = running.flags & OWN_PIDS != 0;
     if own_pids && proc_fd >= 0 {
         sys::close(proc_fd);
@@ -43,6 +45,7 @@ pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running) -> ! {
     let deadline = (running.wall != 0).then(|| running.started.saturating_add(running.wall));
     let supervisor = Supervisor {
         lines,
+        watched,
         proc_fd: if own_pids { -1 } else { proc_fd },
         running,
         phase: Phase::Running,
@@ -54,7 +57,7 @@ pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running) -> ! {
     supervisor.supervise()
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     fn supervise(mut self) -> ! {
         loop {
             let children = self.reap();
@@ -241,6 +244,9 @@ impl Supervisor {
         numbers[ended::MAJOR_FAULTS] = usage[9];
         numbers[ended::VOLUNTARY] = usage[16];
         numbers[ended::INVOLUNTARY] = usage[17];
+        for (to, &fd) in self.end.text.iter_mut().zip(self.watched.fds()) {
+            *to = sys::shortage(fd);
+        }
         self.tell(&self.end);
         exit(0)
     }

@@ -8,7 +8,7 @@ use core::mem::transmute;
 
 use crate::abi::*;
 use crate::raw::{Errno, clone, nr, syscall};
-use crate::wire::{Call, Fault, REPORT, REPORT_FDS, Report, Text};
+use crate::wire::{Call, Fault, NO_BYTES, NO_FILES, REPORT, REPORT_FDS, Report, Text};
 
 /// The result of everything that can fail in init.
 pub(crate) type Outcome<T = ()> = Result<T, Fault>;
@@ -163,6 +163,15 @@ pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Outcome<usize> {
 #[inline(never)]
 pub(crate) fn write(fd: i32, bytes: &[u8]) -> Outcome<usize> {
     with_pointers!(Call::Write, WRITE, fd, bytes.as_ptr(), bytes.len()).map(length)
+}
+
+/// fstatfs(2): of what a file system has no room left, as a report tells it.
+pub(crate) fn shortage(fd: i32) -> u8 {
+    // struct statfs begins: type, block size, blocks, free ones, those for users, files, free ones.
+    let mut words = [u64::MAX; 16];
+    // Where the kernel does not tell, it is not full.
+    let _told = with_pointers!(Call::Stat, FSTATFS, fd, words.as_mut_ptr());
+    u8::from(words[3] == 0) * NO_BYTES | u8::from(words[6] == 0) * NO_FILES
 }
 
 /// What fstat(2) tells that init needs.

@@ -8,10 +8,10 @@ use crate::abi::*;
 use crate::legacy::Legacy;
 use crate::raw::Errno;
 use crate::sys::{self, Fd, Outcome, fault};
-use crate::wire::{BIND_RECURSIVE, Call, Fault, Text};
+use crate::wire::{BIND_RECURSIVE, Call, Fault, Text, WATCHED_MAX};
 
 /// How many file systems of its own a sandbox can have in which mount points are made.
-const OWN_MAX: usize = 256;
+const OWN_MAX: usize = WATCHED_MAX;
 /// `PATH_MAX`, the kernel's own limit.
 const PATH_MAX: usize = 4096;
 /// `NAME_MAX`, likewise.
@@ -46,6 +46,31 @@ fn parent_of(path: Text<'_>) -> Option<&[u8]> {
     bytes.iter().rposition(|&byte| byte == b'/').and_then(|slash| bytes.get(..slash))
 }
 
+/// The writable file systems in memory, in the order of the plan.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    fds: [i32; WATCHED_MAX],
+    count: usize,
+}
+
+impl Watched {
+    pub(crate) const NONE: Self = Watched { fds: [0; WATCHED_MAX], count: 0 };
+
+    fn add(&mut self, fd: i32) -> Outcome {
+        let copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 3)? as i32;
+        if let Some(slot) = self.fds.get_mut(self.count) {
+            *slot = copy;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// A descriptor of each.
+    pub(crate) fn fds(&self) -> &[i32] {
+        self.fds.get(..self.count).unwrap_or(&[])
+    }
+}
+
 /// The new root while it is being built.
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
@@ -57,6 +82,7 @@ pub(crate) struct Tree<'a> {
     /// points created, so that nothing of the host's gets placeholders.
     own: [u64; OWN_MAX],
     own_count: usize,
+    watched: Option<&'a mut Watched>,
     /// The host's /proc, for the fallback on kernels without mount_setattr.
     proc_fd: i32,
     legacy: Option<Legacy>,
@@ -64,9 +90,10 @@ pub(crate) struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     /// Nothing yet; the first operation gives it a root.
-    pub(crate) fn new(proc_fd: i32) -> Self {
+    pub(crate) fn new(proc_fd: i32, watched: Option<&'a mut Watched>) -> Self {
         let (root, own_root) = (Fd(-1), false);
-        Tree { root, own_root, above: None, own: [0; OWN_MAX], own_count: 0, proc_fd, legacy: None }
+        let own = [0; OWN_MAX];
+        Tree { root, own_root, above: None, own, own_count: 0, watched, proc_fd, legacy: None }
     }
 
     /// Attaches a fresh tmpfs over the old root directory.
@@ -81,7 +108,7 @@ impl<'a> Tree<'a> {
         let root = Fd(sys::fsmount(context.0, 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)? as i32);
         sys::move_mount_to_root(root.0)?;
         (self.root, self.own_root) = (root, true);
-        self.remember_own(self.root.0)
+        self.remember_own(self.root.0, true)
     }
 
     /// Attaches a directory of the host over the old root directory.
@@ -149,8 +176,7 @@ impl<'a> Tree<'a> {
     /// Attaches a part of the new root to itself, so that it can have attributes of its own.
     pub(crate) fn again(&mut self, path: Text<'a>, attributes: u32) -> Outcome {
         let place = sys::open_inside(self.root.0, path, O_PATH)?;
-        let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH;
-        let source = sys::open_tree(place.0, Text::new(b"\0"), flags)?;
+        let source = copy_of(&place)?;
         let late = self.attributes(source.0, attributes, false)?;
         self.above = None;
         self.attach(&source, Place::Found(place), late)
@@ -228,7 +254,7 @@ impl<'a> Tree<'a> {
         }
         let mounted = sys::open_inside(self.root.0, to, O_PATH)?;
         if own {
-            self.remember_own(mounted.0)?;
+            self.remember_own(mounted.0, flags & MS_RDONLY == 0)?;
         }
         if self.legacy.is_some() { self.remember_place(mounted.0, 0) } else { Ok(()) }
     }
@@ -251,8 +277,7 @@ impl<'a> Tree<'a> {
         if found.mode & S_IFMT != S_IFCHR || found.rdev != 0x103 {
             return fault(Call::NullDevice, EINVAL);
         }
-        let flags = OPEN_TREE_CLONE | AT_EMPTY_PATH;
-        let source = sys::open_tree(null.0, Text::new(b"\0"), flags)?;
+        let source = copy_of(&null)?;
         move_onto(&source, &target)?;
         // On an old kernel the node that it was copied from has its attributes at the end only.
         self.remember(path, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
@@ -431,7 +456,10 @@ impl<'a> Tree<'a> {
         if own.contains(&device) { Ok(()) } else { fault(call, EROFS) }
     }
 
-    fn remember_own(&mut self, fd: i32) -> Outcome {
+    fn remember_own(&mut self, fd: i32, writable: bool) -> Outcome {
+        if let Some(watched) = self.watched.as_mut().filter(|_| writable) {
+            watched.add(fd)?;
+        }
         let device = sys::stat(fd)?.device;
         let Some(slot) = self.own.get_mut(self.own_count) else {
             return fault(Call::Mount, E2BIG);
@@ -440,6 +468,11 @@ impl<'a> Tree<'a> {
         self.own_count += 1;
         Ok(())
     }
+}
+
+/// A detached copy of the mount that a descriptor leads to.
+fn copy_of(place: &Fd) -> Outcome<Fd> {
+    sys::open_tree(place.0, Text::new(b"\0"), OPEN_TREE_CLONE | AT_EMPTY_PATH)
 }
 
 /// Makes directories below each other; `None` if the first is there already.

@@ -37,3 +37,12 @@ pub(crate) fn try_mount(kind: &str, at: &Path, options: &str, flags: libc::c_ulo
     // SAFETY: all are NUL-terminated and live until the end of the call.
     unsafe { libc::mount(kind, at, kind, flags, options) }
 }
+
+/// A bind mount of one directory or file on another.
+pub(crate) fn bind(from: &Path, at: &Path) {
+    let [from, to] = [from, at].map(|path| CString::new(path.as_os_str().as_bytes()).unwrap());
+    let (from, to, null) = (from.as_ptr(), to.as_ptr(), std::ptr::null());
+    // SAFETY: all are NUL-terminated and live until the end of the call.
+    let result = unsafe { libc::mount(from, to, null, libc::MS_BIND, null.cast()) };
+    assert_eq!(result, 0, "{at:?}: {}", std::io::Error::last_os_error());
+}

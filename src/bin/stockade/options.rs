@@ -106,6 +106,13 @@ pub(crate) struct Tree {
     /// How much of /proc is there
     #[arg(long, default_value = "processes")]
     pub(crate) proc: ProcKind,
+    /// Let /etc have passwd, group, hosts and the like of the sandbox's own, or not [default: not with
+    /// --empty-root]
+    #[arg(long, value_name = "BOOL", conflicts_with = "rootfs")]
+    pub(crate) generated_etc: Option<bool>,
+    /// The time zone, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "NAME", conflicts_with = "rootfs")]
+    pub(crate) timezone: Option<String>,
     /// How much fits into /tmp, the home directory and /dev/shm together [default: 256m]
     #[arg(long, value_name = "SIZE", value_parser = values::room)]
     pub(crate) tmp_size: Option<u64>,
@@ -118,6 +125,8 @@ pub(crate) struct Tree {
 pub(crate) enum ProcKind {
     /// The sandbox's own processes only
     Processes,
+    /// And a few files that programs ask for: cpuinfo, meminfo, stat, uptime, loadavg
+    Compat,
     /// Everything, with what tells of the host masked
     Full,
     /// No /proc

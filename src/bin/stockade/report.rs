@@ -26,6 +26,9 @@ pub(crate) fn ended(status: &Status, missing: &[Feature]) -> Report {
     let exit_code =
         code_of_outcome(status.outcome).unwrap_or_else(|| Failure::Outcome(status.outcome).code());
     let left = status.left.iter().map(|left| json!({ "pid": left.pid, "name": left.name }));
+    let full = status.disk_full.iter().map(|full| {
+        json!({ "mount": full.mount.to_string_lossy(), "bytes": full.bytes, "inodes": full.inodes })
+    });
     let (outcome, code, signal, core_dumped) = parts(status.outcome);
     Report(json!({
         "outcome": outcome,
@@ -36,6 +39,7 @@ pub(crate) fn ended(status: &Status, missing: &[Feature]) -> Report {
         "usage": status.usage.map(usage),
         "left_count": status.left_count,
         "left": left.collect::<Vec<_>>(),
+        "disk_full": full.collect::<Vec<_>>(),
         "missing": missing.iter().copied().map(name_of).collect::<Vec<_>>(),
     }))
 }

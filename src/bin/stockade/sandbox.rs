@@ -145,11 +145,17 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
         let root = Rootfs::directory(directory);
         sandbox = sandbox.rootfs(if tree.writable_rootfs { root.writable() } else { root });
     }
-    if tree.empty_root {
-        sandbox = sandbox.rootfs(Rootfs::empty());
+    if tree.empty_root || tree.generated_etc.is_some() {
+        let root = if tree.empty_root { Rootfs::empty() } else { Rootfs::host() };
+        let generated = tree.generated_etc.unwrap_or(!tree.empty_root);
+        sandbox = sandbox.rootfs(root.generated_etc(generated));
+    }
+    if let Some(zone) = &tree.timezone {
+        sandbox = sandbox.timezone(zone);
     }
     match tree.proc {
         ProcKind::Processes => {}
+        ProcKind::Compat => sandbox = sandbox.proc(Proc::Compat),
         ProcKind::Full => sandbox = sandbox.proc(Proc::Full),
         ProcKind::None => sandbox = sandbox.proc(Proc::None),
     }
