@@ -345,7 +345,7 @@ fn proc() {
     // Its own pids in each, and masks.
     assert_eq!(sh(&["--proc", "full"], "wc -c </proc/interrupts; echo $$"), "0\n2\n");
     assert!(!fs::read("/proc/interrupts").unwrap().is_empty());
-    fails(&["--proc", "half"], &["'half' for '--proc <PROC>'", "processes, full, none"]);
+    fails(&["--proc", "half"], &["'half' for '--proc <PROC>'", "processes, compat, full, none"]);
 }
 
 fn sysfs() {

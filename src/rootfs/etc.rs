@@ -160,7 +160,8 @@ impl Tree {
             }
         }
         let own = Path::new(OF_THE_HOST);
-        if own.exists() && !self.is_taken(own) {
+        // Asked for whether it is there or not: init knows, and says so if it cannot find out.
+        if !self.is_taken(own) {
             plan.mask(own);
         }
     }
