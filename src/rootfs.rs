@@ -3,8 +3,11 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::abi::*;
-use crate::error::Result;
+use crate::error::{Error, Result, Stage, quoted};
+use crate::executable;
 use crate::lower::Lower;
 use crate::namespace::ipc;
 use crate::namespace::user::Ids;
@@ -297,7 +300,7 @@ impl Tree {
     pub(crate) fn lower(&self, plan: &mut Lower, inside: &Inside<'_>) -> Result<()> {
         plan.step(Op::Private {}, "no mount made here may reach the host, or back");
         let attributes = match &self.base.base {
-            Base::Host => self.lower_host(plan),
+            Base::Host => self.lower_host(plan)?,
             Base::Empty => self.lower_fresh(plan),
             Base::Directory { path, writable } => self.lower_directory(plan, path, *writable),
         };
@@ -325,17 +328,17 @@ impl Tree {
         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
     }
 
-    fn lower_host(&self, plan: &mut Lower) -> u32 {
+    fn lower_host(&self, plan: &mut Lower) -> Result<u32> {
         let attributes = self.lower_fresh(plan);
-        system_directory(plan, Path::new("/usr"));
+        system_directory(plan, Path::new("/usr"))?;
         for path in SYSTEM.iter().map(Path::new) {
             match path.read_link() {
                 Ok(target) => plan.symlink(path, &target),
-                Err(_) => system_directory(plan, path),
+                Err(_) => system_directory(plan, path)?,
             }
         }
-        self.lower_shared_etc(plan);
-        attributes
+        self.lower_shared_etc(plan)?;
+        Ok(attributes)
     }
 
     fn lower_directory(&self, plan: &mut Lower, path: &Path, writable: bool) -> u32 {
@@ -359,10 +362,13 @@ impl Tree {
     }
 }
 
-/// A read-only view of a directory or file of the host's, if the host has it.
-fn system_directory(plan: &mut Lower, path: &Path) {
-    if !path.exists() {
-        return;
+/// A read-only view of a directory or file of the host's, if the host has it and shows it to the
+/// caller.
+fn system_directory(plan: &mut Lower, path: &Path) -> Result<()> {
+    match path.try_exists().map_err(|error| executable::errno_of(&error)) {
+        Ok(true) => {}
+        Ok(false) | Err(Errno::ENOTDIR | Errno::EACCES) => return Ok(()),
+        Err(errno) => return Err(Error::new(Stage::Prepare, "stat", quoted(path), errno)),
     }
     let op = Op::Bind {
         from: bytes(path),
@@ -372,6 +378,7 @@ fn system_directory(plan: &mut Lower, path: &Path) {
         attributes: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
     };
     plan.step(op, "programs need it, and it tells nothing of the host's users");
+    Ok(())
 }
 
 impl Entry {

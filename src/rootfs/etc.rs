@@ -148,15 +148,15 @@ impl Tree {
     }
 
     /// What of the host's /etc is shown.
-    pub(super) fn lower_shared_etc(&self, plan: &mut Lower) {
+    pub(super) fn lower_shared_etc(&self, plan: &mut Lower) -> Result<()> {
         for path in SHARED.iter().map(Path::new) {
             if !self.is_taken(path) {
-                system_directory(plan, path);
+                system_directory(plan, path)?;
             }
         }
         for path in versioned() {
             if !self.is_taken(&path) {
-                system_directory(plan, &path);
+                system_directory(plan, &path)?;
             }
         }
         let own = Path::new(OF_THE_HOST);
@@ -164,6 +164,7 @@ impl Tree {
         if !self.is_taken(own) {
             plan.mask(own);
         }
+        Ok(())
     }
 
     /// What stockade gives instead of the host's.
