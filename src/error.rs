@@ -106,6 +106,8 @@ pub enum Stage {
     Prepare,
     /// Cloning, and executing the init program.
     Launch,
+    /// Making control groups, and putting the sandbox into them.
+    Cgroup,
     /// Joining existing namespaces.
     Join,
     /// Writing the user and group maps.
@@ -123,6 +125,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Stage::Prepare => "prepare",
             Stage::Launch => "launch",
+            Stage::Cgroup => "cgroup",
             Stage::Join => "join",
             Stage::Identity => "identity",
             Stage::Setup => "setup",
@@ -175,6 +178,62 @@ pub enum Feature {
     /// [mount_setattr(2)](https://man7.org/linux/man-pages/man2/mount_setattr.2.html)). Required by
     /// default where it applies.
     IdMappedMounts,
+    /// Quota, weight and the like of CPU time, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    CpuLimits,
+    /// A limit of all CPU time together, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    CpuTimeLimit,
+    /// Certain CPUs and memory nodes, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    CpusetLimits,
+    /// Limits of memory and swap, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    MemoryLimits,
+    /// Limits and weights of block devices, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    IoLimits,
+    /// Rules of devices, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    DeviceRules,
+    /// A group that can be frozen, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    Freezer,
+    /// A class on packets, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    NetworkClass,
+    /// A priority on packets, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    NetworkPriority,
+    /// A group for performance events, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    PerfEventGroup,
+    /// Limits of huge pages, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    HugetlbLimits,
+    /// A limit of processes, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    PidsLimit,
+    /// Limits of RDMA devices, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    RdmaLimits,
+    /// Limits of scalar resources, by control groups
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    /// Required if asked for.
+    MiscLimits,
 }
 
 impl Feature {
@@ -186,13 +245,27 @@ impl Feature {
     /// use stockade::Feature;
     /// assert!(Feature::ALL.contains(&Feature::SessionKeyring));
     /// ```
-    pub const ALL: [Feature; 6] = [
+    pub const ALL: [Feature; 20] = [
         Feature::SupplementaryGroups,
         Feature::NestedUserNamespaceCount,
         Feature::SessionKeyring,
         Feature::TimeNamespace,
         Feature::OomScoreAdj,
         Feature::IdMappedMounts,
+        Feature::CpuLimits,
+        Feature::CpuTimeLimit,
+        Feature::CpusetLimits,
+        Feature::MemoryLimits,
+        Feature::IoLimits,
+        Feature::DeviceRules,
+        Feature::Freezer,
+        Feature::NetworkClass,
+        Feature::NetworkPriority,
+        Feature::PerfEventGroup,
+        Feature::HugetlbLimits,
+        Feature::PidsLimit,
+        Feature::RdmaLimits,
+        Feature::MiscLimits,
     ];
 
     /// Whether a sandbox runs without it unless [`Sandbox::require`](crate::Sandbox::require) says
@@ -225,6 +298,20 @@ impl fmt::Display for Feature {
             Feature::TimeNamespace => "a time namespace",
             Feature::OomScoreAdj => "a raised oom_score_adj",
             Feature::IdMappedMounts => "id-mapped mounts",
+            Feature::CpuLimits => "limits of CPU time",
+            Feature::CpuTimeLimit => "a limit of all CPU time",
+            Feature::CpusetLimits => "limits of CPUs and memory nodes",
+            Feature::MemoryLimits => "limits of memory",
+            Feature::IoLimits => "limits of block devices",
+            Feature::DeviceRules => "rules of devices",
+            Feature::Freezer => "a freezer",
+            Feature::NetworkClass => "a class of packets",
+            Feature::NetworkPriority => "a priority of packets",
+            Feature::PerfEventGroup => "a group for performance events",
+            Feature::HugetlbLimits => "limits of huge pages",
+            Feature::PidsLimit => "a limit of processes",
+            Feature::RdmaLimits => "limits of RDMA devices",
+            Feature::MiscLimits => "limits of scalar resources",
         })
     }
 }

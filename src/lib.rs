@@ -7,6 +7,7 @@ compile_error!("stockade knows the system calls of x86-64, aarch64 and riscv64 o
 
 mod abi;
 mod capability;
+mod cgroup;
 mod child;
 mod command;
 mod control;
@@ -36,6 +37,11 @@ mod warden;
 mod wire;
 
 pub use capability::{Capabilities, Capability, CapabilitySet, CapabilitySetIter};
+pub use cgroup::{
+    BlockDevice, CgroupParent, CgroupVersion, Controller, Cpu, Cpuset, DeviceKind, DeviceRule,
+    Devices, Freezer, Hugetlb, Io, IoLimit, Limits, Memory, Misc, NetCls, NetPrio, Partition,
+    PerfEvent, Pids, Rdma,
+};
 pub use child::Child;
 pub use command::{Command, Stdio};
 pub use error::{Error, Failed, Feature, Result, Stage, UnknownName};

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::capability::Capabilities;
+use crate::cgroup::hierarchy;
+use crate::cgroup::{CgroupParent, Limits};
 use crate::error::{Error, Feature, Result};
 use crate::namespace::net::{self, Network};
 use crate::namespace::time::TimeOffsets;
@@ -42,6 +44,8 @@ pub(crate) struct Policy {
     pub(crate) linger: Duration,
     pub(crate) best_effort: BTreeSet<Feature>,
     pub(crate) init_file: Option<PathBuf>,
+    pub(crate) limits: Limits,
+    pub(crate) cgroup_parent: CgroupParent,
 }
 
 impl Default for Policy {
@@ -70,6 +74,8 @@ impl Default for Policy {
             linger: Duration::ZERO,
             best_effort: Feature::ALL.into_iter().filter(by_default).collect(),
             init_file: None,
+            limits: Limits::default(),
+            cgroup_parent: CgroupParent::default(),
         }
     }
 }
@@ -104,6 +110,7 @@ impl Policy {
         self.tree.problems(&mut problems);
         problems.extend(self.rlimits.problems());
         self.process_problems(&mut problems);
+        self.cgroup_problems(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
     }
 
@@ -156,6 +163,19 @@ impl Policy {
         }
         if !self.init && (self.grace > Duration::ZERO || self.linger > Duration::ZERO) {
             problems.push("a grace period and lingering need init".to_owned());
+        }
+    }
+
+    fn cgroup_problems(&self, problems: &mut Vec<String>) {
+        self.limits.problems(problems);
+        if self.limits.cpu_time.is_some() && !self.init {
+            problems.push("a limit of CPU time needs init, which keeps it".to_owned());
+        }
+        match &self.cgroup_parent {
+            CgroupParent::Path(path) if !hierarchy::is_plain(path) => {
+                problems.push(format!("{path:?} does not name a group below its start"));
+            }
+            _ => {}
         }
     }
 }

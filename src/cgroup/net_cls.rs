@@ -1,0 +1,43 @@
+//! A class on packets;
+//! [net_cls.rst](https://docs.kernel.org/admin-guide/cgroup-v1/net_cls.html).
+
+use super::{CgroupVersion, Unsupported, Write, Writes};
+
+/// The class of a sandbox's packets, for
+/// [tc(8)](https://man7.org/linux/man-pages/man8/tc.8.html) and packet filters.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Limits, NetCls, Sandbox};
+/// let sandbox = Sandbox::new().limits(Limits::new().net_cls(NetCls::new(0x10, 1)));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use = "it marks nothing until it is given to a sandbox"]
+pub struct NetCls {
+    /// What v1 writes and v2 sets as the mark of each socket.
+    pub(crate) class: u32,
+}
+
+impl NetCls {
+    /// The class `major:minor` as tc(8) writes it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let class = stockade::NetCls::new(0x10, 1);
+    /// ```
+    #[doc(alias = "net_cls.classid")]
+    pub fn new(major: u16, minor: u16) -> Self {
+        NetCls { class: u32::from(major) << 16 | u32::from(minor) }
+    }
+
+    pub(crate) fn writes(self, version: CgroupVersion) -> Writes {
+        match version {
+            CgroupVersion::V1 => Ok(vec![Write::new("net_cls.classid", self.class)]),
+            CgroupVersion::V2 => {
+                Err(Unsupported { what: "a class of packets", version, instead: "" })
+            }
+        }
+    }
+}

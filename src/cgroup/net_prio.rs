@@ -1,0 +1,63 @@
+//! A priority on packets;
+//! [net_prio.rst](https://docs.kernel.org/admin-guide/cgroup-v1/net_prio.html).
+
+use std::collections::BTreeMap;
+
+use super::{CgroupVersion, Unsupported, Write, Writes};
+
+/// The priority of a sandbox's packets, by interface of the caller's network namespace
+/// (`SO_PRIORITY` of [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html)).
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Limits, NetPrio, Sandbox};
+/// let sandbox = Sandbox::new().limits(Limits::new().net_prio(NetPrio::new().priority("eth0", 5)));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use = "it marks nothing until it is given to a sandbox"]
+pub struct NetPrio {
+    pub(crate) priorities: BTreeMap<String, u32>,
+}
+
+impl NetPrio {
+    /// No priority.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let priorities = stockade::NetPrio::new();
+    /// ```
+    pub fn new() -> Self {
+        NetPrio::default()
+    }
+
+    /// The priority on one interface.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let priorities = stockade::NetPrio::new().priority("lo", 2);
+    /// ```
+    #[doc(alias = "net_prio.ifpriomap")]
+    pub fn priority(mut self, interface: impl Into<String>, priority: u32) -> Self {
+        self.priorities.insert(interface.into(), priority);
+        self
+    }
+
+    pub(crate) fn problems(&self, problems: &mut Vec<String>) {
+        super::limits::check_names("network interface", self.priorities.keys(), problems);
+    }
+
+    pub(crate) fn writes(&self, version: CgroupVersion) -> Writes {
+        let line = |(name, priority): (&String, &u32)| {
+            Write::new("net_prio.ifpriomap", format!("{name} {priority}"))
+        };
+        match version {
+            CgroupVersion::V1 => Ok(self.priorities.iter().map(line).collect()),
+            CgroupVersion::V2 => {
+                Err(Unsupported { what: "a priority of packets", version, instead: "" })
+            }
+        }
+    }
+}
