@@ -18,6 +18,7 @@ macro_rules! constants {
 
 constants! {
     AT_FDCWD: i32 = -100;
+    AT_REMOVEDIR: u32 = 0x200;
     AT_EMPTY_PATH: u32 = 0x1000;
     AT_SYMLINK_NOFOLLOW: u32 = 0x100;
     AT_NO_AUTOMOUNT: u32 = 0x800;
@@ -115,6 +116,7 @@ constants! {
     SIGTERM: usize = 15;
     SIGCHLD: usize = 17;
     SIGCONT: usize = 18;
+    SIGSTOP: usize = 19;
 
     EPERM: i32 = 1;
     ENOENT: i32 = 2;

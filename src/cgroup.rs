@@ -14,6 +14,7 @@ pub(crate) mod cpu;
 pub(crate) mod cpuset;
 pub(crate) mod devices;
 pub(crate) mod freezer;
+pub(crate) mod group;
 pub(crate) mod hierarchy;
 pub(crate) mod hugetlb;
 pub(crate) mod io;
@@ -24,8 +25,10 @@ pub(crate) mod net_cls;
 pub(crate) mod net_prio;
 pub(crate) mod perf_event;
 pub(crate) mod pids;
+pub(crate) mod place;
 pub(crate) mod raw;
 pub(crate) mod rdma;
+pub(crate) mod stats;
 
 pub use cpu::Cpu;
 pub use cpuset::{Cpuset, Partition};
@@ -41,6 +44,7 @@ pub use net_prio::NetPrio;
 pub use perf_event::PerfEvent;
 pub use pids::Pids;
 pub use rdma::Rdma;
+pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Pressure, Stats};
 
 /// Which of the kernel's two interfaces a hierarchy has.
 ///

@@ -11,12 +11,17 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
+use crate::cgroup::freezer::Pausable;
+use crate::cgroup::group::Groups;
+use crate::cgroup::{Limits, Stats};
 use crate::control::{Received, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::outcome::{End, Left, Output, Status};
+use crate::policy::Policy;
 use crate::process::{kill, pid_of_pidfd};
-use crate::spawn::{Made, SLACK};
-use crate::wire::{DETACH, Report, report};
+use crate::sandbox::Sandbox;
+use crate::spawn::{Made, SLACK, tell_limit, tell_places};
+use crate::wire::{BY_SIGNAL, DETACH, PAUSE, RESUME, Report, report};
 use crate::{sys, warden};
 
 /// How long dropping a handle waits for the kernel to end the sandbox. A process in the middle of
@@ -65,6 +70,19 @@ pub struct Child {
     left: Vec<Left>,
     memory_mounts: Vec<PathBuf>,
     status: Option<Status>,
+    /// Removed with the handle, or as soon as the end is seen.
+    groups: Option<Groups>,
+    /// Made with the first pause.
+    pausable: Option<Pausable>,
+    paused: Option<Paused>,
+    sandbox: Sandbox,
+}
+
+/// Since when the time stands still, and by what means.
+#[derive(Debug, Clone, Copy)]
+struct Paused {
+    since: Instant,
+    by_signal: bool,
 }
 
 /// What a new handle is made of besides the sandbox itself.
@@ -80,6 +98,8 @@ pub(crate) struct Attached {
     pub(crate) keep_bytes: usize,
     /// The writable file systems in memory, in init's order.
     pub(crate) memory_mounts: Vec<PathBuf>,
+    pub(crate) groups: Option<Groups>,
+    pub(crate) sandbox: Sandbox,
 }
 
 impl Child {
@@ -94,7 +114,10 @@ impl Child {
             limit,
             keep_bytes,
             memory_mounts,
+            groups,
+            sandbox,
         } = attached;
+        missing.extend(groups.iter().flat_map(|groups| groups.missing.iter().copied()));
         let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
         missing.extend(Feature::ALL.into_iter().filter(skipped));
         Child {
@@ -120,6 +143,10 @@ impl Child {
             left: Vec::new(),
             memory_mounts,
             status: None,
+            groups,
+            pausable: None,
+            paused: None,
+            sandbox,
         }
     }
 
@@ -266,7 +293,9 @@ impl Child {
         }
         self.killed = true;
         self.end_followed();
-        match sys::signal(self.pidfd.as_fd(), libc::SIGKILL) {
+        let killed = sys::signal(self.pidfd.as_fd(), libc::SIGKILL);
+        self.let_die();
+        match killed {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(errno) => Err(Error::new(Stage::Run, "kill", "sandbox", errno)),
         }
@@ -400,6 +429,191 @@ impl Child {
         })
     }
 
+    /// Stops everything inside, whatever it does, until [`resume`](Self::resume). The wall time
+    /// stands still meanwhile; waiting for the end does not end.
+    ///
+    /// Where the caller may use a freezer of control groups, the program does not notice anything.
+    /// Elsewhere init stops every process by SIGSTOP and continues it by SIGCONT, which also
+    /// continues what was stopped before. Ending a paused sandbox is possible in every way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with `ESRCH` if it has ended, `ETIMEDOUT` if a process is in a system call
+    /// that cannot be interrupted: all of it runs on then. [`Error::Unsupported`] if there is
+    /// neither a freezer nor an init, or no pid namespace of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("sleep").arg("0.1").spawn()?;
+    /// child.pause()?;
+    /// assert!(child.is_paused());
+    /// child.resume()?;
+    /// assert_eq!(child.wait()?.outcome.code(), Some(0));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn pause(&mut self) -> Result<()> {
+        if self.paused.is_some() {
+            return Ok(());
+        }
+        self.take_reports();
+        if self.ended() || self.last_report.is_some() {
+            return Err(Error::new(Stage::Run, "pause", "(it has ended)", Errno::ESRCH));
+        }
+        if self.pausable.is_none() {
+            let policy = self.sandbox.policy();
+            self.pausable = make_pausable(policy, self.groups.as_ref())?;
+        }
+        let by_signal = self.pausable.is_none();
+        if by_signal && !(self.supervised && self.own_pids) {
+            let reason = "the caller may make no control group that can be frozen, and only an \
+                          init with a pid namespace of its own can stop everything by signals";
+            let feature = Feature::Freezer;
+            return Err(Error::Unsupported { feature, reason: reason.to_owned() });
+        }
+        let paused = Paused { since: Instant::now(), by_signal };
+        self.tell_init(PAUSE | if by_signal { BY_SIGNAL } else { 0 })?;
+        self.paused = Some(paused);
+        let stopped = self.tell_deadline(None).and_then(|()| match &self.pausable {
+            Some(pausable) => pausable.freeze(self.groups.as_ref(), self.pid, self.supervised),
+            None => Ok(()),
+        });
+        if stopped.is_err() {
+            self.resume()?;
+        }
+        stopped
+    }
+
+    /// Whether it is [paused](Self::pause).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let child = stockade::Sandbox::new().command("true").spawn()?;
+    /// assert!(!child.is_paused());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Lets a [paused](Self::pause) sandbox go on; nothing happens to one that is not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the kernel refuses it, or init cannot be told.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
+    /// child.resume()?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn resume(&mut self) -> Result<()> {
+        let Some(Paused { since, by_signal }) = self.paused else { return Ok(()) };
+        if let Some(pausable) = &self.pausable {
+            pausable.thaw()?;
+        }
+        self.paused = None;
+        let stood = since.elapsed();
+        self.started = self.started.checked_add(stood).unwrap_or(self.started);
+        self.deadline = self.deadline.and_then(|at| at.checked_add(stood));
+        self.tell_deadline(self.deadline)?;
+        self.tell_init(RESUME | if by_signal { BY_SIGNAL } else { 0 })
+    }
+
+    /// A word to init, if there is one; it may have ended.
+    fn tell_init(&self, word: u8) -> Result<()> {
+        let Some(control) = self.control.as_ref().filter(|_| self.supervised) else {
+            return Ok(());
+        };
+        match send(std::os::fd::AsRawFd::as_raw_fd(control), &[word], MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::new(Stage::Run, "tell init", "", errno)),
+        }
+    }
+
+    /// Until when the warden waits.
+    fn tell_deadline(&self, deadline: Option<Instant>) -> Result<()> {
+        if self.deadline.is_none() {
+            return Ok(());
+        }
+        let left = |at: Instant| at.saturating_duration_since(Instant::now()) + SLACK;
+        let deadline = deadline.map_or(0, |at| sys::monotonic_after(left(at)));
+        tell_limit(self.sandbox.policy(), self.warden_id, deadline)
+    }
+
+    /// What was killed while it was paused has to run on to end.
+    fn let_die(&mut self) {
+        if self.paused.take().is_some() {
+            if let Some(Err(error)) = self.pausable.as_ref().map(Pausable::thaw) {
+                log::error!("a paused sandbox does not go on to its end: {error}");
+            }
+        }
+    }
+
+    /// What the sandbox's control groups tell now; after its end, what they told last. `None` in
+    /// it is what no limit of the sandbox has counted, or the kernel does not say.
+    ///
+    /// # Errors
+    ///
+    /// None so far: what cannot be read is `None`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// // Not run: it needs a control group that the caller may write to.
+    /// use stockade::Sandbox;
+    /// let mut child = Sandbox::new().memory_limit(64 << 20).command("sleep").arg("9").spawn()?;
+    /// println!("{:?} bytes", child.stats()?.memory.current);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn stats(&mut self) -> Result<Stats> {
+        if self.ended() {
+            let usage = self.status.as_ref().and_then(|status| status.usage.as_ref());
+            return Ok(usage.map(|usage| usage.stats.clone()).unwrap_or_default());
+        }
+        Ok(self.groups.as_ref().map(Groups::stats).unwrap_or_default())
+    }
+
+    /// Changes limits while the sandbox runs: those that are given, the others stay. Only what was
+    /// limited at the start can be: a group is not made later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for contradictions; [`Error::Unsupported`] for a kind of limit that the
+    /// sandbox was started without; [`Error::Failed`] if the kernel refuses one: those before it
+    /// are in force then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// // Not run: it needs a control group that the caller may write to.
+    /// use stockade::{Limits, Memory, Sandbox};
+    /// let mut child = Sandbox::new().memory_limit(64 << 20).command("sleep").arg("9").spawn()?;
+    /// child.update(&Limits::new().memory(Memory::new().max(128 << 20)))?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn update(&mut self, limits: &Limits) -> Result<()> {
+        let mut problems = Vec::new();
+        limits.problems(&mut problems);
+        if limits.cpu_time.is_some() {
+            problems.push("a limit of all CPU time is not changed later".to_owned());
+        }
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
+        }
+        if self.ended() {
+            return Err(Error::new(Stage::Run, "update limits", "(it has ended)", Errno::ESRCH));
+        }
+        match &mut self.groups {
+            Some(groups) => groups.update(limits),
+            None => Groups::default().update(limits),
+        }
+    }
+
     /// Lets the sandbox go: it runs on without a handle, and outlives the caller. Its wall time and
     /// the end of everything with its program stay. The caller's process reaps it with its next
     /// spawn.
@@ -416,6 +630,7 @@ impl Child {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn detach(mut self) -> Result<()> {
+        self.resume()?;
         let failed = |errno| Error::new(Stage::Run, "detach", "sandbox", errno);
         warden::detach(self.warden_id).map_err(failed)?;
         if let (true, Some(control)) = (self.supervised, &self.control) {
@@ -427,17 +642,22 @@ impl Child {
             }
         }
         self.detached = true;
+        self.pausable = None;
+        if let Some(groups) = self.groups.take() {
+            groups.leave();
+        }
         Ok(())
     }
 
     /// Without a pid namespace of its own what descends from init does not end with it: init is
     /// told to end it first.
-    fn end_followed(&self) {
+    fn end_followed(&mut self) {
         let Some(control) = self.control.as_ref().filter(|_| !self.own_pids) else {
             return;
         };
         // Not only closed: a forked copy of the embedder may hold it.
         let told = shutdown(std::os::fd::AsRawFd::as_raw_fd(control), Shutdown::Both);
+        self.let_die();
         if told.is_ok() {
             sys::wait_readable(self.pidfd.as_fd(), Some(FOLLOW_WAIT));
         }
@@ -446,7 +666,7 @@ impl Child {
     /// Ends the sandbox if it is past its deadline and has not ended itself; returns how long to
     /// sleep.
     fn enforce_deadline(&self, left: Option<Duration>) -> Option<Duration> {
-        let Some(deadline) = self.deadline else {
+        let Some(deadline) = self.deadline.filter(|_| self.paused.is_none()) else {
             return left;
         };
         let until = (deadline + SLACK).saturating_duration_since(Instant::now());
@@ -511,7 +731,10 @@ impl Child {
             // The embedder ignores SIGCHLD or has reaped it itself.
             Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
         };
+        // Read before the groups are removed.
+        let stats = self.groups.as_ref().map(Groups::stats).unwrap_or_default();
         let end = End {
+            stats,
             report: self.last_report.as_deref(),
             reaped,
             supervised: self.supervised,
@@ -525,6 +748,8 @@ impl Child {
         log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());
         self.status = Some(status);
         self.control = None;
+        self.pausable = None;
+        self.groups = None;
         true
     }
 }
@@ -533,6 +758,11 @@ impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd()
     }
+}
+
+/// Where the sandbox can be frozen; the warden is told first.
+fn make_pausable(policy: &Policy, groups: Option<&Groups>) -> Result<Option<Pausable>> {
+    Pausable::make(&policy.cgroup_parent, groups, |place| tell_places(policy, &[place]))
 }
 
 /// Sandboxes whose handle is gone before their end was seen, to be reaped with the next spawn.
@@ -564,6 +794,7 @@ impl Drop for Child {
         if !self.detached {
             self.end_followed();
             kill(self.pidfd.as_fd());
+            self.let_die();
             if sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT)) && self.ended() {
                 return;
             }

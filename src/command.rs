@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::capability::Capability;
+use crate::cgroup::group::Groups;
 use crate::child::{Attached, Child, reap_the_detached};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::{self, Hint};
@@ -26,7 +27,7 @@ use crate::rootfs::Trees;
 use crate::sandbox::Sandbox;
 use crate::seccomp::Filter;
 use crate::secret::Secret;
-use crate::spawn::{Refused, Start, make};
+use crate::spawn::{Refused, Start, make, make_groups};
 use crate::sys;
 use crate::wire::{self, Call, Program, Put, Report};
 
@@ -556,8 +557,13 @@ impl Command {
             pairs.push((theirs.as_raw_fd(), target));
         }
         pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_raw_fd(), *number)));
-        let program = self.lower(policy, &lowered.plan, &pairs, check_only)?;
+        // Declared before what is in them, and so removed after it.
+        let groups = make_groups(policy)?;
+        let cpu_usage = groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(policy))?;
+        let program = self.lower(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
         let start = Start {
+            groups: groups.as_ref(),
+            cpu_usage: cpu_usage.as_ref(),
             policy,
             lowered: &lowered,
             trees: &trees.fds,
@@ -567,7 +573,7 @@ impl Command {
             check_only,
         };
         let made = make(&start).map_err(|refused| match refused {
-            Refused::Error(error) => error,
+            Refused::Error(error) => error.with_hint(out_of_memory(groups.as_ref())),
             Refused::Start(report) => self.not_started(&report),
         })?;
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
@@ -584,6 +590,8 @@ impl Command {
             limit: policy.wall.map(|wall| wall.saturating_add(policy.grace)),
             keep_bytes: self.keep,
             memory_mounts: lowered.plan.memory_mounts(),
+            groups,
+            sandbox: self.sandbox.clone(),
         };
         Ok(Child::new(made, attached))
     }
@@ -700,6 +708,7 @@ impl Command {
         policy: &Policy,
         plan: &Plan,
         pairs: &[(RawFd, RawFd)],
+        cpu_usage: Option<&OwnedFd>,
         check_only: bool,
     ) -> Result<Vec<u8>> {
         let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
@@ -733,6 +742,10 @@ impl Command {
             wall: policy.wall.map_or(0, nanos),
             grace: nanos(policy.grace),
             linger: nanos(policy.linger),
+            cpu_time: policy.limits.cpu_time.filter(|_| cpu_usage.is_some()).map_or(0, nanos),
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
+            cpu_fd: cpu_usage.map_or(-1, AsRawFd::as_raw_fd),
             directory: self.directory_inside(policy).into_os_string().into_vec(),
             rlimits: self.rlimits(policy)?,
             descriptors,
@@ -854,6 +867,12 @@ impl Command {
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether a set-up ended because of the sandbox's own limit of memory.
+fn out_of_memory(groups: Option<&Groups>) -> Option<Hint> {
+    let kills = groups.and_then(|groups| groups.stats().memory.oom_kills);
+    (kills.unwrap_or(0) > 0).then_some(Hint::MemoryLimit)
 }
 
 /// The filter that a policy asks for.

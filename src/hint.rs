@@ -66,6 +66,18 @@ pub enum Hint {
     /// The limit is above the caller's own hard limit
     /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
     AboveHardLimit,
+    /// The group has processes of its own, so that it passes no controllers on
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    InnerProcesses,
+    /// `cgroup.max.descendants` or `cgroup.max.depth` of a group above is reached.
+    MaxGroups,
+    /// The two groups have no group in common that the caller may move processes in
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
+    NoCommonGroup,
+    /// The sandbox's limit of memory was reached before its program ran.
+    MemoryLimit,
+    /// What a person has to run once.
+    Run(String),
     /// The minimum kernel, such as "5.12".
     NeedsKernel(&'static str),
 }
@@ -132,6 +144,22 @@ impl fmt::Display for Hint {
             Hint::JoinOwner => {
                 "the namespace belongs to another user namespace; join that one as well"
             }
+            Hint::InnerProcesses => {
+                "the group has processes of its own, and then passes no controllers on; move them \
+                 into a group below it"
+            }
+            Hint::MaxGroups => {
+                "cgroup.max.descendants or cgroup.max.depth of a group above is reached; raise it"
+            }
+            Hint::NoCommonGroup => {
+                "processes are moved only within what the caller may write to; start the caller \
+                 inside of the delegated group"
+            }
+            Hint::MemoryLimit => {
+                "the limit of memory was reached before the program ran: what is given as data \
+                 counts; raise it"
+            }
+            Hint::Run(command) => return write!(f, "run {command}"),
             Hint::AboveHardLimit => "it is above the caller's own hard limit",
             Hint::NeedsKernel(version) => {
                 return write!(f, "this needs Linux {version} or later");
@@ -216,6 +244,8 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
         ("remount", _) => Some(Hint::NeedsKernel("5.12")),
         ("resolve target", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.6")),
         ("close_range", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.9")),
+        ("make control group", Errno::EAGAIN) => Some(Hint::MaxGroups),
+        ("write", Errno::EACCES) if object.contains("cgroup.procs") => Some(Hint::NoCommonGroup),
         (_, Errno::EPERM) => apparmor(),
         _ => None,
     }

@@ -96,11 +96,11 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let trees = (own_ids && ids.are_foreign()).then(Vec::new);
     let mut plan = Lower { steps: Vec::new(), of_init: None, trees };
     let lowered_score = own_files(policy, &mut plan)?;
-    cgroup::lower(policy, &mut plan);
     time::lower(policy, &mut plan);
     let optional = policy.optional(Feature::SessionKeyring);
     plan.step(Op::Keyring { optional }, "session keyrings have no namespace");
     plan.step(Op::Await {}, "the caller's process writes them meanwhile");
+    cgroup::lower(policy, &mut plan);
     let missing_groups = identity(policy, ids, &mut plan);
     let locks = mount::must_be_locked(policy);
     let beside = policy.has_own_pids() && !locks;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cgroup::Stats;
+use crate::rlimit::Max;
 use crate::sys::Reaped;
 use crate::wire::{NO_BYTES, NO_FILES, Report, ended};
 
@@ -42,6 +44,16 @@ pub enum Outcome {
     /// init did not live to say it, or with [`init(false)`](crate::Sandbox::init), a SIGKILL counts
     /// as the time limit's if the deadline had passed when the caller looked.
     TimedOut,
+    /// The kernel killed the program for want of memory: of what its [limit](crate::Memory::max)
+    /// leaves, or of the host's if the peak is far below that. Known with a limit of memory only.
+    OutOfMemory {
+        /// The limit in bytes; `None` if there was none when it ended.
+        limit: Option<u64>,
+        /// The most bytes in use at a time; `None` where the kernel does not say.
+        peak: Option<u64>,
+    },
+    /// Its [CPU time](crate::Sandbox::cpu_time) was up.
+    CpuTime,
     /// [`Child::kill`](crate::Child::kill) or dropping the handle ended it.
     Killed,
     /// The sandbox's init ended before the program, by this signal or, if 0, by itself: killed from
@@ -105,6 +117,11 @@ impl fmt::Display for Outcome {
             }
             Outcome::Signaled { signal, .. } => write!(f, "ended by signal {signal}, core dumped"),
             Outcome::TimedOut => f.write_str("time limit reached"),
+            Outcome::OutOfMemory { limit: Some(limit), .. } => {
+                write!(f, "out of memory (limit {limit} bytes)")
+            }
+            Outcome::OutOfMemory { limit: None, .. } => f.write_str("out of memory"),
+            Outcome::CpuTime => f.write_str("CPU time limit reached"),
             Outcome::Killed => f.write_str("killed through its handle"),
             Outcome::InitKilled { signal: 0 } => f.write_str("its init ended"),
             Outcome::InitKilled { signal } => write!(f, "its init was killed by signal {signal}"),
@@ -113,8 +130,9 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What a sandbox used, as far as the kernel tells without a control group: the program and
-/// everything that was waited for. A program that ignores SIGCHLD hides its children's share.
+/// What a sandbox used. The times and counts here are those of the program and of everything that
+/// was waited for: a program that ignores SIGCHLD hides its children's share. `stats` has what the
+/// control groups counted, from which nothing hides.
 ///
 /// The numbers are those of [getrusage(2)](https://man7.org/linux/man-pages/man2/getrusage.2.html).
 /// By default all are 0.
@@ -128,7 +146,7 @@ impl fmt::Display for Outcome {
 /// }
 /// # Ok::<(), stockade::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Usage {
     /// CPU time in user mode, to the microsecond (`ru_utime`).
@@ -148,6 +166,8 @@ pub struct Usage {
     pub voluntary_switches: u64,
     /// Context switches because a time slice was over (`ru_nivcsw`).
     pub involuntary_switches: u64,
+    /// What its control groups counted, up to its end.
+    pub stats: Stats,
 }
 
 /// A process that the program left running, and that was ended. Only init sees them.
@@ -280,6 +300,7 @@ impl Usage {
             major_faults: at(ended::MAJOR_FAULTS),
             voluntary_switches: at(ended::VOLUNTARY),
             involuntary_switches: at(ended::INVOLUNTARY),
+            stats: Stats::default(),
         }
     }
 
@@ -299,6 +320,7 @@ impl Usage {
             major_faults: count(usage.ru_majflt),
             voluntary_switches: count(usage.ru_nvcsw),
             involuntary_switches: count(usage.ru_nivcsw),
+            stats: Stats::default(),
         }
     }
 }
@@ -315,6 +337,7 @@ pub(crate) struct End<'a> {
     pub(crate) past_deadline: bool,
     pub(crate) wall: Duration,
     pub(crate) left: Vec<Left>,
+    pub(crate) stats: Stats,
     /// The writable file systems in memory, in init's order.
     pub(crate) memory_mounts: &'a [PathBuf],
 }
@@ -344,10 +367,12 @@ impl End<'_> {
     fn outcome(&self) -> Outcome {
         if let Some(report) = self.report {
             let number = |index: usize| i32::try_from(report.numbers[index]).unwrap_or(0);
-            if report.numbers[ended::TIMED_OUT] != 0 {
-                return Outcome::TimedOut;
-            }
-            return Outcome::of_code(number(ended::HOW), number(ended::STATUS));
+            return match report.numbers[ended::TIMED_OUT] {
+                0 => self
+                    .or_out_of_memory(Outcome::of_code(number(ended::HOW), number(ended::STATUS))),
+                ended::BY_CPU_TIME => Outcome::CpuTime,
+                _ => Outcome::TimedOut,
+            };
         }
         let killed_by =
             |reaped: Reaped| reaped.code != libc::CLD_EXITED && reaped.status == libc::SIGKILL;
@@ -357,19 +382,39 @@ impl End<'_> {
             _ if self.killed => Outcome::Killed,
             Some(reaped) if self.past_deadline && killed_by(reaped) => Outcome::TimedOut,
             None if self.past_deadline => Outcome::TimedOut,
-            Some(reaped) if !self.supervised => Outcome::of_code(reaped.code, reaped.status),
+            Some(reaped) if !self.supervised => {
+                self.or_out_of_memory(Outcome::of_code(reaped.code, reaped.status))
+            }
             Some(reaped) if reaped.code == libc::CLD_EXITED => Outcome::InitKilled { signal: 0 },
-            Some(reaped) => Outcome::InitKilled { signal: reaped.status },
+            Some(reaped) => self.or_out_of_memory(Outcome::InitKilled { signal: reaped.status }),
             None if self.supervised => Outcome::InitKilled { signal: 0 },
             None => Outcome::Unknown,
         }
     }
 
-    fn usage(&self) -> Option<Usage> {
-        if let Some(report) = self.report {
-            return Some(Usage::of_report(&report.numbers));
+    /// A SIGKILL is the kernel's own, for want of memory, if the sandbox's group has counted one.
+    fn or_out_of_memory(&self, outcome: Outcome) -> Outcome {
+        let memory = &self.stats.memory;
+        let killed = matches!(
+            outcome,
+            Outcome::Signaled { signal: libc::SIGKILL, .. }
+                | Outcome::InitKilled { signal: libc::SIGKILL }
+        );
+        if !killed || memory.oom_kills.unwrap_or(0) == 0 {
+            return outcome;
         }
-        let usage = self.reaped.and_then(|reaped| reaped.usage)?;
-        Some(Usage::of_rusage(&usage, self.wall))
+        let limit = match memory.limit {
+            Some(Max::At(bytes)) => Some(bytes),
+            _ => None,
+        };
+        Outcome::OutOfMemory { limit, peak: memory.peak }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let usage = match self.report {
+            Some(report) => Usage::of_report(&report.numbers),
+            None => Usage::of_rusage(&self.reaped.and_then(|reaped| reaped.usage)?, self.wall),
+        };
+        Some(Usage { stats: self.stats.clone(), ..usage })
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Launched {
     pub(crate) pid: u32,
     pub(crate) pidfd: Arc<OwnedFd>,
     pub(crate) armed: bool,
+    /// Whether it is in the control group that it was launched into.
+    pub(crate) born_inside: bool,
 }
 
 impl Launched {
@@ -88,11 +90,13 @@ pub(crate) struct Launch<'a> {
     pub(crate) keep: &'a [RawFd],
     /// What it is to leave to the program.
     pub(crate) capabilities: CapabilitySet,
+    /// The control group that it is to be born in, where the kernel can do that.
+    pub(crate) into: Option<BorrowedFd<'a>>,
 }
 
 /// Clones and executes the init program in one of its modes.
 pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launched> {
-    let Launch { mode, flags, numbers, keep, capabilities } = wanted;
+    let Launch { mode, flags, numbers, keep, capabilities, into } = wanted;
     let capabilities = NEEDED.into_iter().collect::<CapabilitySet>().union(capabilities).bits();
     let executable = executable.as_raw_fd();
     let mut arguments = vec![b"stockade-init\0".to_vec(), vec![mode, 0]];
@@ -105,14 +109,15 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
     let (envp, fault) = ([std::ptr::null()], None);
     let mut stage =
         stage::Stage { keep: &keep, executable, argv: &argv, envp, capabilities, fault };
-    let cloned = sys::with_signals_blocked(|| sys::clone_stage(flags, &mut stage));
+    let cloned = sys::with_signals_blocked(|| sys::clone_stage(flags, into, &mut stage));
     let with_user = flags & crate::abi::CLONE_NEWUSER != 0;
-    let (pid, pidfd) = cloned.and_then(|inner| inner).map_err(|errno| {
-        let names = Namespaces::from_bits_truncate(u32::try_from(flags).unwrap_or(0));
-        let error = Error::new(Stage::Launch, "clone", format!("({names})"), errno);
-        error.with_hint(hint::for_clone(errno, with_user))
-    })?;
-    let mut launched = Launched { pid, pidfd: Arc::new(pidfd), armed: true };
+    let sys::Cloned { pid, pidfd, born_inside } =
+        cloned.and_then(|inner| inner).map_err(|errno| {
+            let names = Namespaces::from_bits_truncate(u32::try_from(flags).unwrap_or(0));
+            let error = Error::new(Stage::Launch, "clone", format!("({names})"), errno);
+            error.with_hint(hint::for_clone(errno, with_user))
+        })?;
+    let mut launched = Launched { pid, pidfd: Arc::new(pidfd), armed: true, born_inside };
     match stage.fault {
         None => Ok(launched),
         Some(fault) => {

@@ -84,7 +84,57 @@ pub(crate) unsafe fn clone(
     entry: extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
 ) -> Result<usize, Errno> {
-    let top = (stack_top as usize & !15) as *mut u8;
+    let args = [flags, stack_top as usize & !15, pidfd as usize];
+    // SAFETY: clone(2) takes flags, stack and pidfd first; the caller answers for them.
+    unsafe { split(nr::CLONE, args, entry, arg) }
+}
+
+/// As [`clone`], by clone3(2), which can do more.
+///
+/// # Safety
+///
+/// As for [`clone`]; `args` names stack and pidfd.
+#[allow(dead_code, reason = "init needs no control groups")]
+pub(crate) unsafe fn clone3(
+    args: &CloneArgs,
+    entry: extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<usize, Errno> {
+    let args = [core::ptr::from_ref(args) as usize, size_of::<CloneArgs>(), 0];
+    // SAFETY: clone3(2) takes a struct and its size; the caller answers for what it says.
+    unsafe { split(nr::CLONE3, args, entry, arg) }
+}
+
+/// `struct clone_args` as of Linux 5.7.
+#[allow(dead_code, reason = "init needs no control groups, and the kernel reads it")]
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct CloneArgs {
+    pub(crate) flags: u64,
+    pub(crate) pidfd: u64,
+    pub(crate) child_tid: u64,
+    pub(crate) parent_tid: u64,
+    pub(crate) exit_signal: u64,
+    pub(crate) stack: u64,
+    pub(crate) stack_size: u64,
+    pub(crate) tls: u64,
+    pub(crate) set_tid: u64,
+    pub(crate) set_tid_size: u64,
+    pub(crate) cgroup: u64,
+}
+
+/// A system call that returns twice; the child, on the stack that the call gives it, enters `entry`.
+///
+/// # Safety
+///
+/// As for [`clone`].
+#[inline(always)]
+unsafe fn split(
+    number: usize,
+    [a, b, c]: [usize; 3],
+    entry: extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<usize, Errno> {
     let result: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: clone(2) with its x86-64 argument order; in the child (rax = 0) the stack pointer is
@@ -98,8 +148,8 @@ pub(crate) unsafe fn clone(
             "call r12",
             "ud2",
             "2:",
-            inlateout("rax") nr::CLONE as isize => result,
-            in("rdi") flags, in("rsi") top, in("rdx") pidfd, in("r10") 0usize, in("r8") 0usize,
+            inlateout("rax") number as isize => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") 0usize, in("r8") 0usize,
             in("r12") entry, in("r13") arg,
             lateout("rcx") _, lateout("r11") _);
     }
@@ -113,8 +163,8 @@ pub(crate) unsafe fn clone(
             "blr x21",
             "brk #1",
             "2:",
-            in("x8") nr::CLONE, inlateout("x0") flags => result,
-            in("x1") top, in("x2") pidfd, in("x3") 0usize, in("x4") 0usize,
+            in("x8") number, inlateout("x0") a => result,
+            in("x1") b, in("x2") c, in("x3") 0usize, in("x4") 0usize,
             in("x20") arg, in("x21") entry);
     }
     #[cfg(target_arch = "riscv64")]
@@ -126,8 +176,8 @@ pub(crate) unsafe fn clone(
             "jalr s3",
             "ebreak",
             "2:",
-            in("a7") nr::CLONE, inlateout("a0") flags => result,
-            in("a1") top, in("a2") pidfd, in("a3") 0usize, in("a4") 0usize,
+            in("a7") number, inlateout("a0") a => result,
+            in("a1") b, in("a2") c, in("a3") 0usize, in("a4") 0usize,
             in("s2") arg, in("s3") entry);
     }
     match result {
@@ -220,12 +270,16 @@ numbers! {
     EXECVEAT 322 281;
     SIGNALFD4 289 74;
     FCHMOD 91 52;
+    GETDENTS64 217 61;
+    PREAD64 17 67;
+    UNLINKAT 263 35;
     PIDFD_SEND_SIGNAL 424 424;
     OPEN_TREE 428 428;
     MOVE_MOUNT 429 429;
     FSOPEN 430 430;
     FSCONFIG 431 431;
     FSMOUNT 432 432;
+    CLONE3 435 435;
     CLOSE_RANGE 436 436;
     OPENAT2 437 437;
     MOUNT_SETATTR 442 442;
@@ -263,10 +317,10 @@ mod tests {
                    FACCESSAT SYS_faccessat; PPOLL SYS_ppoll; UNSHARE SYS_unshare; DUP3 SYS_dup3;
                     PRLIMIT64 SYS_prlimit64; SETNS SYS_setns; SECCOMP SYS_seccomp;
                    EXECVEAT SYS_execveat; SIGNALFD4 SYS_signalfd4;
-                   FCHMOD SYS_fchmod;
+                   FCHMOD SYS_fchmod; GETDENTS64 SYS_getdents64; PREAD64 SYS_pread64; UNLINKAT SYS_unlinkat;
                    PIDFD_SEND_SIGNAL SYS_pidfd_send_signal; OPEN_TREE SYS_open_tree;
                    MOVE_MOUNT SYS_move_mount; FSOPEN SYS_fsopen; FSCONFIG SYS_fsconfig;
-                   FSMOUNT SYS_fsmount; CLOSE_RANGE SYS_close_range; OPENAT2 SYS_openat2;
+                   FSMOUNT SYS_fsmount; CLONE3 SYS_clone3; CLOSE_RANGE SYS_close_range; OPENAT2 SYS_openat2;
         MOUNT_SETATTR SYS_mount_setattr;
                }
     }

@@ -9,6 +9,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use crate::cgroup::Controller;
+use crate::cgroup::group::Groups;
+use crate::cgroup::place::Place;
 use crate::control::{
     Lines, Received, next_report, receive, receive_now, transmit, transmit_slices, unheard,
 };
@@ -36,6 +39,10 @@ pub(crate) struct Start<'a> {
     /// Descriptors that the program gets, as the program part numbers them.
     pub(crate) descriptors: Vec<RawFd>,
     pub(crate) supervised: bool,
+    /// What the sandbox is put into; outlives this, to be removed after everything in it.
+    pub(crate) groups: Option<&'a Groups>,
+    /// What init reads the CPU time from.
+    pub(crate) cpu_usage: Option<&'a OwnedFd>,
     /// All but the exec.
     pub(crate) check_only: bool,
 }
@@ -67,12 +74,36 @@ impl From<Error> for Refused {
     }
 }
 
+/// Makes the control groups that a sandbox needs; the warden is told where.
+pub(crate) fn make_groups(policy: &Policy) -> Result<Option<Groups>> {
+    let making = Instant::now();
+    let groups = Groups::make(policy, |places| tell_places(policy, places))?;
+    if let Some(groups) = &groups {
+        log::debug!("cgroup: {} groups made in {:?}", groups.groups.len(), making.elapsed());
+    }
+    Ok(groups)
+}
+
+/// Tells the warden where control groups will be made.
+pub(crate) fn tell_places(policy: &Policy, places: &[Arc<Place>]) -> Result<()> {
+    let init_file = policy.init_file.as_deref();
+    let mut executable = executable::open(init_file)?;
+    with_fallback(&mut executable, init_file, |executable| warden::places(executable, places))
+}
+
+/// Gives a sandbox another deadline, 0 for none.
+pub(crate) fn tell_limit(policy: &Policy, id: u64, deadline: u64) -> Result<()> {
+    let executable = executable::open(policy.init_file.as_deref())?;
+    warden::limit(&executable, id, deadline)
+}
+
 /// Makes the sandbox and starts its program.
 pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let began = Instant::now();
     let policy = start.policy;
     let init_file = policy.init_file.as_deref();
     let mut executable = executable::open(init_file)?;
+    let groups = start.groups;
     // Declared first, dropped last: without its socket init ends, even if it cannot be killed.
     let (mut launched, message);
     let (lines, theirs) = Lines::new()?;
@@ -82,6 +113,12 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     // Init has it now; an end of init's must be one here.
     drop(theirs);
     log::debug!("launch: init is {}, in {:?}", launched.pid, began.elapsed());
+    if let Some(groups) = groups {
+        // Before it gets its plan, and so before it does or is charged for anything.
+        let attaching = Instant::now();
+        groups.attach(launched.pid, launched.born_inside)?;
+        log::debug!("cgroup: attached in {:?}", attaching.elapsed());
+    }
     let joining = Instant::now();
     if policy.joined.is_empty() {
         send_plan(&lines, start, &launched)?;
@@ -110,6 +147,9 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
         warden::limit(&executable, warden_id, sys::monotonic_after(limit))?;
     }
+    if policy.init {
+        spare_init(groups, &lines, &launched);
+    }
     let (pid, pidfd) = launched.keep();
     Ok(Made {
         pid,
@@ -130,22 +170,25 @@ fn launch_first(
     lines: &Lines,
     theirs: &OwnedFd,
 ) -> Result<(Launched, Vec<u8>)> {
+    let into = start.groups.and_then(Groups::v2);
     let numbers = [theirs.as_raw_fd(), lines.embedder.as_raw_fd()];
     let mut keep = start.descriptors.clone();
     keep.push(lines.proc.as_raw_fd());
+    keep.extend(start.cpu_usage.map(AsRawFd::as_raw_fd));
     keep.extend(start.trees.iter().map(AsRawFd::as_raw_fd));
     let new = start.lowered.at_clone;
     let capabilities = start.policy.capabilities.bounding();
     if start.policy.joined.is_empty() {
         let flags = new.flags();
         let (mode, numbers, keep) = (mode::INIT, &numbers, &keep);
-        let launch = launch(executable, Launch { mode, flags, numbers, keep, capabilities });
+        let launch = launch(executable, Launch { mode, flags, numbers, keep, capabilities, into });
         return launch.map(|launched| (launched, Vec::new()));
     }
     let opened = open_joined(start.policy)?;
     keep.extend(opened.iter().map(|(fd, _)| fd.as_raw_fd()));
     let (mode, numbers, keep) = (mode::JOIN, &numbers, &keep);
-    let launched = launch(executable, Launch { mode, flags: 0, numbers, keep, capabilities })?;
+    let launched =
+        launch(executable, Launch { mode, flags: 0, numbers, keep, capabilities, into })?;
     let mut message = wire::Join { namespaces: [(-1, 0); wire::JOIN_MAX], flags: 0 };
     for (to, (fd, kind)) in message.namespaces.iter_mut().zip(&opened) {
         *to = (fd.as_raw_fd(), kind.bits());
@@ -154,6 +197,23 @@ fn launch_first(
     let mut bytes = Vec::new();
     message.put(&mut bytes);
     Ok((launched, bytes))
+}
+
+/// Short of memory the kernel is to kill the program, and not init in its place. Only root may say
+/// so; without it, init is the smallest process of the sandbox and the last to be chosen.
+fn spare_init(groups: Option<&Groups>, lines: &Lines, launched: &Launched) {
+    let memory = groups.and_then(|groups| groups.of(Controller::Memory));
+    if memory.is_none() || !user::is_root() {
+        return;
+    }
+    // The program has executed: it no longer shares init's memory, and with it the score.
+    let written = pid_in(lines.proc.as_fd(), launched).ok_or(Errno::ESRCH).and_then(|pid| {
+        let path = format!("{pid}/oom_score_adj");
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(&lines.proc, path.as_str(), flags, Mode::empty())?;
+        nix::unistd::write(&file, b"-1000")
+    });
+    log::trace!("cgroup: init is spared: {written:?}");
 }
 
 /// Opens what is to be joined, in the caller's own context.
@@ -186,12 +246,17 @@ fn join(
         Ok((answer, mut fds)) if answer.kind == report::JOINED && !fds.is_empty() => {
             let pidfd = fds.swap_remove(0);
             let pid = pid_of(lines, &pidfd).unwrap_or(0);
-            Ok(Launched { pid, pidfd: Arc::new(pidfd), armed: true })
+            Ok(Launched { pid, pidfd: Arc::new(pidfd), armed: true, born_inside: true })
         }
         other => {
             // The sandbox's first process may be there all the same, a child of the caller's.
             if let Some(Received::Report(_, fds)) = receive_now(lines.ours.as_fd()) {
-                let made = |pidfd| Launched { pid: 0, pidfd: Arc::new(pidfd), armed: true };
+                let made = |pidfd| Launched {
+                    pid: 0,
+                    pidfd: Arc::new(pidfd),
+                    armed: true,
+                    born_inside: true,
+                };
                 fds.into_iter().map(made).for_each(drop);
             }
             Err(other.map_or_else(Refused::Error, |(answer, _)| failed_report(start, &answer)))

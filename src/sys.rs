@@ -159,22 +159,59 @@ pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> Result<T, Err
 /// which the kernel keeps still meanwhile (`CLONE_VFORK`).
 const STACK: usize = 16 * 1024;
 
-/// Clones the calling process with shared memory and waits for the exec. Returns pid and pidfd.
+/// A stack, as the machine wants it aligned.
+#[repr(align(16))]
+struct Stack(#[allow(dead_code, reason = "only its place matters")] [u8; STACK]);
+
+/// A process that [`clone_stage`] has made.
+#[derive(Debug)]
+pub(crate) struct Cloned {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    /// Whether it has been in the control group from its first moment on.
+    pub(crate) born_inside: bool,
+}
+
+/// Clones the calling process with shared memory and waits for the exec. Where the kernel or a
+/// filter has no clone3(2), the child is not in `into` yet.
 pub(crate) fn clone_stage(
     flags: usize,
+    into: Option<BorrowedFd<'_>>,
     stage: &mut crate::launch::Stage<'_>,
-) -> Result<(u32, OwnedFd), Errno> {
-    let mut stack = std::mem::MaybeUninit::<[u8; STACK]>::uninit();
-    let top = stack.as_mut_ptr().cast::<u8>().wrapping_add(STACK);
-    let flags = flags | CLONE_VM | libc::CLONE_VFORK as usize | CLONE_PIDFD | SIGCHLD;
+) -> Result<Cloned, Errno> {
+    let mut stack = std::mem::MaybeUninit::<Stack>::uninit();
+    let bottom = stack.as_mut_ptr().cast::<u8>();
+    let flags = flags | CLONE_VM | libc::CLONE_VFORK as usize | CLONE_PIDFD;
     let (mut pidfd, entry) = (-1, crate::launch::entry);
     let argument = (&raw mut *stage).cast();
-    // SAFETY: CLONE_VFORK suspends this thread until the child has executed init or ended, so
-    // the stack and the stage outlive the child's use of them.
-    let pid = unsafe { raw::clone(flags, top, &raw mut pidfd, entry, argument) };
+    let mut pid = Err(raw::Errno(libc::ENOSYS));
+    if let Some(group) = into {
+        let args = raw::CloneArgs {
+            flags: flags as u64 | CLONE_INTO_CGROUP,
+            pidfd: (&raw mut pidfd) as u64,
+            exit_signal: SIGCHLD as u64,
+            stack: bottom as u64,
+            stack_size: STACK as u64,
+            cgroup: u64::try_from(group.as_raw_fd()).map_err(|_| Errno::EBADF)?,
+            ..Default::default()
+        };
+        // SAFETY: as below.
+        pid = unsafe { raw::clone3(&args, entry, argument) };
+    }
+    let born_inside = pid.is_ok();
+    if !born_inside {
+        let top = bottom.wrapping_add(STACK);
+        // SAFETY: CLONE_VFORK suspends this thread until the child has executed init or ended, so
+        // the stack and the stage outlive the child's use of them.
+        pid = unsafe { raw::clone(flags | SIGCHLD, top, &raw mut pidfd, entry, argument) };
+    }
     let pid = pid.map_err(|raw::Errno(errno)| Errno::from_raw(errno))?;
-    Ok((u32::try_from(pid).unwrap_or(0), descriptor(usize::try_from(pidfd).unwrap_or(0))?))
+    let pidfd = descriptor(usize::try_from(pidfd).unwrap_or(0))?;
+    Ok(Cloned { pid: u32::try_from(pid).unwrap_or(0), pidfd, born_inside })
 }
+
+/// `CLONE_INTO_CGROUP` of clone3(2), Linux 5.7.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// The caller's supplementary groups.
 pub(crate) fn groups() -> Vec<u32> {
@@ -216,6 +253,27 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> bo
     let pointer = time.as_ref().map_or(0, |time| time.as_ptr() as usize);
     let mut set = [libc::pollfd { fd: fd.as_raw_fd(), events: POLLIN, revents: 0 }];
     call(nr::PPOLL, [set.as_mut_ptr() as usize, 1, pointer, 0, 8, 0]).is_ok_and(|count| count > 0)
+}
+
+/// Takes the exclusive lock of a file, which the kernel releases when all descriptors of this opening
+/// are closed; `EWOULDBLOCK` if somebody else has it.
+pub(crate) fn lock(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: flock takes numbers.
+    let result = unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    Errno::result(result).map(drop)
+}
+
+/// A number that nobody else has.
+pub(crate) fn random() -> u64 {
+    let mut number = 0u64;
+    // SAFETY: the kernel writes eight bytes to `number`, which has as many.
+    let got =
+        unsafe { libc::syscall(libc::SYS_getrandom, &raw mut number, 8, libc::GRND_NONBLOCK) };
+    if got == 8 {
+        number
+    } else {
+        monotonic_after(Duration::ZERO) ^ u64::from(std::process::id()) << 40
+    }
 }
 
 /// A descriptor of the calling process by number, duplicated so that it stays what it is.

@@ -12,10 +12,13 @@ use nix::sys::socket::{
 };
 
 use crate::capability::CapabilitySet;
+use crate::cgroup::place::{self, Place};
 use crate::error::{Error, Result, Stage};
 use crate::executable::Kept;
 use crate::process::{Launch, launch};
-use crate::wire::{Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT, mode};
+use crate::wire::{
+    Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT, WARDEN_PLACE, mode,
+};
 use crate::{kept, sys};
 
 /// After how many quiet registrations the warden is woken to take them in. They wait in its socket
@@ -38,6 +41,8 @@ struct Warden {
     since_bell: AtomicU32,
     next_id: AtomicU64,
     watched: Mutex<Vec<Watched>>,
+    /// Where this process makes control groups.
+    places: Mutex<Vec<Arc<Place>>>,
 }
 
 /// A sandbox, for the case that the warden itself is killed and another one has to be told.
@@ -62,6 +67,11 @@ pub(crate) fn watch(executable: &OwnedFd, pidfd: &Arc<OwnedFd>, shared: bool) ->
 /// now: a set-up that takes long on a busy machine costs it none of its time.
 pub(crate) fn limit(executable: &OwnedFd, id: u64, deadline: u64) -> Result<()> {
     told(executable, |warden| warden.limit(id, deadline))
+}
+
+/// Has the warden remove what this process will have made in these groups, when it is dead.
+pub(crate) fn places(executable: &OwnedFd, places: &[Arc<Place>]) -> Result<()> {
+    places.iter().try_for_each(|place| told(executable, |warden| warden.note(place)))
 }
 
 /// Tells the warden something, and another one if it is gone.
@@ -89,7 +99,7 @@ pub(crate) fn detach(id: u64) -> Result<(), Errno> {
     match kept::get(&WARDEN).filter(|warden| warden.is_mine()) {
         Some(warden) => {
             warden.watched().retain(|one| one.id != id);
-            warden.send(Entry { what: WARDEN_DETACH, id, deadline: 0 }, None)?;
+            warden.send(Entry { what: WARDEN_DETACH, id, deadline: 0 }, b"", None)?;
             warden.ring()
         }
         None => Ok(()),
@@ -110,7 +120,7 @@ impl Warden {
         let (mode, capabilities) = (mode::WARDEN, CapabilitySet::empty());
         let mut started = launch(
             executable,
-            Launch { mode, flags: 0, numbers: &numbers, keep: &[], capabilities },
+            Launch { mode, flags: 0, numbers: &numbers, keep: &[], capabilities, into: None },
         )?;
         // It forks once, so that the embedder never has it among its children.
         started.finish();
@@ -127,6 +137,7 @@ impl Warden {
             since_bell: AtomicU32::new(0),
             next_id: AtomicU64::new(1),
             watched: Mutex::new(Vec::new()),
+            places: Mutex::new(Vec::new()),
         })
     }
 
@@ -148,10 +159,15 @@ impl Warden {
 
     /// What the one before was told, as far as it still lives.
     fn take_over(&self, before: &Warden) {
+        for place in before.places.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if let Err(errno) = self.note(&place) {
+                log::warn!("control groups are no longer watched over: {errno}");
+            }
+        }
         for one in before.watched().drain(..) {
             if let Some(pidfd) = one.pidfd.upgrade() {
                 let entry = Entry { what: one.what, id: one.id, deadline: one.deadline };
-                if let Err(errno) = self.send(entry, Some(pidfd.as_fd())) {
+                if let Err(errno) = self.send(entry, b"", Some(pidfd.as_fd())) {
                     log::warn!("a sandbox is no longer watched over: {errno}");
                 }
                 self.watched().push(one);
@@ -165,7 +181,7 @@ impl Warden {
     fn add(&self, pidfd: &Arc<OwnedFd>, what: u64) -> Result<u64, Errno> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let deadline = 0;
-        self.send(Entry { what, id, deadline }, Some(pidfd.as_fd()))?;
+        self.send(Entry { what, id, deadline }, b"", Some(pidfd.as_fd()))?;
         if self.since_bell.fetch_add(1, Ordering::Relaxed) >= QUIET {
             self.ring()?;
         }
@@ -182,7 +198,7 @@ impl Warden {
         for one in self.watched().iter_mut().filter(|one| one.id == id) {
             one.deadline = deadline;
         }
-        self.send(Entry { what: WARDEN_LIMIT, id, deadline }, None)?;
+        self.send(Entry { what: WARDEN_LIMIT, id, deadline }, b"", None)?;
         self.ring()
     }
 
@@ -190,9 +206,21 @@ impl Warden {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, entry: Entry, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    /// Tells it of a place, once.
+    fn note(&self, place: &Arc<Place>) -> Result<(), Errno> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if !places.iter().any(|one| Arc::ptr_eq(one, place)) {
+            let entry = Entry { what: WARDEN_PLACE, id: 0, deadline: 0 };
+            self.send(entry, place::prefix().as_bytes(), Some(place.dir.as_fd()))?;
+            places.push(Arc::clone(place));
+        }
+        Ok(())
+    }
+
+    fn send(&self, entry: Entry, text: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
         let mut bytes = Vec::new();
         entry.put(&mut bytes);
+        bytes.extend_from_slice(text);
         let numbers: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let rights = if numbers.is_empty() { &[][..] } else { &rights[..] };

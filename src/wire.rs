@@ -304,6 +304,12 @@ record! {
         grace: u64,
         /// Nanoseconds that what the program left may go on.
         linger: u64,
+        /// Nanoseconds of CPU time that all may use together; 0 for no limit.
+        cpu_time: u64,
+        /// How many nanoseconds of it can pass in one.
+        cpus: u32,
+        /// A file that begins with what was used: in nanoseconds, or in microseconds after a name.
+        cpu_fd: i32,
         directory: S,
         /// 16 pairs of u64, soft and hard, in the kernel's order.
         rlimits: S,
@@ -392,8 +398,13 @@ pub(crate) const WARDEN_DETACH: u64 = 2;
 /// [`Entry::what`]: watch over this sandbox, whose end is not that of all its processes: its init
 /// needs a moment to end them.
 pub(crate) const WARDEN_ADD_SHARED: u64 = 3;
-/// [`Entry::what`]: end this sandbox at that time; its program runs since now.
+/// [`Entry::what`]: end this sandbox at that time, or not by time if it is 0.
 pub(crate) const WARDEN_LIMIT: u64 = 4;
+/// [`Entry::what`]: comes with a directory; what is in it and has a name that begins with the text
+/// that follows is to be removed when the embedder is dead.
+pub(crate) const WARDEN_PLACE: u64 = 5;
+/// The length of that text.
+pub(crate) const PREFIX: usize = 26;
 /// The size of an encoded [`Entry`].
 pub(crate) const ENTRY: usize = 24;
 
@@ -574,8 +585,10 @@ pub(crate) mod ended {
     pub(crate) const HOW: usize = 0;
     /// The exit code or the signal.
     pub(crate) const STATUS: usize = 1;
-    /// 1 if init ended it because its time was up.
+    /// 1 if init ended it because its time was up, 2 if its CPU time was.
     pub(crate) const TIMED_OUT: usize = 2;
+    pub(crate) const BY_TIME: u64 = 1;
+    pub(crate) const BY_CPU_TIME: u64 = 2;
     /// Microseconds.
     pub(crate) const USER: usize = 3;
     /// Microseconds.
@@ -594,3 +607,9 @@ pub(crate) mod ended {
 
 /// A message of the library's to a running init: go on when the library's end closes.
 pub(crate) const DETACH: u8 = b'd';
+/// The time stands still from now on.
+pub(crate) const PAUSE: u8 = 1;
+/// It goes on.
+pub(crate) const RESUME: u8 = 2;
+/// Together with one of them: init is to stop or continue everything as well.
+pub(crate) const BY_SIGNAL: u8 = 4;

@@ -132,9 +132,10 @@ fn errors_are_errors() {
 }
 
 fn stages_have_names() {
-    use Stage::{Identity, Join, Launch, Prepare, Run, Setup, Start};
-    let names = [Prepare, Launch, Join, Identity, Setup, Start, Run].map(|one| one.to_string());
-    assert_eq!(names, ["prepare", "launch", "join", "identity", "setup", "start", "run"]);
+    use Stage::{Cgroup, Identity, Join, Launch, Prepare, Run, Setup, Start};
+    let names =
+        [Prepare, Launch, Cgroup, Join, Identity, Setup, Start, Run].map(|one| one.to_string());
+    assert_eq!(names, ["prepare", "launch", "cgroup", "join", "identity", "setup", "start", "run"]);
     let names = Feature::ALL.map(|feature| feature.to_string());
     let expected = [
         "dropping supplementary groups",
@@ -143,6 +144,20 @@ fn stages_have_names() {
         "a time namespace",
         "a raised oom_score_adj",
         "id-mapped mounts",
+        "limits of CPU time",
+        "a limit of all CPU time",
+        "limits of CPUs and memory nodes",
+        "limits of memory",
+        "limits of block devices",
+        "rules of devices",
+        "a freezer",
+        "a class of packets",
+        "a priority of packets",
+        "a group for performance events",
+        "limits of huge pages",
+        "a limit of processes",
+        "limits of RDMA devices",
+        "limits of scalar resources",
     ];
     assert_eq!(names, expected);
 }

@@ -181,8 +181,9 @@ impl Hierarchies {
             all.retain(|other| other.point != found.point);
             all.push(found);
         }
-        // The same hierarchy may be mounted several times: first what can be used.
-        all.sort_by_key(|one| (one.own.is_none(), one.read_only));
+        // The same hierarchy may be mounted several times: first what can be used. What v1 has a
+        // controller for, v2 may do by other means.
+        all.sort_by_key(|one| (one.own.is_none(), one.read_only, one.version));
         Hierarchies { all, cgroups }
     }
 
@@ -212,12 +213,6 @@ impl Hierarchies {
                 None => Unavailable::NotInKernel,
             }),
         }
-    }
-
-    /// The v2 hierarchy, whatever its controllers.
-    pub(crate) fn v2(&self) -> Option<&Hierarchy> {
-        let v2 = |one: &&Hierarchy| one.version == CgroupVersion::V2;
-        self.all.iter().find(v2).filter(|one| !one.read_only && one.own.is_some())
     }
 }
 
@@ -331,7 +326,6 @@ mod tests {
 ";
         let host = host(mounts, "0::/own\n", "", "memory");
         assert_eq!(place(&host, Controller::Memory), Ok(Path::new("/c/own").into()));
-        assert_eq!(host.v2().unwrap().point, Path::new("/c"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) fn run(lines: Lines) -> ! {
             if told.is_err() {
                 // Nobody else knows of it.
                 let _dead = sys::signal_pidfd(pidfd, SIGKILL);
-                sys::poll(&mut [Poll::new(pidfd)], None);
+                sys::poll(&mut [Poll::new(pidfd)], sys::FOREVER);
             }
             exit(0)
         }

@@ -28,7 +28,7 @@ impl Lines {
         let mut patience = YIELDS;
         loop {
             let mut set = [Poll::new(self.control), Poll::new(self.embedder)];
-            let timeout = if patience > 0 { Some(0) } else { None };
+            let timeout = if patience > 0 { 0 } else { sys::FOREVER };
             if sys::poll(&mut set, timeout) == 0 {
                 patience = patience.saturating_sub(1);
                 sys::yield_now();

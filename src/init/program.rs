@@ -60,6 +60,9 @@ pub(crate) struct Running {
     pub(crate) wall: u64,
     pub(crate) grace: u64,
     pub(crate) linger: u64,
+    pub(crate) cpu_time: u64,
+    pub(crate) cpus: u32,
+    pub(crate) cpu_fd: i32,
 }
 
 /// What is done while the program is being started: an operation's index, and the mark of what may
@@ -290,8 +293,19 @@ fn supervised(
     for (source, _) in descriptors(wanted) {
         sys::close(source);
     }
-    let Program { flags, wall, grace, linger, .. } = *wanted;
-    let running = Running { pid, child_signals, started, flags, wall, grace, linger };
+    let Program { flags, wall, grace, linger, cpu_time, cpus, cpu_fd, .. } = *wanted;
+    let running = Running {
+        pid,
+        child_signals,
+        started,
+        flags,
+        wall,
+        grace,
+        linger,
+        cpu_time,
+        cpus,
+        cpu_fd,
+    };
     supervise::run(lines, proc_fd, running, done.watched)
 }
 

@@ -6,10 +6,13 @@ use crate::program::Running;
 use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
 use crate::tree::Watched;
-use crate::wire::{DETACH, Fault, OWN_PIDS, Report, Text, ended, report};
+use crate::wire::{BY_SIGNAL, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report};
 
 /// How many of the processes that the program left are named.
 const NAMED: u64 = 32;
+
+/// How long CPU time is not looked at, at the least.
+const SHORTEST: u64 = 1_000_000;
 
 /// How far the sandbox is on its way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +33,11 @@ struct Supervisor<'a> {
     proc_fd: i32,
     running: Running,
     phase: Phase,
-    deadline: Option<u64>,
+    /// [`sys::FOREVER`] for none.
+    deadline: u64,
     detached: bool,
+    /// Since when the time stands still; 0 if it does not.
+    paused: u64,
     ended: Option<Ended>,
     end: Report,
 }
@@ -42,7 +48,8 @@ pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watche
     if own_pids && proc_fd >= 0 {
         sys::close(proc_fd);
     }
-    let deadline = (running.wall != 0).then(|| running.started.saturating_add(running.wall));
+    let wall = if running.wall == 0 { sys::FOREVER } else { running.wall };
+    let deadline = running.started.saturating_add(wall);
     let supervisor = Supervisor {
         lines,
         watched,
@@ -51,6 +58,7 @@ pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watche
         phase: Phase::Running,
         deadline,
         detached: false,
+        paused: 0,
         ended: None,
         end: Report::new(report::ENDED),
     };
@@ -67,19 +75,35 @@ impl Supervisor<'_> {
             if self.ended.is_some() && matches!(self.phase, Phase::Running | Phase::Grace) {
                 self.phase = Phase::Lingering;
                 let linger = sys::now().saturating_add(self.running.linger);
-                self.deadline = Some(self.deadline.map_or(linger, |wall| wall.min(linger)));
+                self.deadline = self.deadline.min(linger);
             }
-            let left = self.deadline.map(|at| at.saturating_sub(sys::now()));
-            if left == Some(0) {
-                self.time_is_up();
-                continue;
+            let mut left = sys::FOREVER;
+            if self.paused == 0 {
+                if self.deadline != sys::FOREVER {
+                    left = self.deadline.saturating_sub(sys::now());
+                }
+                if left == 0 {
+                    self.time_is_up();
+                    continue;
+                }
+                if self.running.cpu_time != 0 && self.phase != Phase::Killed {
+                    let cpu_left = self.cpu_left();
+                    if cpu_left == 0 {
+                        self.end.numbers[ended::TIMED_OUT] = ended::BY_CPU_TIME;
+                        self.end_all();
+                        continue;
+                    }
+                    // All CPUs together could use it up by then.
+                    let look = cpu_left / u64::from(self.running.cpus);
+                    left = left.min(look.max(SHORTEST));
+                }
             }
             self.sleep(left);
         }
     }
 
     /// Waits for a child, a word from the embedder or the deadline.
-    fn sleep(&mut self, timeout: Option<u64>) {
+    fn sleep(&mut self, timeout: u64) {
         let embedder = if self.detached { -1 } else { self.lines.embedder };
         let mut set = [
             Poll::new(self.running.child_signals.0),
@@ -98,7 +122,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A word on the control socket: the embedder lets go, or has closed it.
+    /// A word on the control socket: the embedder lets go, stops the time, or has closed it.
     fn listen(&mut self) {
         let mut word = [0; 8];
         match sys::receive(self.lines.control, &mut word, &mut [], MSG_DONTWAIT) {
@@ -106,7 +130,23 @@ impl Supervisor<'_> {
                 self.detached = true;
                 self.lines.control = -1;
             }
+            Ok((1, _)) => self.pause_or_resume(word[0]),
             _ => self.abandon(),
+        }
+    }
+
+    fn pause_or_resume(&mut self, word: u8) {
+        let (now, pauses) = (sys::now(), word & PAUSE != 0);
+        if pauses {
+            self.paused = now;
+        } else {
+            let stood = now.saturating_sub(self.paused);
+            self.paused = 0;
+            self.running.started += stood;
+            self.deadline = self.deadline.saturating_add(stood);
+        }
+        if word & BY_SIGNAL != 0 {
+            self.signal_all(if pauses { SIGSTOP } else { SIGCONT });
         }
     }
 
@@ -122,19 +162,41 @@ impl Supervisor<'_> {
     fn time_is_up(&mut self) {
         let timed_out = matches!(self.phase, Phase::Running | Phase::Grace);
         if timed_out {
-            self.end.numbers[ended::TIMED_OUT] = 1;
+            self.end.numbers[ended::TIMED_OUT] = ended::BY_TIME;
         }
         if self.phase == Phase::Running && self.running.grace != 0 {
             self.phase = Phase::Grace;
-            self.deadline = Some(sys::now().saturating_add(self.running.grace));
+            self.deadline = sys::now().saturating_add(self.running.grace);
             self.signal_all(SIGTERM);
             // A stopped process does not see SIGTERM before it goes on.
             self.signal_all(SIGCONT);
             return;
         }
+        self.end_all();
+    }
+
+    fn end_all(&mut self) {
         self.phase = Phase::Killed;
-        self.deadline = None;
+        self.deadline = sys::FOREVER;
         self.kill_all();
+    }
+
+    /// How much CPU time is left; none if nobody knows.
+    fn cpu_left(&self) -> u64 {
+        let mut text = [0; 32];
+        if sys::read_start(self.running.cpu_fd, &mut text).is_err() {
+            return 0;
+        }
+        let mut used = 0u64;
+        for digit in text.map(|byte| byte.wrapping_sub(b'0')) {
+            if digit < 10 {
+                used = used.wrapping_mul(10).wrapping_add(u64::from(digit));
+            } else if used != 0 {
+                break;
+            }
+        }
+        let unit = if text[0] == b'u' { 1000 } else { 1 };
+        self.running.cpu_time.saturating_sub(used.wrapping_mul(unit))
     }
 
     fn kill_all(&self) {

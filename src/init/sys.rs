@@ -159,6 +159,12 @@ pub(crate) fn read(fd: i32, buffer: &mut [u8]) -> Outcome<usize> {
     with_pointers!(Call::Read, READ, fd, buffer.as_mut_ptr(), buffer.len()).map(length)
 }
 
+/// pread(2) of the beginning of a file.
+pub(crate) fn read_start(fd: i32, buffer: &mut [u8]) -> Outcome<usize> {
+    let (to, room) = (buffer.as_mut_ptr(), buffer.len());
+    with_pointers!(Call::Read, PREAD64, fd, to, room, 0).map(length)
+}
+
 /// write(2).
 #[inline(never)]
 pub(crate) fn write(fd: i32, bytes: &[u8]) -> Outcome<usize> {
@@ -172,6 +178,17 @@ pub(crate) fn shortage(fd: i32) -> u8 {
     // Where the kernel does not tell, it is not full.
     let _told = with_pointers!(Call::Stat, FSTATFS, fd, words.as_mut_ptr());
     u8::from(words[3] == 0) * NO_BYTES | u8::from(words[6] == 0) * NO_FILES
+}
+
+/// getdents64(2).
+pub(crate) fn list(directory: i32, entries: &mut [u8]) -> Outcome<usize> {
+    let (to, room) = (entries.as_mut_ptr(), entries.len());
+    with_pointers!(Call::Read, GETDENTS64, directory, to, room).map(length)
+}
+
+/// unlinkat(2) of a directory.
+pub(crate) fn remove_directory(directory: i32, path: Text<'_>) -> Outcome {
+    with_pointers!(Call::Mkdir, UNLINKAT, directory, path.as_ptr(), AT_REMOVEDIR).map(drop)
 }
 
 /// What fstat(2) tells that init needs.
@@ -496,11 +513,14 @@ impl Poll {
     }
 }
 
-/// ppoll(2); `timeout` in nanoseconds, `None` for ever. A signal counts as nothing ready.
+/// As good as for ever: half a thousand years.
+pub(crate) const FOREVER: u64 = u64::MAX;
+
+/// ppoll(2); `timeout` in nanoseconds. A signal counts as nothing ready.
 #[inline(never)]
-pub(crate) fn poll(set: &mut [Poll], timeout: Option<u64>) -> u32 {
-    let time = timeout.map(|nanos| [nanos / 1_000_000_000, nanos % 1_000_000_000]);
-    let pointer = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
+pub(crate) fn poll(set: &mut [Poll], timeout: u64) -> u32 {
+    let time = [timeout / 1_000_000_000, timeout % 1_000_000_000];
+    let pointer = time.as_ptr();
     with_pointers!(Call::Read, PPOLL, set.as_mut_ptr(), set.len(), pointer, 0, 8).unwrap_or(0)
 }
 

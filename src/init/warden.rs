@@ -7,11 +7,15 @@ use crate::abi::*;
 use crate::raw::exit;
 use crate::sys::{self, Fd, Outcome, Poll};
 use crate::wire::{
-    Call, ENTRY, Entry, Reader, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT,
+    Call, ENTRY, Entry, PREFIX, Reader, Text, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH,
+    WARDEN_LIMIT, WARDEN_PLACE,
 };
 
 /// How many sandboxes one embedder can have at a time.
 const ROOM: usize = 1 << 16;
+
+/// In how many groups one embedder can make its own; more are left to the next process.
+const PLACES: usize = 256;
 
 /// A sandbox that is watched over. All zero is a free place.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +57,9 @@ fn leave_the_embedder() -> Outcome {
 extern "C" fn watch_entry(argument: *mut u8) -> ! {
     let [queue, mut bell, embedder] = *sys::argument(argument.cast_const().cast::<[i32; 3]>());
     let Ok(memory) = sys::map(ROOM * size_of::<Watched>()) else { exit(1) };
-    let mut warden = Warden { queue, watched: sys::table(memory), count: 0 };
+    let watched = sys::table(memory);
+    let mut warden =
+        Warden { queue, watched, count: 0, places: [-1; PLACES], placed: 0, prefix: [0; PREFIX] };
     loop {
         let timeout = warden.next_look(bell);
         let mut set = [Poll::new(embedder), Poll::new(bell)];
@@ -68,7 +74,8 @@ extern "C" fn watch_entry(argument: *mut u8) -> ! {
             }
         }
         warden.take_messages();
-        if bell < 0 && warden.count == 0 {
+        // Where there may be groups, the embedder's end is waited for: its lines close a bit earlier.
+        if bell < 0 && warden.count == 0 && warden.placed == 0 {
             exit(0);
         }
         warden.enforce(sys::now());
@@ -82,6 +89,10 @@ struct Warden {
     queue: i32,
     watched: &'static mut [Watched],
     count: usize,
+    /// Control groups in which the embedder makes its own, whose names begin with `prefix`.
+    places: [i32; PLACES],
+    placed: usize,
+    prefix: [u8; PREFIX],
 }
 
 impl Warden {
@@ -89,27 +100,30 @@ impl Warden {
         self.watched.get_mut(..self.count).unwrap_or(&mut [])
     }
 
-    fn next_deadline(&mut self) -> Option<u64> {
-        self.living().iter().map(|one| one.deadline).filter(|&at| at != 0).min()
+    /// [`sys::FOREVER`] if there is none.
+    fn next_deadline(&mut self) -> u64 {
+        let deadlines = self.living().iter().map(|one| one.deadline).filter(|&at| at != 0);
+        deadlines.min().unwrap_or(sys::FOREVER)
     }
 
     /// How long to sleep. Without a bell nothing tells when the last sandbox is gone.
-    fn next_look(&mut self, bell: i32) -> Option<u64> {
-        let deadline = self.next_deadline().map(|at| at.saturating_sub(sys::now()));
-        if bell < 0 { Some(deadline.unwrap_or(u64::MAX).min(1_000_000_000)) } else { deadline }
+    fn next_look(&mut self, bell: i32) -> u64 {
+        let longest = if bell < 0 { 1_000_000_000 } else { sys::FOREVER };
+        self.next_deadline().saturating_sub(sys::now()).min(longest)
     }
 
     fn take_messages(&mut self) {
-        let mut bytes = [0; ENTRY];
-        while let Ok((ENTRY, fd)) = sys::receive(self.queue, &mut bytes, &mut [], MSG_DONTWAIT) {
+        let (mut bytes, mut prefix) = ([0; ENTRY], [0; PREFIX]);
+        let (queue, flags) = (self.queue, MSG_DONTWAIT);
+        while let Ok((ENTRY.., fd)) = sys::receive(queue, &mut bytes, &mut prefix, flags) {
             if let Some(entry) = Reader::new(&bytes).next::<Entry>() {
-                self.note(entry, fd);
+                self.note(entry, fd, &prefix);
             }
         }
         self.forget_the_dead();
     }
 
-    fn note(&mut self, entry: Entry, fd: Option<Fd>) {
+    fn note(&mut self, entry: Entry, fd: Option<Fd>, prefix: &[u8; PREFIX]) {
         match (entry.what, fd) {
             (WARDEN_ADD | WARDEN_ADD_SHARED, Some(fd)) => {
                 let Some(place) = self.watched.get_mut(self.count) else {
@@ -123,14 +137,21 @@ impl Warden {
                 core::mem::forget(fd);
                 self.count += 1;
             }
-            (WARDEN_DETACH, _) => {
-                for one in self.living().iter_mut().filter(|one| one.id == entry.id) {
-                    one.detached = true;
+            (WARDEN_PLACE, Some(fd)) => {
+                if let Some(place) = self.places.get_mut(self.placed) {
+                    *place = fd.0;
+                    core::mem::forget(fd);
+                    self.placed += 1;
+                    self.prefix = *prefix;
                 }
             }
-            (WARDEN_LIMIT, _) => {
+            (what @ (WARDEN_DETACH | WARDEN_LIMIT), _) => {
                 for one in self.living().iter_mut().filter(|one| one.id == entry.id) {
-                    one.deadline = entry.deadline;
+                    if what == WARDEN_DETACH {
+                        one.detached = true;
+                    } else {
+                        one.deadline = entry.deadline;
+                    }
                 }
             }
             _ => {}
@@ -140,16 +161,15 @@ impl Warden {
     fn forget_the_dead(&mut self) {
         let mut index = 0;
         while let Some(one) = self.living().get(index).copied() {
-            if sys::poll(&mut [Poll::new(one.pidfd)], Some(0)) == 0 {
+            if sys::poll(&mut [Poll::new(one.pidfd)], 0) == 0 {
                 index += 1;
                 continue;
             }
             sys::close(one.pidfd);
-            self.count -= 1;
-            let last = self.watched.get(self.count).copied();
-            if let (Some(last), Some(place)) = (last, self.watched.get_mut(index)) {
-                *place = last;
+            if let [place, .., last] = self.living().get_mut(index..).unwrap_or(&mut []) {
+                *place = *last;
             }
+            self.count -= 1;
         }
     }
 
@@ -173,11 +193,15 @@ impl Warden {
         self.kill_all(false);
         let until = sys::now().saturating_add(MOMENT);
         while self.living().iter().any(|one| one.shared && !one.detached) && sys::now() < until {
-            sys::poll(&mut [], Some(10_000_000));
+            sys::poll(&mut [], 10_000_000);
             self.forget_the_dead();
         }
         self.kill_all(true);
-        while self.next_deadline().is_some() {
+        let until = sys::now().saturating_add(MOMENT);
+        while self.remove_groups() && sys::now() < until {
+            sys::poll(&mut [], 1_000_000);
+        }
+        while self.next_deadline() != sys::FOREVER {
             let wait = self.next_look(-1);
             sys::poll(&mut [], wait);
             self.enforce(sys::now());
@@ -185,6 +209,40 @@ impl Warden {
         }
         exit(0)
     }
+
+    /// Removes the embedder's control groups; whether some could not be, as something still ends in
+    /// them.
+    fn remove_groups(&self) -> bool {
+        let mut left = false;
+        for &place in self.places.iter().take(self.placed) {
+            // Not the embedder's own opening, which may have been read before.
+            let Ok(list) = sys::open(place, Text::new(b".\0"), O_RDONLY, 0) else { continue };
+            let mut entries = [0; 4096];
+            while let Ok(length @ 1..) = sys::list(list.0, &mut entries) {
+                // The names are where the prefix is, of which nothing else can be the beginning.
+                for at in 0..length {
+                    let name = entries.get(at..).unwrap_or(&[]);
+                    if name.starts_with(&self.prefix) {
+                        left |= remove_group(place, Text::new(name)).is_err();
+                    }
+                }
+            }
+        }
+        left
+    }
+}
+
+/// Removes a group, and before it the one in which what it has is paused. On v1 that has to run on,
+/// or it would not end.
+fn remove_group(place: i32, name: Text<'_>) -> Outcome {
+    if let Ok(group) = sys::open(place, name, O_RDONLY, 0) {
+        let state = Text::new(b"paused/freezer.state\0");
+        if let Ok(state) = sys::open(group.0, state, O_WRONLY, 0) {
+            let _goes_on = sys::write(state.0, b"THAWED");
+        }
+        let _not_paused = sys::remove_directory(group.0, Text::new(b"paused\0"));
+    }
+    sys::remove_directory(place, name)
 }
 
 /// Kills a sandbox's PID 1, and so all of it; one that is dead already stays so.

@@ -48,9 +48,11 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
 }
 
 /// Whether another process makes the namespace while init makes the tree. A sysfs shows the network of
-/// who mounts it, so for that it must be there before.
+/// who mounts it, so for that it must be there before. Without init that process would be one more than
+/// a limit of processes allows.
 pub(crate) fn is_made_beside(policy: &Policy) -> bool {
-    policy.new_namespaces().contains(Namespaces::NET) && !policy.tree.has_sysfs()
+    let room = policy.init || policy.limits.pids.is_none();
+    policy.new_namespaces().contains(Namespaces::NET) && !policy.tree.has_sysfs() && room
 }
 
 pub(crate) fn lower(policy: &Policy, plan: &mut Lower) {

@@ -172,6 +172,7 @@ fn make_mapping(ids: Ids, init_file: Option<&Path>) -> Result<OwnedFd> {
         numbers: &numbers,
         keep: &[],
         capabilities: CapabilitySet::empty(),
+        into: None,
     };
     let waiting = with_fallback(&mut executable, init_file, |it| launch(it, wanted))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

@@ -36,7 +36,7 @@ pub(crate) fn ended(status: &Status, missing: &[Feature]) -> Report {
         "code": code,
         "signal": signal,
         "core_dumped": core_dumped,
-        "usage": status.usage.map(usage),
+        "usage": status.usage.as_ref().map(usage),
         "left_count": status.left_count,
         "left": left.collect::<Vec<_>>(),
         "disk_full": full.collect::<Vec<_>>(),
@@ -78,7 +78,7 @@ fn parts(outcome: Outcome) -> (&'static str, Option<i32>, Option<i32>, bool) {
     }
 }
 
-fn usage(usage: Usage) -> Value {
+fn usage(usage: &Usage) -> Value {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     json!({
         "user_us": micros(usage.user),

@@ -1,0 +1,502 @@
+//! The groups of one sandbox: made, filled, changed, emptied and removed.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
+
+use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
+use super::place::{self, Place};
+use super::{CgroupParent, CgroupVersion, Controller, Limits, Write};
+use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::policy::Policy;
+use crate::sys;
+
+/// How often a group whose name was taken meanwhile is made again.
+const ATTEMPTS: u32 = 8;
+/// How long the kernel has to let the last process of a group go.
+const REMOVAL: [u64; 16] = [
+    0, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 100_000, 200_000,
+    300_000, 500_000,
+];
+
+/// A group in one hierarchy.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) place: Arc<Place>,
+    /// Locked as long as its owner lives.
+    pub(crate) dir: OwnedFd,
+    pub(crate) controllers: Vec<Controller>,
+    name: String,
+}
+
+/// All of a sandbox's groups. Dropping them removes them.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    pub(crate) groups: Vec<Group>,
+    /// How many processes of the sandbox's own do not count.
+    besides: u64,
+    /// What cannot be limited, and may be missing.
+    pub(crate) missing: Vec<Feature>,
+    /// A forked copy of it removes nothing.
+    owner: u32,
+}
+
+/// Groups that could not be removed, for the next time.
+static UNREMOVED: Mutex<Vec<(Arc<Place>, String)>> = Mutex::new(Vec::new());
+
+impl Group {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.place.path.join(&self.name)
+    }
+
+    pub(crate) fn version(&self) -> CgroupVersion {
+        self.place.version
+    }
+
+    pub(crate) fn has(&self, controller: Controller) -> bool {
+        self.controllers.contains(&controller)
+    }
+
+    /// Makes one, and takes its lock.
+    pub(crate) fn make(
+        place: &Arc<Place>,
+        name: &str,
+        controllers: Vec<Controller>,
+    ) -> Result<Self> {
+        let (name, path) = (name.to_owned(), place.path.join(name));
+        let failed = |operation| {
+            let object = quoted(&path);
+            move |errno| Error::new(Stage::Cgroup, operation, object, errno).explained()
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            match mkdirat(&place.dir, name.as_str(), Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(failed("make control group")(errno)),
+            }
+            let opened = openat(&place.dir, name.as_str(), flags, Mode::empty());
+            // Before it is locked, another process may take it for a dead one's and remove it.
+            let kept = opened.and_then(|dir| {
+                sys::lock(dir.as_fd())?;
+                let (now, own) = (stat(place.dir.as_fd(), &name)?, stat(dir.as_fd(), ".")?);
+                if now.st_ino == own.st_ino { Ok(dir) } else { Err(Errno::ENOENT) }
+            });
+            match kept {
+                Ok(dir) => return Ok(Group { place: Arc::clone(place), dir, controllers, name }),
+                Err(Errno::ENOENT | Errno::ENODEV | Errno::EWOULDBLOCK) if left > 0 => {}
+                Err(errno) => {
+                    let _as_it_was = place::remove_tree(place.dir.as_fd(), &name, &path, 0);
+                    return Err(failed("lock control group")(errno));
+                }
+            }
+        }
+    }
+
+    /// Writes to one of its files.
+    pub(crate) fn write(&self, write: &Write) -> Result<(), Failure> {
+        let mut result = self.write_to(&write.file, &write.data);
+        if let (Err(Errno::ENOENT), Some(other)) = (result, write.otherwise) {
+            result = self.write_to(other, &write.data);
+        }
+        match result {
+            Err(Errno::ENOENT) if write.dispensable || is_vacuous(&write.file) => Ok(()),
+            other => other.map_err(|errno| Failure {
+                object: format!("{:?} to {:?}", write.data, self.path().join(&write.file)),
+                errno,
+            }),
+        }
+    }
+
+    fn write_to(&self, file: &str, data: &str) -> Result<(), Errno> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let open = openat(&self.dir, file, flags, Mode::empty())?;
+        loop {
+            match nix::unistd::write(&open, data.as_bytes()) {
+                Err(Errno::EINTR) => {}
+                Ok(written) if written < data.len() => return Err(Errno::EIO),
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// The content of one of its files.
+    pub(crate) fn read(&self, file: &str) -> Option<String> {
+        read_at(self.dir.as_fd(), file)
+    }
+
+    /// Puts a process into it, with its threads.
+    pub(crate) fn attach(&self, pid: u32) -> Result<()> {
+        self.write(&Write::new("cgroup.procs", pid)).map_err(|Failure { object, errno }| {
+            Error::new(Stage::Cgroup, "write", object, errno).explained()
+        })
+    }
+
+    /// On v1 a cpuset is empty until something is written to it, and takes no process before.
+    fn copy_cpuset(&self) -> Result<(), Failure> {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let above = read_at(self.place.dir.as_fd(), file).unwrap_or_default();
+            self.write(&Write::new(file, above.trim()))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self) {
+        let path = self.path();
+        for pause in REMOVAL {
+            std::thread::sleep(Duration::from_micros(pause));
+            match place::remove_tree(self.place.dir.as_fd(), &self.name, &path, 0) {
+                Ok(()) => return,
+                Err(Errno::EBUSY | Errno::ENOTEMPTY | Errno::EAGAIN) => {}
+                Err(errno) => {
+                    log::error!("control group {path:?} cannot be removed: {errno}");
+                    break;
+                }
+            }
+        }
+        log::error!("control group {path:?} is removed later");
+        let mut unremoved = UNREMOVED.lock().unwrap_or_else(PoisonError::into_inner);
+        unremoved.push((Arc::clone(&self.place), self.name.clone()));
+    }
+}
+
+/// A write that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    object: String,
+    errno: Errno,
+}
+
+impl Groups {
+    /// The groups that a sandbox needs, without any process yet; `None` if it needs none.
+    pub(crate) fn make(
+        policy: &Policy,
+        made: impl FnOnce(&[Arc<Place>]) -> Result<()>,
+    ) -> Result<Option<Self>> {
+        remove_the_unremoved();
+        if policy.limits.is_empty() {
+            return Ok(None);
+        }
+        let limits = resolved(&policy.limits)?;
+        let besides = u64::from(policy.init);
+        let mut missing = Vec::new();
+        let mut wanted = BTreeMap::new();
+        let hierarchies = find_hierarchies()?;
+        let counts_cpu = limits.cpu.is_some() && limits.cpu_time.is_none();
+        let counting = [Controller::Cpuacct].into_iter().filter(|_| counts_cpu);
+        for controller in limits.controllers().into_iter().chain(counting.clone()) {
+            match hierarchies.of(controller) {
+                Ok(one) => {
+                    let (_, controllers) =
+                        wanted.entry(one.point.clone()).or_insert((one, Vec::new()));
+                    controllers.push(controller);
+                }
+                // What is only counted limits nothing.
+                Err(_) if counting.clone().any(|other| other == controller) => {}
+                Err(_) if policy.is_best_effort(controller.feature()) => {
+                    missing.push(controller.feature());
+                }
+                Err(why) => return Err(unavailable(controller, why)),
+            }
+        }
+        let mut places = Vec::new();
+        for (hierarchy, controllers) in wanted.into_values() {
+            let found = find_place(&policy.cgroup_parent, hierarchy, &controllers);
+            match found {
+                Ok(place) => places.push((place, controllers)),
+                Err(_) if counts_cpu && controllers == [Controller::Cpuacct] => {}
+                Err(_) if controllers.iter().all(|one| policy.is_best_effort(one.feature())) => {
+                    missing.extend(controllers.iter().map(|one| one.feature()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let all: Vec<_> = places.iter().map(|(place, _)| Arc::clone(place)).collect();
+        made(&all)?;
+        let owner = std::process::id();
+        let mut groups = Groups { groups: Vec::new(), besides, missing, owner };
+        let name = place::new_name();
+        for (place, controllers) in places {
+            let group = Group::make(&place, &name, controllers)?;
+            groups.groups.push(group);
+        }
+        groups.limit(&limits, true, |feature| policy.is_best_effort(feature))?;
+        Ok(Some(groups))
+    }
+
+    /// Writes the limits, in order; `fresh` groups get what they need before.
+    fn limit(
+        &mut self,
+        limits: &Limits,
+        fresh: bool,
+        may_be_missing: impl Fn(Feature) -> bool,
+    ) -> Result<()> {
+        for group in &self.groups {
+            for &controller in &group.controllers {
+                let (feature, version) = (controller.feature(), group.version());
+                let writes = match limits.writes(controller, version, self.besides) {
+                    Ok(writes) => writes,
+                    Err(_) if may_be_missing(feature) => {
+                        self.missing.push(feature);
+                        continue;
+                    }
+                    Err(lacking) => {
+                        return Err(Error::Unsupported { feature, reason: lacking.to_string() });
+                    }
+                };
+                let needs_copy =
+                    fresh && controller == Controller::Cpuset && version == CgroupVersion::V1;
+                let copied = if needs_copy { group.copy_cpuset() } else { Ok(()) };
+                let written = copied.and_then(|()| write_all(group, &writes));
+                match written {
+                    Ok(()) => {}
+                    Err(_) if may_be_missing(feature) => self.missing.push(feature),
+                    Err(failure) => return Err(refused(feature, failure)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes limits of a sandbox that runs.
+    pub(crate) fn update(&mut self, limits: &Limits) -> Result<()> {
+        let limits = resolved(limits)?;
+        for controller in limits.controllers() {
+            if !self.groups.iter().any(|group| group.has(controller)) {
+                let reason = format!("the sandbox was started without a limit of {controller}");
+                return Err(Error::Unsupported { feature: controller.feature(), reason });
+            }
+        }
+        self.limit(&limits, false, |_| false)
+    }
+
+    /// The v2 group, for `CLONE_INTO_CGROUP`.
+    pub(crate) fn v2(&self) -> Option<BorrowedFd<'_>> {
+        self.v2_group().map(|group| group.dir.as_fd())
+    }
+
+    pub(crate) fn v2_group(&self) -> Option<&Group> {
+        self.groups.iter().find(|group| group.version() == CgroupVersion::V2)
+    }
+
+    /// A single group, to be removed as those of a sandbox are.
+    pub(crate) fn of_one(group: Group) -> Self {
+        let (groups, owner) = (vec![group], std::process::id());
+        Groups { groups, besides: 0, missing: Vec::new(), owner }
+    }
+
+    /// Lets them go with what is in them; each is removed when it is empty.
+    pub(crate) fn leave(mut self) {
+        let mut unremoved = UNREMOVED.lock().unwrap_or_else(PoisonError::into_inner);
+        for group in self.groups.drain(..) {
+            unremoved.push((Arc::clone(&group.place), group.name.clone()));
+        }
+    }
+
+    /// Puts a process into all of them, or into all but the v2 one, in which it was born.
+    pub(crate) fn attach(&self, pid: u32, born_inside: bool) -> Result<()> {
+        let born = |group: &&Group| !(born_inside && group.version() == CgroupVersion::V2);
+        self.groups.iter().filter(born).try_for_each(|group| group.attach(pid))
+    }
+
+    /// What init reads the CPU time from, if that is limited.
+    pub(crate) fn cpu_usage(&self, policy: &Policy) -> Result<Option<OwnedFd>> {
+        let accounting = self.of(Controller::Cpuacct).filter(|_| policy.limits.cpu_time.is_some());
+        let Some(group) = accounting else { return Ok(None) };
+        let file = match group.version() {
+            CgroupVersion::V1 => "cpuacct.usage",
+            CgroupVersion::V2 => "cpu.stat",
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let opened = openat(&group.dir, file, flags, Mode::empty());
+        opened.map(Some).map_err(|errno| {
+            Error::new(Stage::Cgroup, "open", quoted(group.path().join(file)), errno)
+        })
+    }
+
+    /// How many processes of the sandbox's own do not count.
+    pub(crate) fn besides(&self) -> u64 {
+        self.besides
+    }
+
+    /// The one with a controller.
+    pub(crate) fn of(&self, controller: Controller) -> Option<&Group> {
+        self.groups.iter().find(|group| group.has(controller))
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            self.groups.iter().for_each(Group::remove);
+        }
+    }
+}
+
+/// v1's limit of memory must not be above that of memory and swap, nor the other way round: which
+/// one is written first depends on what was there.
+fn write_all(group: &Group, writes: &[Write]) -> Result<(), Failure> {
+    let mut late = None;
+    for write in writes {
+        let written = group.write(write);
+        match written {
+            Err(Failure { errno: Errno::EINVAL, .. })
+                if write.file == "memory.limit_in_bytes" && late.is_none() =>
+            {
+                late = Some(write);
+            }
+            other => other?,
+        }
+    }
+    late.map_or(Ok(()), |write| group.write(write))
+}
+
+/// Each spawn needs to know, as the caller may have moved or mounted something.
+pub(crate) fn find_hierarchies() -> Result<Hierarchies> {
+    Hierarchies::find().map_err(|error| {
+        let errno = crate::executable::errno_of(&error);
+        Error::new(Stage::Cgroup, "read", "where control groups are mounted", errno)
+    })
+}
+
+/// Places that this process has used, and in which it has collected what others left.
+static PLACES: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+
+#[derive(Debug)]
+struct Known {
+    parent: CgroupParent,
+    hierarchy: Hierarchy,
+    controllers: Vec<Controller>,
+    place: Arc<Place>,
+}
+
+pub(crate) fn find_place(
+    parent: &CgroupParent,
+    hierarchy: &Hierarchy,
+    controllers: &[Controller],
+) -> Result<Arc<Place>> {
+    let same = |known: &&Known| {
+        known.parent == *parent
+            && known.hierarchy == *hierarchy
+            && known.controllers == controllers
+            // It may have been removed meanwhile.
+            && stat(known.place.dir.as_fd(), ".").is_ok_and(|found| found.st_nlink > 0)
+            && known.place.path.exists()
+    };
+    if let Ok(places) = PLACES.try_lock() {
+        if let Some(known) = places.iter().find(same) {
+            return Ok(Arc::clone(&known.place));
+        }
+    }
+    let place = Place::find(parent, hierarchy, controllers)?;
+    place.collect();
+    if let Ok(mut places) = PLACES.try_lock() {
+        if places.len() >= 64 {
+            places.remove(0);
+        }
+        let (parent, hierarchy) = (parent.clone(), hierarchy.clone());
+        let (controllers, place) = (controllers.to_vec(), Arc::clone(&place));
+        places.push(Known { parent, hierarchy, controllers, place });
+    }
+    Ok(place)
+}
+
+fn resolved(limits: &Limits) -> Result<Limits> {
+    let mut limits = limits.clone();
+    if let Some(io) = &limits.io {
+        limits.io = Some(io.resolve().map_err(|(path, errno)| {
+            Error::new(Stage::Cgroup, "find the disk of", quoted(path), errno)
+        })?);
+    }
+    Ok(limits)
+}
+
+fn unavailable(controller: Controller, why: Unavailable) -> Error {
+    let (v1, v2) = (controller.name(CgroupVersion::V1), controller.name(CgroupVersion::V2));
+    let reason = match why {
+        Unavailable::NotInKernel => {
+            format!("the kernel has no controller {v1:?}; use one that was built with it")
+        }
+        Unavailable::Disabled => {
+            format!("the controller {v1:?} is switched off; boot with cgroup_enable={v1}")
+        }
+        Unavailable::NotMounted => format!(
+            "the controller {v1:?} is not mounted; as root: mkdir -p /sys/fs/cgroup/{v1} && mount \
+             -t cgroup -o {v1} none /sys/fs/cgroup/{v1}"
+        ),
+        Unavailable::ReadOnly => format!(
+            "the hierarchy with {v2:?} is mounted read-only, as in a container; as root: mount -o \
+             remount,rw it"
+        ),
+        Unavailable::Elsewhere => format!(
+            "the caller's group is outside of what is mounted of the hierarchy with {v2:?}; mount \
+             it anew in this cgroup namespace"
+        ),
+    };
+    Error::Unsupported { feature: controller.feature(), reason }
+}
+
+/// A file that the kernel does not have is a limit that it cannot give; other refusals are its own.
+fn refused(feature: Feature, failure: Failure) -> Error {
+    let Failure { object, errno } = failure;
+    if errno == Errno::ENOENT {
+        let hint = if object.contains("memsw") || object.contains("swap") {
+            "; boot with swapaccount=1, or allow swap by swap_limit(Max::Unlimited)"
+        } else {
+            ""
+        };
+        let reason = format!("the kernel has no file for it, to write {object}{hint}");
+        return Error::Unsupported { feature, reason };
+    }
+    Error::new(Stage::Cgroup, "write", object, errno).explained()
+}
+
+/// Where there is no swap, none need be forbidden.
+fn is_vacuous(file: &str) -> bool {
+    let swap = ["memory.memsw.limit_in_bytes", "memory.swap.max"].contains(&file);
+    let none = || std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() < 2);
+    swap && none()
+}
+
+fn stat(dir: BorrowedFd<'_>, name: &str) -> Result<FileStat, Errno> {
+    fstatat(dir, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+pub(crate) fn read_at(dir: BorrowedFd<'_>, file: &str) -> Option<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let open = openat(dir, file, flags, Mode::empty()).ok()?;
+    let mut text = String::new();
+    std::fs::File::from(open).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The processes that are in a group itself.
+pub(crate) fn members(dir: BorrowedFd<'_>) -> Vec<u32> {
+    let text = read_at(dir, "cgroup.procs").unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Lets everything in a group run on, so that what was killed ends; on v2 it ends anyway.
+pub(crate) fn thaw(dir: BorrowedFd<'_>) {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    if let Ok(open) = openat(dir, "paused/freezer.state", flags, Mode::empty()) {
+        let _runs_on = nix::unistd::write(&open, b"THAWED");
+    }
+}
+
+/// Tries again what could not be removed before.
+fn remove_the_unremoved() {
+    if let Ok(mut unremoved) = UNREMOVED.try_lock() {
+        unremoved.retain(|(place, name)| {
+            place::remove_tree(place.dir.as_fd(), name, &place.path.join(name), 0).is_err()
+        });
+    }
+}

@@ -1,0 +1,231 @@
+//! Below which groups a sandbox's groups are made, and collecting what dead processes left there.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
+
+use super::hierarchy::Hierarchy;
+use super::{CgroupParent, CgroupVersion, Controller};
+use crate::error::{Error, Result, Stage, quoted};
+use crate::hint::Hint;
+use crate::{kept, sys};
+
+/// How the name of every group begins.
+const BRAND: &str = "stockade-";
+
+/// A group in which groups are made.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) dir: OwnedFd,
+    pub(crate) version: CgroupVersion,
+}
+
+/// What names the groups of this process; a forked copy has another.
+#[derive(Debug)]
+struct Mark {
+    pid: u32,
+    token: u64,
+    next: AtomicU64,
+}
+
+static MARK: AtomicPtr<Mark> = AtomicPtr::new(std::ptr::null_mut());
+
+fn mark() -> &'static Mark {
+    loop {
+        let before = kept::get(&MARK);
+        if let Some(mark) = before.filter(|mark| mark.pid == std::process::id()) {
+            return mark;
+        }
+        let mark = Mark { pid: std::process::id(), token: sys::random(), next: AtomicU64::new(1) };
+        // Whoever was faster, there is one now.
+        let _lost = kept::replace(&MARK, before, mark);
+    }
+}
+
+/// How the names of this process's groups begin; always of the same length.
+pub(crate) fn prefix() -> String {
+    format!("{BRAND}{:016x}-", mark().token)
+}
+
+/// A name for a sandbox's groups, in all hierarchies the same.
+pub(crate) fn new_name() -> String {
+    format!("{}{}", prefix(), mark().next.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Place {
+    /// Finds the place in one hierarchy, and on v2 has it pass the controllers on.
+    pub(crate) fn find(
+        parent: &CgroupParent,
+        hierarchy: &Hierarchy,
+        controllers: &[Controller],
+    ) -> Result<Arc<Self>> {
+        let Hierarchy { version, point, .. } = hierarchy;
+        let own = hierarchy.own.as_deref().unwrap_or(point);
+        let path = match parent {
+            CgroupParent::Auto if *version == CgroupVersion::V1 => writable_from(own, point),
+            CgroupParent::Auto => writable_from(above(own, point), point),
+            CgroupParent::Path(path) => {
+                let start = if path.is_absolute() { point } else { own };
+                Some(start.join(path.strip_prefix("/").unwrap_or(path)))
+            }
+        };
+        let path = path.ok_or_else(|| undelegated(hierarchy, own))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let dir = open(&path, flags, Mode::empty()).map_err(|errno| {
+            let hint = (errno == Errno::ENOENT).then(|| Hint::Run(format!("mkdir {path:?}")));
+            Error::new(Stage::Cgroup, "open", quoted(&path), errno).with_hint(hint)
+        })?;
+        let place = Arc::new(Place { path, dir, version: *version });
+        if *version == CgroupVersion::V2 {
+            pass_on(point, &place.path, controllers)?;
+        }
+        Ok(place)
+    }
+
+    /// Removes the groups that dead processes of the same user's have left. The kernel gives the
+    /// lock of a group to nobody else as long as its owner lives.
+    pub(crate) fn collect(&self) {
+        let own = prefix();
+        let user = nix::unistd::geteuid().as_raw();
+        for name in groups_in(&self.path) {
+            if !name.starts_with(BRAND) || name.starts_with(&own) {
+                continue;
+            }
+            let path = self.path.join(&name);
+            let is_ours = |path: &Path| {
+                use std::os::unix::fs::MetadataExt;
+                fs::symlink_metadata(path).is_ok_and(|found| found.uid() == user)
+            };
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let opened = openat(&self.dir, name.as_str(), flags, Mode::empty());
+            let Some(dir) = opened.ok().filter(|_| is_ours(&path)) else { continue };
+            if sys::lock(dir.as_fd()).is_ok() {
+                super::group::thaw(dir.as_fd());
+                let removed = remove_tree(self.dir.as_fd(), &name, &path, 0);
+                log::debug!("cgroup: left by a dead process: {path:?}: {removed:?}");
+            }
+        }
+    }
+}
+
+/// The nearest group from `start` up to `point` that the caller may make groups in.
+fn writable_from(start: &Path, point: &Path) -> Option<PathBuf> {
+    let may = |path: &Path| access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    let procs = |path: &Path| access(&path.join("cgroup.procs"), AccessFlags::W_OK).is_ok();
+    let inside = |path: &&Path| path.starts_with(point);
+    start.ancestors().take_while(inside).find(|path| may(path) && procs(path)).map(Path::to_owned)
+}
+
+/// Where v2's groups have room beside the caller's: only the root may have processes as well.
+fn above<'a>(own: &'a Path, point: &'a Path) -> &'a Path {
+    if own == point { point } else { own.parent().unwrap_or(point) }
+}
+
+/// Has each group from the mount point down to `place` pass the controllers on.
+fn pass_on(point: &Path, place: &Path, controllers: &[Controller]) -> Result<()> {
+    let names = controllers.iter().filter(|one| !one.is_in_every_v2_group() && !one.is_bpf_on_v2());
+    let wanted: Vec<_> = names.map(|one| one.name(CgroupVersion::V2)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut path = point.to_owned();
+    let inner = place.strip_prefix(point).unwrap_or(Path::new(""));
+    let mut steps = vec![path.clone()];
+    for part in inner.components() {
+        path.push(part);
+        steps.push(path.clone());
+    }
+    for step in &steps {
+        let file = step.join("cgroup.subtree_control");
+        let passed = fs::read_to_string(&file).unwrap_or_default();
+        let lacking =
+            wanted.iter().filter(|name| !passed.split_whitespace().any(|one| one == **name));
+        for name in lacking {
+            let result = fs::OpenOptions::new().write(true).open(&file).and_then(|mut open| {
+                std::io::Write::write_all(&mut open, format!("+{name}").as_bytes())
+            });
+            // Above, it may be passed on by other means than ours; below, it is there or not.
+            if let (Err(error), true) = (&result, *step == *place) {
+                return Err(not_passed_on(&file, name, crate::executable::errno_of(error)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn not_passed_on(file: &Path, name: &str, errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::EBUSY => Some(Hint::InnerProcesses),
+        // The group above does not pass it on to this one.
+        Errno::ENOENT => file.parent().and_then(Path::parent).map(|above| {
+            Hint::Run(format!("echo +{name} > {}", above.join("cgroup.subtree_control").display()))
+        }),
+        _ => Some(Hint::Run(format!("echo +{name} > {}", file.display()))),
+    };
+    let object = format!("\"+{name}\" to {file:?}");
+    Error::new(Stage::Cgroup, "write", object, errno).with_hint(hint)
+}
+
+/// No group that the caller could make one in.
+fn undelegated(hierarchy: &Hierarchy, own: &Path) -> Error {
+    let user = nix::unistd::geteuid();
+    let hint = match hierarchy.version {
+        CgroupVersion::V1 => {
+            let group = own.join("delegated");
+            let inner = group.strip_prefix(&hierarchy.point).unwrap_or(&group);
+            Hint::Run(format!(
+                "install -d -o {user} {group:?} && chown {user} {group:?}/*; then use \
+                 CgroupParent::Path({:?})",
+                Path::new("/").join(inner)
+            ))
+        }
+        CgroupVersion::V2 => Hint::Run(
+            "systemd-run --user --scope -p Delegate=yes PROGRAM, which gives the program a group \
+             of its own"
+                .to_owned(),
+        ),
+    };
+    let object = format!("below {own:?}");
+    Error::new(Stage::Cgroup, "make a control group", object, Errno::EACCES).with_hint(Some(hint))
+}
+
+/// The groups directly below one.
+pub(crate) fn groups_in(path: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
+    entries.flatten().filter(is_dir).filter_map(name).collect()
+}
+
+/// Removes a group, and first those that were made in it.
+pub(crate) fn remove_tree(
+    above: std::os::fd::BorrowedFd<'_>,
+    name: &str,
+    path: &Path,
+    depth: u32,
+) -> Result<(), Errno> {
+    let remove = || match unlinkat(above, name, UnlinkatFlags::RemoveDir) {
+        Err(Errno::ENOENT) => Ok(()),
+        other => other,
+    };
+    match remove() {
+        Err(Errno::EBUSY | Errno::ENOTEMPTY) if depth < 64 => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let dir = openat(above, name, flags, Mode::empty())?;
+            let listed = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+            for inner in groups_in(&listed) {
+                remove_tree(dir.as_fd(), &inner, &path.join(&inner), depth + 1)?;
+            }
+            remove()
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,794 @@
+//! Limits by control groups: that the kernel enforces them, what comes back, and that nothing is
+//! left.
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::incompatible_msrv,
+    clippy::cast_possible_truncation,
+    clippy::exit,
+    reason = "a test process, built by a current toolchain"
+)]
+
+mod common;
+#[path = "common/groups.rs"]
+mod groups;
+#[path = "common/inside.rs"]
+mod inside;
+#[path = "common/mounts.rs"]
+mod mounts;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::Needs;
+use groups::{Delegated, delegated_to_me, is_v1};
+use inside::{is_root, myself_outside, refused, role, sh, shell};
+use mounts::{mount, own_mounts};
+use stockade::{
+    Bind, CgroupParent, Child, Controller, Cpu, DeviceRule, Devices, Error, Feature, Hint, IoLimit,
+    Limits, Memory, NetCls, NetPrio, Network, Outcome, PerfEvent, Pids, Sandbox, Stage, Stats,
+    Stdio,
+};
+
+const MIB: u64 = 1 << 20;
+const NOBODY: u32 = 65534;
+
+tests! {
+    Needs::Root => [
+        an_allocator_is_killed_and_its_sibling_lives,
+        a_killed_grandchild_is_told_beside_the_exit,
+        without_init_out_of_memory_is_told_too,
+        files_given_as_data_are_charged,
+        a_fork_bomb_stops_at_the_limit,
+        one_process_is_room_for_the_program,
+        a_quota_holds_back_two_busy_loops,
+        weights_order_two_competitors,
+        cpus_are_those_that_were_given,
+        cpu_time_ends_the_whole_tree,
+        denied_devices_cannot_be_opened,
+        reads_are_held_back_and_counted,
+        classes_priorities_and_events_have_groups,
+        raw_writes_are_done,
+        limits_change_while_it_runs,
+        the_group_is_neither_seen_nor_reached,
+        a_missing_parent_is_told_with_the_command,
+        what_the_kernel_lacks_is_told_or_missing,
+        a_paused_sandbox_does_nothing,
+        stopped_sleeping_and_forking_children_are_paused,
+        a_paused_sandbox_ends,
+        nothing_is_left_by_a_killed_owner,
+        nothing_is_left_by_a_killed_paused_owner,
+        what_owner_and_warden_left_is_collected,
+        a_living_owners_group_is_not_touched,
+        many_spawns_leave_nothing,
+        a_failed_spawn_leaves_nothing,
+        a_detached_sandbox_keeps_its_group,
+        everything_is_done_for_a_delegated_user,
+    ];
+    Needs::Unprivileged => [
+        without_delegation_a_limit_is_an_error,
+    ];
+    Needs::Nothing => [
+        no_limit_makes_no_group,
+        contradictions_are_told_together,
+    ];
+}
+
+/// Whom a directory is closed to, it is no longer.
+pub(crate) fn open_to_all(directory: &Path) {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn stats(sandbox: &Sandbox, script: &str) -> (Outcome, Stats) {
+    let output = shell(sandbox, script);
+    (output.outcome, output.usage.unwrap().stats)
+}
+
+/// More memory than anybody here gives.
+const ALLOCATE: &str = "tail /dev/zero";
+
+fn an_allocator_is_killed_and_its_sibling_lives() {
+    let sandbox = Sandbox::new().memory_limit(32 * MIB);
+    let mut sibling = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let output = sandbox.command("tail").arg("/dev/zero").output().unwrap();
+    let Outcome::OutOfMemory { limit, peak } = output.outcome else { panic!("{output:?}") };
+    assert_eq!(limit, Some(32 * MIB));
+    if let Some(peak) = peak {
+        assert!((16 * MIB..=32 * MIB).contains(&peak), "{peak}");
+    }
+    assert!(output.usage.unwrap().stats.memory.oom_kills.unwrap() > 0);
+    assert_eq!(sibling.try_wait().unwrap(), None);
+    assert_eq!(sibling.stats().unwrap().memory.oom_kills, Some(0));
+    assert_eq!(sibling.wait().unwrap().outcome, Outcome::Exited(0));
+}
+
+fn a_killed_grandchild_is_told_beside_the_exit() {
+    let sandbox = Sandbox::new().memory_limit(32 * MIB);
+    let (outcome, stats) = stats(&sandbox, &format!("{ALLOCATE}; exit 3"));
+    assert_eq!(outcome, Outcome::Exited(3));
+    assert_eq!(stats.memory.oom_kills, Some(1));
+    // A SIGKILL of its own is none of the kernel's.
+    let (outcome, _) = self::stats(&sandbox, "kill -9 $$");
+    assert_eq!(outcome, Outcome::Signaled { signal: 9, core_dumped: false });
+}
+
+fn without_init_out_of_memory_is_told_too() {
+    let sandbox = Sandbox::new().memory_limit(32 * MIB).init(false);
+    let output = sandbox.command("tail").arg("/dev/zero").output().unwrap();
+    assert!(matches!(output.outcome, Outcome::OutOfMemory { .. }), "{output:?}");
+}
+
+fn files_given_as_data_are_charged() {
+    let data = vec![1; 16 << 20];
+    let sandbox = Sandbox::new().file("/tmp/data", data.clone());
+    let (outcome, stats) = stats(&sandbox.clone().memory_limit(64 * MIB), "exit 0");
+    assert_eq!(outcome, Outcome::Exited(0));
+    assert!(stats.memory.peak.unwrap() >= 16 * MIB, "{stats:?}");
+    let error = refused(&sandbox.memory_limit(8 * MIB));
+    assert_eq!(error.hint(), Some(&Hint::MemoryLimit), "{error}");
+}
+
+fn a_fork_bomb_stops_at_the_limit() {
+    let bomb = "i=0; while [ $i -lt 40 ]; do (sleep 1000 &) || exit 9; i=$((i+1)); done";
+    let sandbox = Sandbox::new().pids_limit(20);
+    let (outcome, stats) = stats(&sandbox, bomb);
+    assert_ne!(outcome, Outcome::Exited(0));
+    assert!(stats.pids.limit_hits.unwrap() > 0, "{stats:?}");
+    if let Some(peak) = stats.pids.peak {
+        assert_eq!(peak, 20);
+    }
+    let (outcome, _) = self::stats(&Sandbox::new().pids_limit(200), bomb);
+    assert_eq!(outcome, Outcome::Exited(0));
+}
+
+fn one_process_is_room_for_the_program() {
+    for init in [true, false] {
+        let sandbox = Sandbox::new().init(init).pids_limit(1);
+        assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+        let (outcome, stats) = stats(&sandbox, "(true) && exit 7");
+        assert_ne!(outcome, Outcome::Exited(7), "{stats:?}");
+        assert!(stats.pids.limit_hits.unwrap() > 0);
+    }
+}
+
+fn a_quota_holds_back_two_busy_loops() {
+    let limits = Limits::new().cpu(Cpu::new().limit(0.05)).cpu_time(Duration::from_millis(100));
+    let sandbox = Sandbox::new().limits(limits);
+    let (outcome, stats) = stats(&sandbox, "(while :; do :; done) & while :; do :; done");
+    assert_eq!(outcome, Outcome::CpuTime);
+    let cpu = stats.cpu;
+    assert!(cpu.throttled_periods.unwrap() > 0 && cpu.throttled.unwrap() > Duration::ZERO);
+    // 5 ms in each 100 ms, by the kernel's own count; what it counts too late is made up for later.
+    let allowed = Duration::from_millis(5) * (cpu.periods.unwrap() as u32 + 2);
+    assert!(cpu.usage.unwrap() <= allowed, "{cpu:?}");
+}
+
+fn weights_order_two_competitors() {
+    let spin = |weight| {
+        let cpu = Cpu::new().weight(weight);
+        let limits = Limits::new().cpu(cpu).cpu_time(Duration::from_secs(60));
+        let sandbox = Sandbox::new().limits(limits).cpus("0");
+        sandbox.command("sh").args(["-c", "while :; do :; done"]).spawn().unwrap()
+    };
+    let (mut light, mut heavy) = (spin(100), spin(400));
+    let usage = |child: &mut Child| child.stats().unwrap().cpu.usage.unwrap();
+    let before = [usage(&mut light), usage(&mut heavy)];
+    loop {
+        let used = [usage(&mut light) - before[0], usage(&mut heavy) - before[1]];
+        if used[0] + used[1] > Duration::from_secs(1) {
+            assert!(used[1] > used[0] * 2, "{used:?}");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn cpus_are_those_that_were_given() {
+    let allowed = "grep Cpus_allowed_list /proc/self/status | cut -f2";
+    let proc = Sandbox::new().proc(stockade::Proc::Full);
+    let last = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).unwrap().unwrap();
+    let last = (last - 1).to_string();
+    assert_eq!(sh(&proc.clone().cpus(&last), allowed).trim(), last);
+    let error = refused(&Sandbox::new().cpus("60000"));
+    assert_eq!(error.stage(), Some(Stage::Cgroup), "{error}");
+}
+
+fn cpu_time_ends_the_whole_tree() {
+    // What is not waited for counts as well.
+    let sandbox = Sandbox::new().cpu_time(Duration::from_millis(200));
+    let (outcome, stats) = stats(&sandbox, "trap '' CHLD; (while :; do :; done) & sleep 1000");
+    assert_eq!(outcome, Outcome::CpuTime);
+    assert!(stats.cpu.usage.unwrap() >= Duration::from_millis(200), "{stats:?}");
+    let (outcome, _) = self::stats(&Sandbox::new().cpu_time(Duration::from_secs(100)), "exit 4");
+    assert_eq!(outcome, Outcome::Exited(4));
+}
+
+fn denied_devices_cannot_be_opened() {
+    if is_v1("devices") != Some(true) {
+        return v1_only(Controller::Devices, |limits| limits.devices(Devices::none()));
+    }
+    let read = "head -c 1 /dev/zero | wc -c; head -c 1 /dev/null | wc -c";
+    let with = |devices| Sandbox::new().limits(Limits::new().devices(devices));
+    assert_eq!(sh(&with(Devices::standard()), read), "1\n0\n");
+    let null = || Devices::none().allow(DeviceRule::char(1, 3));
+    let output = shell(&with(null()), read);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("/dev/zero' for reading: Operation not permitted"), "{errors}");
+    assert!(!errors.contains("/dev/null"), "{errors}");
+    // For reading only.
+    let output = shell(&with(null().allow(DeviceRule::char(1, 5).access("r"))), "echo > /dev/zero");
+    assert_ne!(output.outcome, Outcome::Exited(0));
+}
+
+/// On v2 another means does it, or it is told that there is none.
+fn v1_only(controller: Controller, limits: impl Fn(Limits) -> Limits) {
+    let error = Sandbox::new().limits(limits(Limits::new())).command("true").status().err();
+    if let Some(error) = error {
+        assert!(error.to_string().contains("v2") || controller == Controller::Devices, "{error}");
+    }
+}
+
+/// A loop device that is taken away at the end.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn new(file: &Path) -> Option<Self> {
+        let output =
+            std::process::Command::new("losetup").args(["-f", "--show"]).arg(file).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(Loop(String::from_utf8(output.stdout).unwrap().trim().into()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _gone = std::process::Command::new("losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
+fn reads_are_held_back_and_counted() {
+    if is_v1("blkio").is_none() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), vec![0u8; 4 << 20]).unwrap();
+    let Some(device) = Loop::new(file.path()) else { panic!("no loop device") };
+    let before = fs::metadata(&device.0).unwrap().permissions();
+    fs::set_permissions(&device.0, fs::Permissions::from_mode(0o644)).unwrap();
+    let limit = IoLimit::new().read_bytes(4 * MIB);
+    let bind = Bind::read_only(&device.0, "/device").with_devices();
+    let sandbox = Sandbox::new().bind(bind).io_limit(&*device.0, limit);
+    let output = shell(&sandbox, "dd if=/device of=/dev/null bs=64k iflag=direct count=32");
+    fs::set_permissions(&device.0, before).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.outcome, Outcome::Exited(0), "{errors}");
+    let usage = output.usage.unwrap();
+    let io = usage.stats.io_total().unwrap();
+    assert!(io.read_bytes >= 2 * MIB && io.reads > 0, "{io:?}");
+    // Half of what a second allows: it cannot have been faster.
+    assert!(usage.wall >= Duration::from_millis(300), "{usage:?}");
+}
+
+/// Mounts v1 hierarchies that this machine has and does not use, for this process alone.
+fn private_hierarchies(names: &[&str]) -> tempfile::TempDir {
+    own_mounts();
+    let directory = tempfile::tempdir().unwrap();
+    for name in names {
+        let point = directory.path().join(name);
+        fs::create_dir(&point).unwrap();
+        mount("cgroup", &point, name, 0);
+    }
+    directory
+}
+
+fn classes_priorities_and_events_have_groups() {
+    let names = ["net_cls", "net_prio", "perf_event"];
+    let cgroups = fs::read_to_string("/proc/cgroups").unwrap();
+    let unused = |name: &&&str| {
+        cgroups.lines().any(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words[0] == **name && words[1] == "0" && words[3] == "1"
+        })
+    };
+    let names: Vec<_> = names.iter().filter(unused).copied().collect();
+    if names.len() < 3 {
+        return v1_only(Controller::NetCls, |limits| limits.net_cls(NetCls::new(1, 1)));
+    }
+    let directory = private_hierarchies(&names);
+    let limits = Limits::new()
+        .net_cls(NetCls::new(0x10, 1))
+        .net_prio(NetPrio::new().priority("lo", 5))
+        .perf_event(PerfEvent);
+    let sandbox = Sandbox::new().network(Network::Host).limits(limits);
+    let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", child.program_id().unwrap())).unwrap();
+    for name in names {
+        let line = own.lines().find_map(|line| line.split_once(&format!(":{name}:/")));
+        let (_, group) = line.unwrap_or_else(|| panic!("{name}: {own}"));
+        let group = directory.path().join(name).join(group);
+        assert!(group.file_name().unwrap().to_str().unwrap().starts_with("stockade-"));
+        match name {
+            "net_cls" => {
+                let class = fs::read_to_string(group.join("net_cls.classid")).unwrap();
+                assert_eq!(class.trim(), "1048577");
+            }
+            "net_prio" => {
+                let map = fs::read_to_string(group.join("net_prio.ifpriomap")).unwrap();
+                assert!(map.lines().any(|line| line == "lo 5"), "{map}");
+            }
+            _ => {}
+        }
+    }
+    drop(child);
+    for name in fs::read_dir(directory.path()).unwrap().flatten() {
+        let left = fs::read_dir(name.path()).unwrap().flatten();
+        let left = left.filter(|entry| entry.path().is_dir()).count();
+        assert_eq!(left, 0);
+        mounts_off(&name.path());
+    }
+}
+
+fn mounts_off(path: &Path) {
+    nix_umount(path);
+    fs::remove_dir(path).unwrap();
+}
+
+/// This process and its warden still know the place.
+fn nix_umount(path: &Path) {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is NUL-terminated.
+    let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn raw_writes_are_done() {
+    let file =
+        if is_v1("memory") == Some(true) { "memory.soft_limit_in_bytes" } else { "memory.low" };
+    let sandbox = Sandbox::new().memory_limit(64 * MIB).cgroup_raw(file, "1048576");
+    let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    assert_eq!(group_file(&child, "memory", file), "1048576");
+    let error = refused(&Sandbox::new().cgroup_raw("memory.no_such_file", "1"));
+    assert!(matches!(error, Error::Unsupported { feature: Feature::MemoryLimits, .. }), "{error}");
+    let error = refused(&Sandbox::new().cgroup_raw("memory.swappiness", "nonsense"));
+    if is_v1("memory") == Some(true) {
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
+    }
+}
+
+/// A file of a sandbox's group, as the host sees it.
+fn group_file(child: &Child, controller: &str, file: &str) -> String {
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    let v1 = is_v1(controller) == Some(true);
+    let path = own.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let ours =
+            if v1 { names.split(',').any(|one| one == controller) } else { names.is_empty() };
+        ours.then(|| path.trim_start_matches('/').to_owned())
+    });
+    let point = groups::mounted().into_iter().find_map(|(point, v2)| {
+        let named = point.file_name()?.to_str()?.split(',').any(|one| one == controller);
+        (if v1 { named } else { v2 }).then_some(point)
+    });
+    let file = point.unwrap().join(path.unwrap()).join(file);
+    fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+fn limits_change_while_it_runs() {
+    let sandbox = Sandbox::new().memory_limit(32 * MIB).pids_limit(5);
+    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    for bytes in [64 * MIB, 16 * MIB, 128 * MIB] {
+        child.update(&Limits::new().memory(Memory::new().max(bytes))).unwrap();
+        assert_eq!(child.stats().unwrap().memory.limit, Some(stockade::Max::At(bytes)));
+    }
+    child.update(&Limits::new().pids(Pids::new().max(9))).unwrap();
+    assert_eq!(group_file(&child, "pids", "pids.max"), "10");
+    let error = child.update(&Limits::new().cpu(Cpu::new().limit(1.0))).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { feature: Feature::CpuLimits, .. }), "{error}");
+    let error = child.update(&Limits::new().pids(Pids::new().max(0))).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let error = child.update(&Limits::new().pids(Pids::new().max(9))).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+}
+
+fn the_group_is_neither_seen_nor_reached() {
+    let sandbox = Sandbox::new().memory_limit(64 * MIB).pids_limit(9);
+    let own = sh(&sandbox, "cat /proc/self/cgroup");
+    for line in own.lines().filter(|line| line.contains("memory:") || line.contains("pids:")) {
+        assert!(line.ends_with(":/"), "{line}");
+    }
+    assert!(!own.contains("stockade-"), "{own}");
+    assert_eq!(sh(&sandbox, "grep cgroup /proc/self/mounts | wc -l"), "0\n");
+    assert_eq!(sh(&sandbox, "ls /sys 2>/dev/null | wc -l"), "0\n");
+    // A program with all capabilities inside can mount it, and sees its own group as the root; it
+    // cannot write there, as that is root's.
+    let admin = sandbox.capabilities([stockade::Capability::SYS_ADMIN]);
+    let script = "mkdir /tmp/c && mount -t cgroup2 none /tmp/c && ls /tmp/c; \
+                  echo 0 > /tmp/c/cgroup.procs; mkdir /tmp/c/x; find /tmp/c -name 'stockade-*'";
+    let output = shell(&admin, script);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("stockade-"), "{text}");
+    assert!(!text.contains("release_agent"), "{text}");
+}
+
+fn a_missing_parent_is_told_with_the_command() {
+    let parent = CgroupParent::Path("/no-such-group".into());
+    let error = refused(&Sandbox::new().pids_limit(5).cgroup_parent(parent));
+    assert_eq!((error.stage(), error.raw_os_error()), (Some(Stage::Cgroup), Some(libc::ENOENT)));
+    let text = error.to_string();
+    assert!(text.contains("run mkdir") && text.contains("no-such-group"), "{text}");
+}
+
+fn what_the_kernel_lacks_is_told_or_missing() {
+    if is_v1("memory") != Some(true) {
+        return;
+    }
+    let sandbox = Sandbox::new().limits(Limits::new().memory(Memory::new().high(MIB)));
+    let error = refused(&sandbox);
+    assert!(error.is_unsupported() && error.to_string().contains("memory high"), "{error}");
+    let child = sandbox.best_effort(Feature::MemoryLimits).command("true").spawn().unwrap();
+    assert!(child.missing().contains(&Feature::MemoryLimits));
+    let rdma = Sandbox::new().limits(Limits::new().rdma(stockade::Rdma::new().max("x", 1, 1)));
+    if is_v1("rdma").is_none() {
+        let error = refused(&rdma);
+        assert!(
+            matches!(error, Error::Unsupported { feature: Feature::RdmaLimits, .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains("\"rdma\""), "{error}");
+    }
+}
+
+fn counted(script: &str) -> (Sandbox, stockade::Command) {
+    let limits = Limits::new().cpu(Cpu::new().weight(100)).pids(Pids::new().max(100));
+    let sandbox = Sandbox::new().limits(limits);
+    let command = sandbox.command("sh").args(["-c", script]).stdout(Stdio::piped());
+    (sandbox, command)
+}
+
+fn usage(child: &mut Child) -> Duration {
+    child.stats().unwrap().cpu.usage.unwrap()
+}
+
+fn a_paused_sandbox_does_nothing() {
+    for init in [true, false] {
+        let (sandbox, _) = counted("");
+        let sandbox = sandbox.init(init).wall_time(Duration::from_millis(400));
+        let mut child = sandbox.command("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        child.pause().unwrap();
+        child.pause().unwrap();
+        assert!(child.is_paused());
+        let before = usage(&mut child);
+        std::thread::sleep(Duration::from_millis(900));
+        // Init itself may have looked at its words.
+        assert!(usage(&mut child) - before < Duration::from_millis(50));
+        assert_eq!(child.try_wait().unwrap(), None, "the time stands still");
+        child.resume().unwrap();
+        assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    }
+}
+
+fn stopped_sleeping_and_forking_children_are_paused() {
+    let script = "sleep 1000 & (while :; do (:); done) & sh -c 'kill -STOP $$' & echo go; \
+                  while :; do (:); done";
+    let (_, command) = counted(script);
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    for _ in 0..20 {
+        child.pause().unwrap();
+        let before = usage(&mut child);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(usage(&mut child) - before < Duration::from_millis(10));
+        child.resume().unwrap();
+    }
+}
+
+fn a_paused_sandbox_ends() {
+    for limited in [true, false] {
+        for kill in [true, false] {
+            let sandbox = if limited { counted("").0 } else { Sandbox::new() };
+            let script = "sleep 1000 & while :; do (:); done";
+            let mut child = sandbox.command("sh").args(["-c", script]).spawn().unwrap();
+            child.pause().unwrap();
+            if kill {
+                child.kill().unwrap();
+                assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
+            }
+        }
+    }
+}
+
+/// Another process, which makes a sandbox below `parent`, tells of it and waits.
+fn owner(test: &str, role: &str, parent: &Delegated) -> (std::process::Child, u32) {
+    let CgroupParent::Path(path) = parent.parent() else { unreachable!() };
+    let mut command = myself_outside(test, role);
+    command.env("DELEGATED", path.file_name().unwrap());
+    let mut owner = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let warden = line.trim().parse().unwrap_or_else(|_| panic!("{line:?}"));
+    (owner, warden)
+}
+
+/// The other side of that.
+fn own(paused: bool) -> ! {
+    let limits = Limits::new().memory(Memory::new().max(64 * MIB)).pids(Pids::new().max(50));
+    let sandbox = Sandbox::new().limits(limits).cgroup_parent(delegated_to_me());
+    let script = "trap '' TERM; sleep 1000 & while :; do (:); done";
+    let mut child = sandbox.command("sh").args(["-c", script]).spawn().unwrap();
+    if paused {
+        child.pause().unwrap();
+    }
+    println!("{}", warden());
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The pid of this process's warden, which is nobody's child.
+fn warden() -> u32 {
+    let session = |pid: &u32| {
+        let own = fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).is_ok();
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "stockade-warden" && (own || true)
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids: Vec<u32> =
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(session).collect();
+    // It was started after this process.
+    pids.retain(|pid| *pid > std::process::id());
+    pids.sort_unstable();
+    pids.first().copied().unwrap_or(0)
+}
+
+fn nothing_is_left_by_a_killed_owner() {
+    if role().is_some() {
+        own(false);
+    }
+    let parent = Delegated::to(0);
+    for _ in 0..100 {
+        let (mut owner, _) = owner("nothing_is_left_by_a_killed_owner", "owner", &parent);
+        assert!(!parent.content().is_empty());
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        parent.await_empty("left by a killed owner");
+    }
+}
+
+fn nothing_is_left_by_a_killed_paused_owner() {
+    if role().is_some() {
+        own(true);
+    }
+    let parent = Delegated::to(0);
+    for _ in 0..5 {
+        let (mut owner, _) = owner("nothing_is_left_by_a_killed_paused_owner", "owner", &parent);
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        parent.await_empty("left by a killed owner");
+    }
+}
+
+fn what_owner_and_warden_left_is_collected() {
+    if role().is_some() {
+        own(false);
+    }
+    let parent = Delegated::to(0);
+    let (mut owner, warden) = owner("what_owner_and_warden_left_is_collected", "owner", &parent);
+    assert_ne!(warden, 0);
+    kill(warden);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let left = parent.content();
+    // The sandbox itself ends by its init; its groups stay, until somebody else comes.
+    let sandbox = Sandbox::new().memory_limit(64 * MIB).pids_limit(50);
+    let mut gone = false;
+    for _ in 0..100 {
+        // A process of its own, as each looks once.
+        let CgroupParent::Path(path) = parent.parent() else { unreachable!() };
+        let mut command = myself_outside("many_spawns_leave_nothing", "one");
+        command.env("DELEGATED", path.file_name().unwrap());
+        assert!(command.status().unwrap().success());
+        gone = parent.content().is_empty();
+        if gone {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(gone, "{left:?} -> {:?}", parent.content());
+    drop(sandbox);
+}
+
+fn kill(pid: u32) {
+    // SAFETY: kill takes numbers.
+    unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+}
+
+fn a_living_owners_group_is_not_touched() {
+    if role().is_some() {
+        own(false);
+    }
+    let parent = Delegated::to(0);
+    let (mut owner, _) = owner("a_living_owners_group_is_not_touched", "owner", &parent);
+    let before = parent.content();
+    // Groups that look like one's own, but are another user's.
+    let foreign: Vec<_> =
+        before.iter().map(|group| group.with_file_name("stockade-0000000000000000-1")).collect();
+    for group in &foreign {
+        fs::create_dir(group).unwrap();
+        std::os::unix::fs::chown(group, Some(NOBODY), None).unwrap();
+    }
+    let sandbox = Sandbox::new().memory_limit(64 * MIB).pids_limit(50);
+    let sandbox = sandbox.cgroup_parent(parent.parent());
+    assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+    for group in before.iter().chain(&foreign) {
+        assert!(group.exists(), "{group:?}");
+    }
+    foreign.iter().for_each(|group| fs::remove_dir(group).unwrap());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    parent.await_empty("left by a killed owner");
+}
+
+fn many_spawns_leave_nothing() {
+    let limits = Limits::new().memory(Memory::new().max(64 * MIB)).pids(Pids::new().max(50));
+    let sandbox = Sandbox::new().limits(limits.cpu(Cpu::new().limit(1.0)));
+    if role().is_some() {
+        let sandbox = sandbox.cgroup_parent(delegated_to_me());
+        assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+        return;
+    }
+    let parent = Delegated::to(0);
+    let sandbox = sandbox.cgroup_parent(parent.parent());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..250 {
+                    let status = sandbox.command("true").status().unwrap();
+                    assert_eq!(status.outcome, Outcome::Exited(0));
+                }
+            });
+        }
+    });
+    assert_eq!(parent.content(), [PathBuf::new(); 0]);
+}
+
+fn a_failed_spawn_leaves_nothing() {
+    let parent = Delegated::to(0);
+    let sandbox = Sandbox::new().memory_limit(64 * MIB).cgroup_parent(parent.parent());
+    for failing in [
+        sandbox.command("/no/such/program"),
+        sandbox.clone().bind_ro("/no/such/file", "/x").command("true"),
+        sandbox.clone().cgroup_raw("memory.no_such_file", "1").command("true"),
+    ] {
+        failing.spawn().unwrap_err();
+        assert_eq!(parent.content(), [PathBuf::new(); 0]);
+    }
+    sandbox.check().unwrap();
+    assert_eq!(parent.content(), [PathBuf::new(); 0]);
+}
+
+fn a_detached_sandbox_keeps_its_group() {
+    let parent = Delegated::to(0);
+    let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
+    let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take();
+    child.pause().unwrap();
+    child.detach().unwrap();
+    assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+    assert!(!parent.content().is_empty());
+    drop(stdin);
+    for _ in 0..500 {
+        assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+        if parent.content().is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{:?}", parent.content());
+}
+
+fn everything_is_done_for_a_delegated_user() {
+    if role().is_some() {
+        return delegated_user();
+    }
+    let parent = Delegated::to(NOBODY);
+    let command = myself_outside("everything_is_done_for_a_delegated_user", "user");
+    let output = parent.run(command, NOBODY);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(parent.content(), [PathBuf::new(); 0]);
+}
+
+fn delegated_user() {
+    assert!(!is_root());
+    let base = Sandbox::new().cgroup_parent(delegated_to_me());
+    let output = base.clone().memory_limit(32 * MIB).command("tail").arg("/dev/zero").output();
+    let output = output.unwrap();
+    assert!(matches!(output.outcome, Outcome::OutOfMemory { .. }), "{output:?}");
+    let bomb = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done";
+    let (outcome, pids) = stats(&base.clone().pids_limit(5), bomb);
+    assert_ne!(outcome, Outcome::Exited(0));
+    assert!(pids.pids.limit_hits.unwrap() > 0);
+    let limits = Limits::new().cpu(Cpu::new().limit(0.05)).cpu_time(Duration::from_millis(60));
+    let (outcome, cpu) =
+        stats(&base.clone().limits(limits), "(while :; do :; done) & while :; do :; done");
+    assert_eq!(outcome, Outcome::CpuTime);
+    assert!(cpu.cpu.throttled_periods.unwrap() > 0);
+    let allowed = "grep Cpus_allowed_list /proc/self/status | cut -f2";
+    let full = base.clone().proc(stockade::Proc::Full);
+    assert_eq!(sh(&full.cpus("0"), allowed), "0\n");
+    let io = base.clone().io_limit("7:0", IoLimit::new().read_bytes(MIB));
+    assert_eq!(io.command("true").status().unwrap().outcome, Outcome::Exited(0));
+    let mut child = base
+        .clone()
+        .pids_limit(50)
+        .command("sh")
+        .args(["-c", "while :; do (:); done"])
+        .spawn()
+        .unwrap();
+    child.pause().unwrap();
+    child.update(&Limits::new().pids(Pids::new().max(60))).unwrap();
+    child.resume().unwrap();
+    child.pause().unwrap();
+    drop(child);
+    // The kernel lets only root say which devices.
+    if is_v1("devices") == Some(true) {
+        let devices = base.limits(Limits::new().devices(Devices::standard()));
+        let error = refused(&devices);
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+    }
+}
+
+fn without_delegation_a_limit_is_an_error() {
+    let error = refused(&Sandbox::new().pids_limit(5));
+    assert_eq!((error.stage(), error.raw_os_error()), (Some(Stage::Cgroup), Some(libc::EACCES)));
+    assert!(matches!(error.hint(), Some(Hint::Run(_))), "{error}");
+    let sandbox = Sandbox::new().pids_limit(5).best_effort(Feature::PidsLimit);
+    let child = sandbox.command("true").spawn().unwrap();
+    assert!(child.missing().contains(&Feature::PidsLimit));
+    // Without a freezer init stops everything by signals.
+    let mut child =
+        Sandbox::new().command("sh").args(["-c", "while :; do (:); done"]).spawn().unwrap();
+    child.pause().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let state = || {
+        let path = format!("/proc/{}/stat", child.program_id().unwrap());
+        let mut text = String::new();
+        fs::File::open(path).unwrap().read_to_string(&mut text).unwrap();
+        text.rsplit_once(") ").unwrap().1.chars().next()
+    };
+    assert_eq!(state(), Some('T'));
+    child.resume().unwrap();
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
+}
+
+fn no_limit_makes_no_group() {
+    let mut child = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    assert_eq!(fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap(), own);
+    assert_eq!(child.stats().unwrap(), Stats::default());
+}
+
+fn contradictions_are_told_together() {
+    let sandbox = Sandbox::new()
+        .memory_limit(1)
+        .pids_limit(0)
+        .cpu_limit(-1.0)
+        .cpus("x")
+        .init(false)
+        .cpu_time(Duration::from_secs(1))
+        .cgroup_raw("../escape", "1")
+        .cgroup_parent(CgroupParent::Path("/a/../b".into()));
+    let Error::Invalid(problems) = sandbox.plan().unwrap_err() else { panic!() };
+    assert_eq!(problems.len(), 7, "{problems:?}");
+}

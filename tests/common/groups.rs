@@ -1,0 +1,169 @@
+//! Control groups of a test's own, delegated to a user, in every hierarchy that is mounted.
+#![allow(dead_code, reason = "each test binary uses some")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use stockade::CgroupParent;
+
+/// Where v1 and v2 are mounted here.
+pub(crate) fn mounted() -> Vec<(PathBuf, bool)> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let v2 = after.starts_with("cgroup2 ");
+        let here = v2 || after.starts_with("cgroup ");
+        let named = after.contains("name=");
+        here.then(|| (PathBuf::from(before.split(' ').nth(4).unwrap()), v2)).filter(|_| !named)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// Whether a controller is in a v1 hierarchy here; `None` if it is nowhere.
+pub(crate) fn is_v1(name: &str) -> Option<bool> {
+    let v2_name = if name == "blkio" { "io" } else { name };
+    mounted().into_iter().find_map(|(point, v2)| match v2 {
+        true => {
+            let all = fs::read_to_string(point.join("cgroup.controllers")).unwrap();
+            all.split_whitespace().any(|one| one == v2_name).then_some(false)
+        }
+        false => point
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .split(',')
+            .any(|one| one == name)
+            .then_some(true),
+    })
+}
+
+/// A group with the same path in each hierarchy; removed at the end, when nothing may be in it.
+#[derive(Debug)]
+pub(crate) struct Delegated {
+    name: String,
+    groups: Vec<(PathBuf, bool)>,
+}
+
+impl Delegated {
+    /// Made by root, for this user.
+    pub(crate) fn to(user: u32) -> Self {
+        let name = format!("test-of-stockade-{}", std::process::id());
+        let groups: Vec<_> =
+            mounted().into_iter().map(|(point, v2)| (point.join(&name), v2)).collect();
+        for (group, v2) in &groups {
+            if *v2 {
+                pass_on(group.parent().unwrap());
+            }
+            fs::create_dir(group).unwrap();
+            if *v2 {
+                pass_on(group);
+                // The caller has to be inside of what it makes groups in.
+                fs::create_dir(group.join("caller")).unwrap();
+            }
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if let (Ok(above), false) = (fs::read(group.parent().unwrap().join(file)), v2) {
+                    fs::write(group.join(file), above).unwrap();
+                }
+            }
+            chown(group, Some(user), Some(user)).unwrap();
+            for file in ["cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads"] {
+                let file = group.join(file);
+                if file.exists() {
+                    chown(file, Some(user), Some(user)).unwrap();
+                }
+            }
+        }
+        Delegated { name, groups }
+    }
+
+    pub(crate) fn parent(&self) -> CgroupParent {
+        CgroupParent::Path(Path::new("/").join(&self.name))
+    }
+
+    /// What is in it in all hierarchies.
+    pub(crate) fn content(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for (group, _) in &self.groups {
+            for entry in fs::read_dir(group).unwrap().flatten() {
+                let path = entry.path();
+                if path.is_dir() && !path.ends_with("caller") {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    /// Waits until nothing is in it.
+    pub(crate) fn await_empty(&self, what: &str) {
+        for _ in 0..3000 {
+            if self.content().is_empty() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let procs = |group: PathBuf| (fs::read_to_string(group.join("cgroup.procs")), group);
+        panic!("{what}: {:?}", self.content().into_iter().map(procs).collect::<Vec<_>>());
+    }
+
+    /// Runs a role of a test as that user, inside of it on v2.
+    pub(crate) fn run(&self, mut command: Command, user: u32) -> Output {
+        let binary = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+        let copy = binary.path().join("test");
+        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        crate::open_to_all(binary.path());
+        let mut waiting = Command::new("sh");
+        waiting.args(["-c", "read go; exec setpriv --reuid=$0 --regid=$0 --clear-groups \"$1\""]);
+        waiting.arg(user.to_string()).arg(&copy).current_dir("/");
+        for (key, value) in command.get_envs() {
+            if let Some(value) = value {
+                waiting.env(key, value);
+            }
+        }
+        command.stdin(Stdio::null());
+        waiting.env("DELEGATED", &self.name).env("TMPDIR", "/tmp");
+        waiting.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = waiting.spawn().unwrap();
+        for (group, v2) in &self.groups {
+            if *v2 {
+                fs::write(group.join("caller/cgroup.procs"), child.id().to_string()).unwrap();
+            }
+        }
+        writeln!(child.stdin.take().unwrap()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+}
+
+/// In a process that [`Delegated::run`] has started.
+pub(crate) fn delegated_to_me() -> CgroupParent {
+    CgroupParent::Path(Path::new("/").join(std::env::var("DELEGATED").unwrap()))
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for (group, _) in &self.groups {
+            assert!(group.metadata().is_ok_and(|found| found.is_dir() && found.ino() != 0));
+            let _not_there_on_v1 = fs::remove_dir(group.join("caller"));
+            for _ in 0..500 {
+                if fs::remove_dir(group).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// Passes on all controllers that the group has.
+fn pass_on(group: &Path) {
+    let all = fs::read_to_string(group.join("cgroup.controllers")).unwrap();
+    for name in all.split_whitespace() {
+        let _as_far_as_it_goes =
+            fs::write(group.join("cgroup.subtree_control"), format!("+{name}"));
+    }
+}
