@@ -26,6 +26,7 @@ pub(crate) mod net_prio;
 pub(crate) mod perf_event;
 pub(crate) mod pids;
 pub(crate) mod place;
+pub(crate) mod probe;
 pub(crate) mod raw;
 pub(crate) mod rdma;
 pub(crate) mod stats;
@@ -43,6 +44,7 @@ pub use net_cls::NetCls;
 pub use net_prio::NetPrio;
 pub use perf_event::PerfEvent;
 pub use pids::Pids;
+pub use probe::ControllerSupport;
 pub use rdma::Rdma;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Pressure, Stats};
 

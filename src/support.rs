@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
+use crate::cgroup::{ControllerSupport, probe};
 use crate::command::Command;
 use crate::control::{Received, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
@@ -131,6 +132,21 @@ impl Support {
     #[must_use]
     pub fn release(&self) -> &str {
         &self.release
+    }
+
+    /// What the caller can limit by control groups, controller by controller, if it names no group
+    /// of its own. Nothing is made for it, or changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// for controller in stockade::Support::controllers() {
+    ///     println!("{controller}");
+    /// }
+    /// ```
+    #[must_use]
+    pub fn controllers() -> Vec<ControllerSupport> {
+        probe::controllers()
     }
 
     /// Whether [`Sandbox::new`] works as it is.

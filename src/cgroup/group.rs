@@ -419,7 +419,7 @@ fn resolved(limits: &Limits) -> Result<Limits> {
     Ok(limits)
 }
 
-fn unavailable(controller: Controller, why: Unavailable) -> Error {
+pub(crate) fn unavailable(controller: Controller, why: Unavailable) -> Error {
     let (v1, v2) = (controller.name(CgroupVersion::V1), controller.name(CgroupVersion::V2));
     let reason = match why {
         Unavailable::NotInKernel => {

@@ -169,7 +169,10 @@ impl Hierarchies {
                 CgroupVersion::V2 => one.hierarchy == 0,
             });
             let own = own.and_then(|one| below(&mount.root, &one.path));
-            let own = own.map(|inner| mount.point.join(inner));
+            let own = own.map(|inner| match inner.as_os_str().is_empty() {
+                true => mount.point.clone(),
+                false => mount.point.join(inner),
+            });
             let found = Hierarchy {
                 version: mount.version,
                 point: mount.point,
@@ -307,7 +310,7 @@ mod tests {
         // With one: both begin at its root.
         let mounts = "1 2 0:3 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
         let inner = host(mounts, "0::/\n", "", "memory pids");
-        assert_eq!(place(&inner, Controller::Pids), Ok("/sys/fs/cgroup/".into()));
+        assert_eq!(place(&inner, Controller::Pids), Ok("/sys/fs/cgroup".into()));
         // The caller was moved out of the namespace's root.
         let outer = host(mounts, "0::/../other\n", "", "memory pids");
         assert_eq!(place(&outer, Controller::Pids), Err(Unavailable::Elsewhere));

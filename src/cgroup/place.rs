@@ -67,6 +67,22 @@ impl Place {
         hierarchy: &Hierarchy,
         controllers: &[Controller],
     ) -> Result<Arc<Self>> {
+        let path = Self::path(parent, hierarchy)?;
+        let (version, point) = (hierarchy.version, &hierarchy.point);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let dir = open(&path, flags, Mode::empty()).map_err(|errno| {
+            let hint = (errno == Errno::ENOENT).then(|| Hint::Run(format!("mkdir {path:?}")));
+            Error::new(Stage::Cgroup, "open", quoted(&path), errno).with_hint(hint)
+        })?;
+        let place = Arc::new(Place { path, dir, version });
+        if version == CgroupVersion::V2 {
+            pass_on(point, &place.path, controllers)?;
+        }
+        Ok(place)
+    }
+
+    /// Where it is, without looking whether it is there.
+    fn path(parent: &CgroupParent, hierarchy: &Hierarchy) -> Result<PathBuf> {
         let Hierarchy { version, point, .. } = hierarchy;
         let own = hierarchy.own.as_deref().unwrap_or(point);
         let path = match parent {
@@ -77,17 +93,29 @@ impl Place {
                 Some(start.join(path.strip_prefix("/").unwrap_or(path)))
             }
         };
-        let path = path.ok_or_else(|| undelegated(hierarchy, own))?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let dir = open(&path, flags, Mode::empty()).map_err(|errno| {
-            let hint = (errno == Errno::ENOENT).then(|| Hint::Run(format!("mkdir {path:?}")));
-            Error::new(Stage::Cgroup, "open", quoted(&path), errno).with_hint(hint)
-        })?;
-        let place = Arc::new(Place { path, dir, version: *version });
-        if *version == CgroupVersion::V2 {
-            pass_on(point, &place.path, controllers)?;
+        path.ok_or_else(|| undelegated(hierarchy, own))
+    }
+
+    /// Where it would be for one controller; changes nothing.
+    pub(crate) fn look(
+        parent: &CgroupParent,
+        hierarchy: &Hierarchy,
+        controller: Controller,
+    ) -> Result<PathBuf> {
+        let path = Self::path(parent, hierarchy)?;
+        let in_every = controller.is_in_every_v2_group() || controller.is_bpf_on_v2();
+        if hierarchy.version == CgroupVersion::V2 && !in_every {
+            let name = controller.name(CgroupVersion::V2);
+            let lists = |file| {
+                let text = fs::read_to_string(path.join(file)).unwrap_or_default();
+                text.split_whitespace().any(|one| one == name)
+            };
+            if !lists("cgroup.subtree_control") && !lists("cgroup.controllers") {
+                let file = path.join("cgroup.subtree_control");
+                return Err(not_passed_on(&file, name, Errno::ENOENT));
+            }
         }
-        Ok(place)
+        Ok(path)
     }
 
     /// Removes the groups that dead processes of the same user's have left. The kernel gives the
@@ -179,12 +207,16 @@ fn undelegated(hierarchy: &Hierarchy, own: &Path) -> Error {
     let user = nix::unistd::geteuid();
     let hint = match hierarchy.version {
         CgroupVersion::V1 => {
-            let group = own.join("delegated");
-            let inner = group.strip_prefix(&hierarchy.point).unwrap_or(&group);
+            let group = hierarchy.point.join("delegated");
+            let group = group.display();
+            let above = hierarchy.point.display();
+            let copy = |file| format!(" && cat {above}/{file} > {group}/{file}");
+            let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
+            let copies =
+                if cpuset { copy("cpuset.cpus") + &copy("cpuset.mems") } else { String::new() };
             Hint::Run(format!(
-                "install -d -o {user} {group:?} && chown {user} {group:?}/*; then use \
-                 CgroupParent::Path({:?})",
-                Path::new("/").join(inner)
+                "mkdir -p {group}{copies} && chown {user} {group} {group}/cgroup.procs, as root, for \
+                 each controller, and use CgroupParent::Path(\"/delegated\")"
             ))
         }
         CgroupVersion::V2 => Hint::Run(

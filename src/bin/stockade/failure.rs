@@ -49,7 +49,10 @@ impl Failure {
             Failure::Sandbox(error) => code_of_error(error),
             Failure::Clap(error) if error.exit_code() == 0 => 0,
             Failure::Interrupted(signal) => of_signal(*signal),
-            Failure::Outcome(Outcome::InitKilled { .. }) => of_signal(libc::SIGKILL),
+            Failure::Outcome(Outcome::InitKilled { .. } | Outcome::OutOfMemory { .. }) => {
+                of_signal(libc::SIGKILL)
+            }
+            Failure::Outcome(Outcome::CpuTime) => TIMED_OUT,
             _ => SET_UP,
         }
     }

@@ -41,6 +41,10 @@ fn stockade() -> Result<u8, Failure> {
 fn check() -> Result<u8, Failure> {
     let support = Support::probe();
     print(&support.to_string())?;
+    print("\nLimits by control groups:\n")?;
+    for controller in Support::controllers() {
+        print(&format!("{controller}\n"))?;
+    }
     Ok(if support.is_sufficient() { 0 } else { SET_UP })
 }
 

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
-use stockade::{CapabilitySet, Feature, Limit, Namespaces, Resource};
+use stockade::{
+    BlockDevice, CapabilitySet, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces, Resource,
+};
 
 use crate::values::{self, Scratch};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   the program's own, or
-  124    the time limit was reached
+  124    the time limit was reached, of wall or of CPU time
   125    the sandbox could not be made, or wrong usage: the program did not run;
          or it did, and --json could not be written
   126    the program was found and cannot be executed
   127    the program, or the interpreter that it names, was not found in the sandbox
-  128+N  signal N ended the program";
+  128+N  signal N ended the program; 137 also stands for out of memory";
 
 /// Runs programs in Linux sandboxes.
 #[derive(Debug, Parser)]
@@ -51,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) identity: Identity,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) groups: Groups,
     #[command(flatten)]
     pub(crate) program: Program,
     /// Write the outcome and what was used as one JSON object to this descriptor, which the program
@@ -231,6 +235,56 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", allow_negative_numbers = true,
         value_parser = value_parser!(i32).range(-1000..=1000))]
     pub(crate) oom_score_adj: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits by control groups")]
+pub(crate) struct Groups {
+    /// The most memory: 512m; without --memory-swap there is no swap on top
+    #[arg(long, value_name = "SIZE", value_parser = values::room)]
+    pub(crate) memory: Option<u64>,
+    /// The most memory and swap together: 1g, or -1 for any amount of swap
+    #[arg(long, value_name = "SIZE", value_parser = values::size_or_any, requires = "memory",
+        allow_negative_numbers = true)]
+    pub(crate) memory_swap: Option<Max>,
+    /// How many CPUs' time: 1.5
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<f64>,
+    /// The share among competitors, 2 to 262144, where 1024 is usual
+    #[arg(long, value_name = "N", conflicts_with = "cpu_weight")]
+    pub(crate) cpu_shares: Option<u64>,
+    /// The same, 1 to 10000, where 100 is usual
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_weight: Option<u64>,
+    /// The CPUs that may be used: 0-3,8
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// The memory nodes that may be used: 0-1
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// The most processes and threads at a time
+    #[arg(long, value_name = "N")]
+    pub(crate) pids_limit: Option<u64>,
+    /// How much CPU time all may use together: 500ms, 10s, 2m
+    #[arg(long, value_name = "TIME", value_parser = values::limit)]
+    pub(crate) cpu_time: Option<Duration>,
+    /// What may be done in a second on a disk, given as a path or MAJOR:MINOR:
+    /// /dev/sda:rbps=4m,wiops=100
+    #[arg(long, value_name = "DEV:KEY=N[,…]", value_parser = values::io_limit)]
+    pub(crate) io_max: Vec<(BlockDevice, IoLimit)>,
+    /// The share of disks among competitors, 1 to 10000, where 100 is usual
+    #[arg(long, value_name = "N")]
+    pub(crate) io_weight: Option<u64>,
+    /// Allow a device besides the standard ones, and no other (root only): "c 10:229 rw"
+    #[arg(long, value_name = "RULE", value_parser = values::device)]
+    pub(crate) device: Vec<DeviceRule>,
+    /// Write to a file of the group that no option here has a name for
+    #[arg(long, value_name = "FILE=DATA", value_parser = values::raw)]
+    pub(crate) cgroup_raw: Vec<(String, String)>,
+    /// Make the groups below this one: /path from the root of each hierarchy, or a path below the
+    /// caller's own
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stockade::{Feature, Outcome, Status, Usage};
+use stockade::{CpuStats, Feature, IoStats, Max, MemoryStats, Outcome, Pressure, Status, Usage};
 
 use crate::failure::{Failure, code_of_outcome};
 use crate::values::name_of;
@@ -72,6 +72,8 @@ fn parts(outcome: Outcome) -> (&'static str, Option<i32>, Option<i32>, bool) {
         Outcome::Exited(code) => ("exited", Some(code), None, false),
         Outcome::Signaled { signal, core_dumped } => ("signaled", None, Some(signal), core_dumped),
         Outcome::TimedOut => ("timed_out", None, None, false),
+        Outcome::OutOfMemory { .. } => ("out_of_memory", None, None, false),
+        Outcome::CpuTime => ("cpu_time", None, None, false),
         Outcome::Killed => ("killed", None, None, false),
         Outcome::InitKilled { signal } => ("init_killed", None, Some(signal), false),
         _ => ("unknown", None, None, false),
@@ -89,5 +91,61 @@ fn usage(usage: &Usage) -> Value {
         "major_faults": usage.major_faults,
         "voluntary_switches": usage.voluntary_switches,
         "involuntary_switches": usage.involuntary_switches,
+        "cpu": cpu(&usage.stats.cpu),
+        "memory": memory(&usage.stats.memory),
+        "pids": {
+            "peak": usage.stats.pids.peak,
+            "limit_hits": usage.stats.pids.limit_hits,
+        },
+        "io": usage.stats.io.as_ref().map(|all| all.iter().map(io).collect::<Vec<_>>()),
+    })
+}
+
+/// What the control groups know of CPU time; null is what they do not.
+fn cpu(cpu: &CpuStats) -> Value {
+    let micros = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_micros()).ok());
+    json!({
+        "usage_us": micros(cpu.usage),
+        "user_us": micros(cpu.user),
+        "system_us": micros(cpu.system),
+        "periods": cpu.periods,
+        "throttled_periods": cpu.throttled_periods,
+        "throttled_us": micros(cpu.throttled),
+        "pressure": cpu.pressure.map(pressure),
+    })
+}
+
+fn memory(memory: &MemoryStats) -> Value {
+    let limit = memory.limit.and_then(|limit| match limit {
+        Max::At(bytes) => Some(bytes),
+        Max::Unlimited => None,
+    });
+    json!({
+        "limit": limit,
+        "peak": memory.peak,
+        "current": memory.current,
+        "anonymous": memory.anonymous,
+        "file": memory.file,
+        "shared": memory.shared,
+        "kernel": memory.kernel,
+        "swap": memory.swap,
+        "limit_hits": memory.limit_hits,
+        "oom_kills": memory.oom_kills,
+        "pressure": memory.pressure.map(pressure),
+    })
+}
+
+fn pressure(pressure: Pressure) -> Value {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    json!({ "some_us": micros(pressure.some), "full_us": micros(pressure.full) })
+}
+
+fn io(io: &IoStats) -> Value {
+    json!({
+        "device": format!("{}:{}", io.device.0, io.device.1),
+        "read_bytes": io.read_bytes,
+        "write_bytes": io.write_bytes,
+        "reads": io.reads,
+        "writes": io.writes,
     })
 }

@@ -6,21 +6,24 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use stockade::{Child, Command, Feature, Status};
 
 use crate::failure::Failure;
 
-/// What a terminal or a service manager sends to end a program.
-const FORWARDED: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+/// What a terminal or a service manager sends to end a program, and Ctrl-Z.
+const TAKEN: [Signal; 5] =
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
 
 /// Runs until the sandbox has ended; returns how, and what it lacked.
 pub(crate) fn run(command: Command) -> Result<(Status, Vec<Feature>), Failure> {
     let signals = Signals::block()?;
     let (mut child, waiting) = spawn(command, &signals)?;
-    if let Some(signal) = waiting {
-        forward(&child, signal);
+    match waiting {
+        Some(libc::SIGTSTP) => stop(&mut child)?,
+        Some(signal) => forward(&child, signal),
+        None => {}
     }
     loop {
         if let Some(status) = child.try_wait()? {
@@ -28,7 +31,10 @@ pub(crate) fn run(command: Command) -> Result<(Status, Vec<Feature>), Failure> {
         }
         wait(&[child.pidfd(), signals.0.as_fd()])?;
         while let Some(signal) = signals.next()? {
-            forward(&child, signal);
+            match signal {
+                libc::SIGTSTP => stop(&mut child)?,
+                other => forward(&child, other),
+            }
         }
     }
 }
@@ -70,6 +76,17 @@ fn wait(fds: &[BorrowedFd<'_>]) -> Result<bool, Failure> {
     Ok(set.first().and_then(PollFd::any).unwrap_or(false))
 }
 
+/// Stops with the sandbox, until somebody continues this process.
+fn stop(child: &mut Child) -> Result<(), Failure> {
+    if let Err(error) = child.pause() {
+        // It has just ended, or nothing here can stop it: then this process does not, either.
+        log::debug!("{error}");
+        return Ok(());
+    }
+    raise(Signal::SIGSTOP).map_err(|errno| Failure::Io("stop", errno.into()))?;
+    Ok(child.resume()?)
+}
+
 fn forward(child: &Child, signal: i32) {
     match child.signal(signal) {
         Ok(()) => log::debug!("passed signal {signal} on"),
@@ -86,7 +103,7 @@ struct Signals(SignalFd);
 impl Signals {
     fn block() -> Result<Self, Failure> {
         let failed = |operation| move |errno: Errno| Failure::Io(operation, errno.into());
-        let set: SigSet = FORWARDED.into_iter().collect();
+        let set: SigSet = TAKEN.into_iter().collect();
         set.thread_block().map_err(failed("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         SignalFd::with_flags(&set, flags).map(Signals).map_err(failed("signalfd"))

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use stockade::{
-    Capabilities, CapabilitySet, Command, Namespaces, Network, Proc, Rootfs, Sandbox, Stdio,
-    TimeOffsets, Tmpfs,
+    Capabilities, CapabilitySet, CgroupParent, Command, Cpu, Cpuset, Max, Memory, Namespaces,
+    Network, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 
 use crate::descriptor;
 use crate::failure::Failure;
-use crate::options::{Identity, Limits, NetKind, ProcKind, Program, Run, Spaces, Tree};
+use crate::options::{Groups, Identity, Limits, NetKind, ProcKind, Program, Run, Spaces, Tree};
 
 /// The sandbox that the options describe.
 pub(crate) fn sandbox(run: &Run, matches: &ArgMatches) -> Result<Sandbox, Failure> {
     let mut sandbox = spaces(&run.namespaces)?;
     sandbox = identity(&run.identity, sandbox);
     sandbox = limits(&run.limits, sandbox).init(!run.program.no_init);
+    sandbox = groups(&run.groups, sandbox);
     if let Some(path) = &run.program.init_file {
         sandbox = sandbox.init_file(path);
     }
@@ -132,6 +133,53 @@ fn limits(limits: &Limits, mut sandbox: Sandbox) -> Sandbox {
         sandbox = sandbox.oom_score_adj(score);
     }
     sandbox
+}
+
+fn groups(groups: &Groups, mut sandbox: Sandbox) -> Sandbox {
+    let mut limits = stockade::Limits::new();
+    if let Some(bytes) = groups.memory {
+        let memory = Memory::new().max(bytes);
+        // As elsewhere, the option counts both together.
+        limits = limits.memory(match groups.memory_swap {
+            Some(Max::At(both)) => memory.swap(both.saturating_sub(bytes)),
+            Some(Max::Unlimited) => memory.swap(Max::Unlimited),
+            None => memory,
+        });
+    }
+    let cpu = Cpu::new();
+    let cpu = groups.cpus.map_or(cpu.clone(), |cpus| cpu.limit(cpus));
+    let cpu = groups.cpu_shares.map_or(cpu.clone(), |shares| cpu.shares(shares));
+    let cpu = groups.cpu_weight.map_or(cpu.clone(), |weight| cpu.weight(weight));
+    if cpu != Cpu::new() {
+        limits = limits.cpu(cpu);
+    }
+    let cpuset = Cpuset::new();
+    let cpuset = groups.cpuset_cpus.as_ref().map_or(cpuset.clone(), |list| cpuset.cpus(list));
+    let cpuset = groups.cpuset_mems.as_ref().map_or(cpuset.clone(), |list| cpuset.mems(list));
+    if cpuset != Cpuset::new() {
+        limits = limits.cpuset(cpuset);
+    }
+    if let Some(time) = groups.cpu_time {
+        limits = limits.cpu_time(time);
+    }
+    for (file, data) in &groups.cgroup_raw {
+        limits = limits.raw(file, data);
+    }
+    sandbox = sandbox.limits(limits);
+    if let Some(count) = groups.pids_limit {
+        sandbox = sandbox.pids_limit(count);
+    }
+    for (device, limit) in &groups.io_max {
+        sandbox = sandbox.io_limit(device.clone(), *limit);
+    }
+    if let Some(weight) = groups.io_weight {
+        sandbox = sandbox.io_weight(weight);
+    }
+    sandbox = groups.device.iter().fold(sandbox, |sandbox, rule| sandbox.device(rule.clone()));
+    match &groups.cgroup_parent {
+        Some(path) => sandbox.cgroup_parent(CgroupParent::Path(path.clone())),
+        None => sandbox,
+    }
 }
 
 /// Something that is added to the tree, and its place on the command line.

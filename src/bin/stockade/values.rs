@@ -5,7 +5,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use stockade::{Capability, CapabilitySet, Feature, Limit, Max, Namespaces, Resource};
+use stockade::{
+    BlockDevice, Capability, CapabilitySet, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces,
+    Resource,
+};
 
 /// `500ms`, `10s`, `2m`, `1h`, `1d`, several of them in a row (`1m30s`); a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -67,6 +70,60 @@ pub(crate) fn room(text: &str) -> Result<u64, String> {
         0 => Err("0 would mean \"no limit\"".to_owned()),
         bytes => Ok(bytes),
     }
+}
+
+/// A size, or -1.
+pub(crate) fn size_or_any(text: &str) -> Result<Max, String> {
+    if text == "-1" { Ok(Max::Unlimited) } else { size(text).map(Max::At) }
+}
+
+/// `DEV:rbps=4m,wbps=…,riops=…,wiops=…`, where the device is a path or `major:minor`.
+pub(crate) fn io_limit(text: &str) -> Result<(BlockDevice, IoLimit), String> {
+    let wrong = || "not of the form DEV:rbps=4m,wbps=4m,riops=100,wiops=100".to_owned();
+    let (device, keys) =
+        text.rsplit_once(':').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
+    let mut limit = IoLimit::new();
+    for part in keys.split(',') {
+        let (key, number) = part.split_once('=').ok_or_else(wrong)?;
+        let number = room(number)?;
+        limit = match key {
+            "rbps" => limit.read_bytes(number),
+            "wbps" => limit.write_bytes(number),
+            "riops" => limit.read_operations(number),
+            "wiops" => limit.write_operations(number),
+            _ => return Err(wrong()),
+        };
+    }
+    Ok((device.into(), limit))
+}
+
+/// `c 10:229 rwm`, as the kernel writes it; `*` is any number.
+pub(crate) fn device(text: &str) -> Result<DeviceRule, String> {
+    let wrong = || "not of the form \"c 10:229 rwm\"".to_owned();
+    let words: Vec<_> = text.split_whitespace().collect();
+    let (kind, numbers, access) = match words[..] {
+        [kind, numbers] => (kind, numbers, "rwm"),
+        [kind, numbers, access] => (kind, numbers, access),
+        _ => return Err(wrong()),
+    };
+    let number = |text: &str| match text {
+        "*" => Ok(None),
+        number => number.parse::<u32>().map(Some).map_err(|_| wrong()),
+    };
+    let (major, minor) = numbers.split_once(':').ok_or_else(wrong)?;
+    let (major, minor) = (number(major)?, number(minor)?);
+    let rule = match kind {
+        "c" => DeviceRule::char(major, minor),
+        "b" => DeviceRule::block(major, minor),
+        _ => return Err(wrong()),
+    };
+    Ok(rule.access(access))
+}
+
+/// `FILE=DATA`.
+pub(crate) fn raw(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("not of the form FILE=DATA")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 /// A place for a tmpfs, and how large it may grow.
@@ -168,13 +225,27 @@ pub(crate) fn ids(text: &str) -> Result<(u32, u32), String> {
 }
 
 /// The names under which the command line knows what may be missing.
-const FEATURES: [(&str, Feature); 6] = [
+const FEATURES: [(&str, Feature); 20] = [
     ("supplementary-groups", Feature::SupplementaryGroups),
     ("nested-user-namespace-count", Feature::NestedUserNamespaceCount),
     ("session-keyring", Feature::SessionKeyring),
     ("time-namespace", Feature::TimeNamespace),
     ("oom-score-adj", Feature::OomScoreAdj),
     ("id-mapped-mounts", Feature::IdMappedMounts),
+    ("cpu-limits", Feature::CpuLimits),
+    ("cpu-time-limit", Feature::CpuTimeLimit),
+    ("cpuset-limits", Feature::CpusetLimits),
+    ("memory-limits", Feature::MemoryLimits),
+    ("io-limits", Feature::IoLimits),
+    ("device-rules", Feature::DeviceRules),
+    ("freezer", Feature::Freezer),
+    ("network-class", Feature::NetworkClass),
+    ("network-priority", Feature::NetworkPriority),
+    ("perf-event-group", Feature::PerfEventGroup),
+    ("hugetlb-limits", Feature::HugetlbLimits),
+    ("pids-limit", Feature::PidsLimit),
+    ("rdma-limits", Feature::RdmaLimits),
+    ("misc-limits", Feature::MiscLimits),
 ];
 
 /// A protection by its name.
@@ -220,6 +291,28 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(room("0").is_err());
+    }
+
+    #[test]
+    fn limits_of_devices_are_read() {
+        let (device, limit) = io_limit("/dev/sda:rbps=4m,wiops=100").unwrap();
+        assert_eq!(device, BlockDevice::Path("/dev/sda".into()));
+        assert_eq!(limit, IoLimit::new().read_bytes(4 << 20).write_operations(100));
+        assert_eq!(io_limit("8:0:rbps=1").unwrap().0, BlockDevice::Number(8, 0));
+        for text in ["", "8:0", "8:0:", ":rbps=1", "8:0:rbps", "8:0:xbps=1", "8:0:rbps=0"] {
+            assert!(io_limit(text).is_err(), "{text}");
+        }
+        assert_eq!(device_text("c 10:229 rw"), "c 10:229 rw");
+        assert_eq!(device_text("b 8:*"), "b 8:* rwm");
+        for text in ["", "c", "x 1:1", "c 1", "c 1:x", "c 1:1 r w"] {
+            assert!(super::device(text).is_err(), "{text}");
+        }
+        assert_eq!(size_or_any("-1"), Ok(Max::Unlimited));
+        assert_eq!(size_or_any("1k"), Ok(Max::At(1024)));
+    }
+
+    fn device_text(text: &str) -> String {
+        super::device(text).unwrap().to_string()
     }
 
     #[test]
