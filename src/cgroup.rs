@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::error::Feature;
 
+pub(crate) mod bpf;
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
 pub(crate) mod devices;

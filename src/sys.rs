@@ -287,3 +287,78 @@ pub(crate) fn replace(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
     call(nr::DUP3, [fd.as_raw_fd() as usize, number as usize, libc::O_CLOEXEC as usize, 0, 0, 0])
         .map(drop)
 }
+
+/// bpf(2); the attributes are a structure that begins as the kernel's does.
+fn bpf<T>(command: usize, attributes: &T) -> Result<usize, Errno> {
+    let number = usize::try_from(libc::SYS_bpf).map_err(|_| Errno::ENOSYS)?;
+    call(number, [command, (&raw const *attributes) as usize, size_of::<T>(), 0, 0, 0])
+}
+
+/// A map that holds one number, which begins at 0.
+pub(crate) fn bpf_counter() -> Result<OwnedFd, Errno> {
+    const BPF_MAP_CREATE: usize = 0;
+    const BPF_MAP_TYPE_ARRAY: u32 = 2;
+    // Type, sizes of key and value, entries.
+    descriptor(bpf(BPF_MAP_CREATE, &[BPF_MAP_TYPE_ARRAY, 4, 8, 1])?)
+}
+
+/// The number in such a map.
+pub(crate) fn bpf_count(map: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const BPF_MAP_LOOKUP_ELEM: usize = 1;
+    let (key, mut value) = (0u32, 0u64);
+    let map = u64::try_from(map.as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    let attributes = [map, (&raw const key) as u64, (&raw mut value) as u64];
+    bpf(BPF_MAP_LOOKUP_ELEM, &attributes)?;
+    Ok(value)
+}
+
+/// Loads a program of this type, to be attached to a place of that number.
+pub(crate) fn bpf_load(
+    kind: u32,
+    place: u32,
+    code: &[crate::cgroup::bpf::Instruction],
+) -> Result<OwnedFd, Errno> {
+    const BPF_PROG_LOAD: usize = 5;
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        length: u32,
+        code: u64,
+        license: u64,
+        log: [u64; 2],
+        version_and_flags: [u32; 2],
+        name: [u8; 16],
+        interface: u32,
+        place: u32,
+    }
+    let attributes = Attributes {
+        kind,
+        length: u32::try_from(code.len()).map_err(|_| Errno::E2BIG)?,
+        code: code.as_ptr() as u64,
+        license: c"MIT OR Apache-2.0".as_ptr() as u64,
+        log: [0; 2],
+        version_and_flags: [0; 2],
+        name: *b"stockade\0\0\0\0\0\0\0\0",
+        interface: 0,
+        place,
+    };
+    loop {
+        // The verifier gives up when a signal comes.
+        match bpf(BPF_PROG_LOAD, &attributes) {
+            Err(Errno::EAGAIN) => {}
+            result => return descriptor(result?),
+        }
+    }
+}
+
+/// Attaches a program to a group, beside those that are there.
+pub(crate) fn bpf_attach(
+    program: BorrowedFd<'_>,
+    place: u32,
+    group: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    const BPF_PROG_ATTACH: usize = 8;
+    const BPF_F_ALLOW_MULTI: u32 = 2;
+    let number = |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::EBADF);
+    bpf(BPF_PROG_ATTACH, &[number(group)?, number(program)?, place, BPF_F_ALLOW_MULTI]).map(drop)
+}

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::{CgroupVersion, Unsupported, Write, Writes};
+use super::bpf::Program;
+use super::{CgroupVersion, Write, Writes};
 
 /// Which devices a sandbox may open and make. Everything is denied first, then the rules are
 /// allowed in their order; they need root.
@@ -174,9 +175,12 @@ impl Devices {
                 let allow = self.rules.iter().map(|rule| Write::new("devices.allow", rule));
                 Ok(deny.into_iter().chain(allow).collect())
             }
-            CgroupVersion::V2 => {
-                Err(Unsupported { what: "rules of devices", version, instead: "" })
-            }
+            CgroupVersion::V2 => Ok(Vec::new()),
         }
+    }
+
+    /// What does it on v2.
+    pub(crate) fn program(&self) -> Program {
+        Program::devices(&self.rules)
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use nix::errno::Errno;
+
+use super::bpf::Program;
 use super::raw::Raw;
 use super::{
     CgroupVersion, Controller, Cpu, Cpuset, Devices, Hugetlb, Io, Memory, Misc, NetCls, NetPrio,
@@ -185,6 +188,19 @@ impl Limits {
         let raw = self.raw.iter().filter(|raw| raw.controller() == Some(controller));
         writes.extend(raw.map(Raw::write));
         Ok(writes)
+    }
+
+    /// What is attached to a v2 group for one controller; an error is about a network interface.
+    pub(crate) fn program(
+        &self,
+        controller: Controller,
+    ) -> Result<Option<Program>, (String, Errno)> {
+        Ok(match controller {
+            Controller::Devices => self.devices.as_ref().map(Devices::program),
+            Controller::NetCls => self.net_cls.map(NetCls::program),
+            Controller::NetPrio => self.net_prio.as_ref().map(NetPrio::program).transpose()?,
+            _ => None,
+        })
     }
 }
 
@@ -385,18 +401,18 @@ mod tests {
         check(
             Limits::new().devices(rules.allow(DeviceRule::block(8, None))),
             &["devices.deny=a", "devices.allow=c 1:3 rw", "devices.allow=b 8:* rwm"],
-            &["rules of devices does not exist on cgroup v2"],
+            &[],
         );
         assert_eq!(shown(&Limits::new().devices(Devices::standard()))[0].lines().count(), 12);
         check(
             Limits::new().net_cls(NetCls::new(0x10, 1)),
             &["net_cls.classid=1048577"],
-            &["a class of packets does not exist on cgroup v2"],
+            &[],
         );
         check(
             Limits::new().net_prio(NetPrio::new().priority("lo", 3)),
             &["net_prio.ifpriomap=lo 3"],
-            &["a priority of packets does not exist on cgroup v2"],
+            &[],
         );
     }
 

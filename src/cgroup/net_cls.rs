@@ -1,7 +1,8 @@
 //! A class on packets;
 //! [net_cls.rst](https://docs.kernel.org/admin-guide/cgroup-v1/net_cls.html).
 
-use super::{CgroupVersion, Unsupported, Write, Writes};
+use super::bpf::Program;
+use super::{CgroupVersion, Write, Writes};
 
 /// The class of a sandbox's packets, for
 /// [tc(8)](https://man7.org/linux/man-pages/man8/tc.8.html) and packet filters.
@@ -35,9 +36,12 @@ impl NetCls {
     pub(crate) fn writes(self, version: CgroupVersion) -> Writes {
         match version {
             CgroupVersion::V1 => Ok(vec![Write::new("net_cls.classid", self.class)]),
-            CgroupVersion::V2 => {
-                Err(Unsupported { what: "a class of packets", version, instead: "" })
-            }
+            CgroupVersion::V2 => Ok(Vec::new()),
         }
+    }
+
+    /// What does it on v2.
+    pub(crate) fn program(self) -> Program {
+        Program::mark(self.class)
     }
 }

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{CgroupVersion, Unsupported, Write, Writes};
+use nix::errno::Errno;
+
+use super::bpf::Program;
+use super::{CgroupVersion, Write, Writes};
 
 /// The priority of a sandbox's packets, by interface of the caller's network namespace
 /// (`SO_PRIORITY` of [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html)).
@@ -55,9 +58,16 @@ impl NetPrio {
         };
         match version {
             CgroupVersion::V1 => Ok(self.priorities.iter().map(line).collect()),
-            CgroupVersion::V2 => {
-                Err(Unsupported { what: "a priority of packets", version, instead: "" })
-            }
+            CgroupVersion::V2 => Ok(Vec::new()),
         }
+    }
+
+    /// What does it on v2; an error is about an interface.
+    pub(crate) fn program(&self) -> Result<Program, (String, Errno)> {
+        let indices = self.priorities.iter().map(|(name, priority)| {
+            let index = nix::net::if_::if_nametoindex(name.as_str());
+            index.map(|index| (index, *priority)).map_err(|errno| (name.clone(), errno))
+        });
+        Ok(Program::priorities(&indices.collect::<Result<Vec<_>, _>>()?))
     }
 }

@@ -1,0 +1,375 @@
+//! Programs that do on v2 what files of a controller do on v1;
+//! [bpf(2)](https://man7.org/linux/man-pages/man2/bpf.2.html),
+//! [instruction-set.rst](https://docs.kernel.org/bpf/standardization/instruction-set.html).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::{Controller, DeviceKind, DeviceRule};
+use crate::error::{Error, Result, Stage};
+use crate::sys;
+
+/// One instruction as the kernel takes it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    operation: u8,
+    /// The target in the lower half, the source in the upper one.
+    registers: u8,
+    offset: i16,
+    constant: i32,
+}
+
+/// The register of a program's result; each begins with its context in [`CONTEXT`].
+const RESULT: u8 = 0;
+const CONTEXT: u8 = 1;
+
+fn instruction(operation: u8, target: u8, source: u8, offset: i16, constant: u32) -> Instruction {
+    let constant = constant.cast_signed();
+    Instruction { operation, registers: target | source << 4, offset, constant }
+}
+
+/// `target = context[offset]`; this and what follows is about 32 bits.
+fn load(target: u8, offset: i16) -> Instruction {
+    instruction(0x61, target, CONTEXT, offset, 0)
+}
+
+/// `context[offset] = source`
+fn store(offset: i16, source: u8) -> Instruction {
+    instruction(0x63, CONTEXT, source, offset, 0)
+}
+
+/// `target = constant`
+fn set(target: u8, constant: u32) -> Instruction {
+    instruction(0xb4, target, 0, 0, constant)
+}
+
+/// `target = source`
+fn copy(target: u8, source: u8) -> Instruction {
+    instruction(0xbc, target, source, 0, 0)
+}
+
+/// `target &= constant`
+fn and(target: u8, constant: u32) -> Instruction {
+    instruction(0x54, target, 0, 0, constant)
+}
+
+/// `target >>= constant`
+fn shift_right(target: u8, constant: u32) -> Instruction {
+    instruction(0x74, target, 0, 0, constant)
+}
+
+/// `if register != constant { skip so many }` (Linux 5.1)
+fn skip_unless(register: u8, constant: u32, so_many: i16) -> Instruction {
+    instruction(0x56, register, 0, so_many, constant)
+}
+
+/// `return`
+fn exit() -> Instruction {
+    instruction(0x95, 0, 0, 0, 0)
+}
+
+/// `return result`
+fn give(result: u32) -> [Instruction; 2] {
+    [set(RESULT, result), exit()]
+}
+
+/// `*map += 1`, atomically and in 64 bits; the map's descriptor is the first constant. Overwrites
+/// the context (Linux 5.2).
+fn count() -> [Instruction; 4] {
+    [
+        instruction(0x18, CONTEXT, 2, 0, 0),
+        instruction(0, 0, 0, 0, 0),
+        set(2, 1),
+        instruction(0xdb, CONTEXT, 2, 0, 0),
+    ]
+}
+
+/// Where in the kernel a program of a group is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    /// A device file is opened or made: `struct bpf_cgroup_dev_ctx`.
+    Device,
+    /// An IPv4 or IPv6 socket is made: `struct bpf_sock`.
+    Socket,
+    /// Such a socket sends a packet, whose interface is known: `struct __sk_buff`.
+    Packet,
+}
+
+impl Hook {
+    /// `BPF_PROG_TYPE_…`, and the place to attach it to, `BPF_CGROUP_…`.
+    fn numbers(self) -> (u32, u32) {
+        match self {
+            Hook::Packet => (8, 1),
+            Hook::Socket => (9, 2),
+            Hook::Device => (15, 6),
+        }
+    }
+}
+
+/// A program to attach to a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) controller: Controller,
+    hook: Hook,
+    code: Vec<Instruction>,
+    /// Which instruction takes the descriptor of the counter's map.
+    counter: Option<usize>,
+}
+
+/// `BPF_DEVCG_ACC_…`: which access a letter stands for.
+const ACCESS: [(char, u32); 3] = [('m', 1), ('r', 2), ('w', 4)];
+
+impl Program {
+    /// Denies all devices but those that are allowed, and counts how often. As on v1, all that is
+    /// asked for at once has to be allowed by one rule; rules for the same numbers are one.
+    pub(crate) fn devices(rules: &[DeviceRule]) -> Self {
+        const KIND: u8 = 2;
+        const ASKED: u8 = 3;
+        const MAJOR: u8 = 4;
+        const MINOR: u8 = 5;
+        const BEYOND: u8 = 6;
+        let mut code = vec![load(ASKED, 0), copy(KIND, ASKED), and(KIND, 0xffff)];
+        code.extend([shift_right(ASKED, 16), load(MAJOR, 4), load(MINOR, 8)]);
+        for (kind, major, minor, access) in merged(rules) {
+            let mut tests = vec![(KIND, if kind == DeviceKind::Block { 1 } else { 2 })];
+            tests.extend(major.map(|number| (MAJOR, number)));
+            tests.extend(minor.map(|number| (MINOR, number)));
+            // From the end of the rule, as each test skips what is behind it.
+            let mut rule: Vec<_> = give(1).into_iter().rev().collect();
+            let mut behind = 2;
+            rule.extend([
+                skip_unless(BEYOND, 0, behind),
+                and(BEYOND, !access),
+                copy(BEYOND, ASKED),
+            ]);
+            behind += 3;
+            for (register, number) in tests.into_iter().rev() {
+                rule.push(skip_unless(register, number, behind));
+                behind += 1;
+            }
+            code.extend(rule.into_iter().rev());
+        }
+        let counter = Some(code.len());
+        code.extend(count());
+        code.extend(give(0));
+        Program { controller: Controller::Devices, hook: Hook::Device, code, counter }
+    }
+
+    /// Gives each new socket this mark (`SO_MARK`).
+    pub(crate) fn mark(mark: u32) -> Self {
+        let mut code = vec![set(2, mark), store(16, 2)];
+        code.extend(give(1));
+        Program { controller: Controller::NetCls, hook: Hook::Socket, code, counter: None }
+    }
+
+    /// Gives each packet the priority of the interface that it leaves by, named by its index.
+    pub(crate) fn priorities(interfaces: &[(u32, u32)]) -> Self {
+        const INTERFACE: u8 = 2;
+        const PRIORITY: u8 = 3;
+        let mut code = vec![load(INTERFACE, 40)];
+        for &(index, priority) in interfaces {
+            code.extend([skip_unless(INTERFACE, index, 2), set(PRIORITY, priority)]);
+            code.push(store(32, PRIORITY));
+        }
+        code.extend(give(1));
+        Program { controller: Controller::NetPrio, hook: Hook::Packet, code, counter: None }
+    }
+
+    /// Attaches it to a group of a v2 hierarchy for as long as that exists. The programs of the
+    /// groups above stay in force.
+    pub(crate) fn attach(&self, group: BorrowedFd<'_>) -> Result<Counter> {
+        let (kind, place) = self.hook.numbers();
+        let mut code = self.code.clone();
+        let mut counter = None;
+        if let Some(at) = self.counter {
+            let map = sys::bpf_counter().map_err(|errno| self.refused("BPF_MAP_CREATE", errno))?;
+            code[at].constant = map.as_raw_fd();
+            counter = Some(map);
+        }
+        let loaded = sys::bpf_load(kind, place, &code);
+        let loaded = loaded.map_err(|errno| self.refused("BPF_PROG_LOAD", errno))?;
+        let attached = sys::bpf_attach(loaded.as_fd(), place, group);
+        attached.map_err(|errno| self.refused("BPF_PROG_ATTACH", errno))?;
+        Ok(Counter(counter))
+    }
+
+    fn refused(&self, operation: &'static str, errno: Errno) -> Error {
+        let reason = match (operation, errno) {
+            ("BPF_PROG_ATTACH", Errno::EPERM) => {
+                "a BPF program of a group above allows no other below it"
+            }
+            (_, Errno::EPERM | Errno::EACCES) => {
+                "on cgroup v2 a BPF program does it, which needs CAP_BPF and CAP_NET_ADMIN in the \
+                 initial user namespace (CAP_SYS_ADMIN before Linux 5.8, and room below \
+                 RLIMIT_MEMLOCK before 5.11); run as root, or mount the controller on v1"
+            }
+            (_, Errno::ENOSYS) => "the kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
+            (_, Errno::EINVAL) => "the kernel has no BPF programs of groups (CONFIG_CGROUP_BPF)",
+            _ => return Error::new(Stage::Cgroup, operation, self.controller.to_string(), errno),
+        };
+        Error::Unsupported { feature: self.controller.feature(), reason: reason.to_owned() }
+    }
+}
+
+/// How often an attached program has refused something; nothing where it does not refuse.
+#[derive(Debug)]
+pub(crate) struct Counter(Option<OwnedFd>);
+
+impl Counter {
+    pub(crate) fn read(&self) -> Option<u64> {
+        sys::bpf_count(self.0.as_ref()?.as_fd()).ok()
+    }
+}
+
+/// Rules as numbers, one for each device or range of devices.
+type Numbers = (DeviceKind, Option<u32>, Option<u32>, u32);
+
+fn merged(rules: &[DeviceRule]) -> Vec<Numbers> {
+    let mut merged: Vec<Numbers> = Vec::new();
+    for rule in rules {
+        let letters = ACCESS.iter().filter(|(letter, _)| rule.access.contains(*letter));
+        let access = letters.map(|(_, bit)| bit).sum::<u32>();
+        let same = |one: &&mut Numbers| (one.0, one.1, one.2) == (rule.kind, rule.major, rule.minor);
+        match merged.iter_mut().find(same) {
+            Some(one) => one.3 |= access,
+            None => merged.push((rule.kind, rule.major, rule.minor, access)),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{ACCESS, Instruction, Program};
+    use crate::cgroup::{DeviceKind, DeviceRule};
+
+    /// The bytes that the kernel reads.
+    fn bytes(code: &[Instruction]) -> Vec<u8> {
+        let each = code.iter().flat_map(|one| {
+            let [low, high] = one.offset.to_le_bytes();
+            let [a, b, c, d] = one.constant.to_le_bytes();
+            [one.operation, one.registers, low, high, a, b, c, d]
+        });
+        each.collect()
+    }
+
+    /// Runs a program without what it counts; returns its result and its context afterwards.
+    fn run(program: &Program, context: &[u32]) -> (u64, Vec<u32>) {
+        let mut code = program.code.clone();
+        if let Some(at) = program.counter {
+            drop(code.drain(at..at + 4));
+        }
+        let code = bytes(&code);
+        let mut memory: Vec<u8> = context.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let vm = rbpf::EbpfVmRaw::new(Some(&code)).unwrap();
+        let result = vm.execute_program(&mut memory).unwrap();
+        let words = memory.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+        (result, words.collect())
+    }
+
+    /// What a device program says of an access such as `rw`.
+    fn allows(program: &Program, kind: DeviceKind, major: u32, minor: u32, access: &str) -> bool {
+        let letters = ACCESS.iter().filter(|(letter, _)| access.contains(*letter));
+        let bits = letters.map(|(_, bit)| bit).sum::<u32>();
+        let kind = if kind == DeviceKind::Block { 1 } else { 2 };
+        let (result, _) = run(program, &[bits << 16 | kind, major, minor]);
+        assert!(result < 2, "the kernel knows two answers");
+        result == 1
+    }
+
+    #[test]
+    fn a_device_program() {
+        let program = Program::devices(&[DeviceRule::char(1, 3).access("rw")]);
+        let shown: Vec<String> = bytes(&program.code)
+            .chunks(8)
+            .map(|one| one.iter().map(|byte| format!("{byte:02x}")).collect())
+            .collect();
+        let expected = [
+            "6113000000000000", // r3 = access and kind
+            "bc32000000000000", // r2 = r3
+            "54020000ffff0000", // r2 &= 0xffff, the kind
+            "7403000010000000", // r3 >>= 16, the access
+            "6114040000000000", // r4 = major
+            "6115080000000000", // r5 = minor
+            "5602070002000000", // a character device, or skip 7
+            "5604060001000000", // major 1, or skip 6
+            "5605050003000000", // minor 3, or skip 5
+            "bc36000000000000", // r6 = r3
+            "54060000f9ffffff", // r6 &= !(read | write)
+            "5606020000000000", // nothing left, or skip 2
+            "b400000001000000", // r0 = 1
+            "9500000000000000", // allowed
+            "1821000000000000", // r1 = the counter
+            "0000000000000000",
+            "b402000001000000", // r2 = 1
+            "db21000000000000", // *r1 += r2
+            "b400000000000000", // r0 = 0
+            "9500000000000000", // denied
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(program.counter, Some(14));
+    }
+
+    #[test]
+    fn sockets_and_packets_are_marked() {
+        assert_eq!(run(&Program::mark(0x10_0001), &[0; 6]), (1, vec![0, 0, 0, 0, 0x10_0001, 0]));
+        let program = Program::priorities(&[(1, 7), (u32::MAX, 9)]);
+        for (interface, priority) in [(1, 7), (2, 5), (u32::MAX, 9)] {
+            let mut packet = [0; 12];
+            (packet[8], packet[10]) = (5, interface);
+            let (result, after) = run(&program, &packet);
+            packet[8] = priority;
+            assert_eq!((result, after), (1, packet.to_vec()), "{interface}");
+        }
+    }
+
+    fn kinds() -> impl Strategy<Value = DeviceKind> {
+        prop_oneof![Just(DeviceKind::Char), Just(DeviceKind::Block)]
+    }
+
+    /// Few numbers, so that rules are often about the same device.
+    fn numbers() -> impl Strategy<Value = u32> {
+        prop_oneof![0u32..3, Just(u32::MAX), any::<u32>()]
+    }
+
+    fn accesses() -> impl Strategy<Value = String> {
+        let all = ["r", "w", "m", "rw", "rm", "wm", "rwm", "mwr"];
+        proptest::sample::select(all.to_vec()).prop_map(str::to_owned)
+    }
+
+    fn rules() -> impl Strategy<Value = DeviceRule> {
+        let number = || proptest::option::of(numbers());
+        (kinds(), number(), number(), accesses()).prop_map(|(kind, major, minor, access)| {
+            let rule = match kind {
+                DeviceKind::Char => DeviceRule::char(major, minor),
+                DeviceKind::Block => DeviceRule::block(major, minor),
+            };
+            rule.access(access)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn devices_are_allowed_as_v1_does(
+            rules in proptest::collection::vec(rules(), 0..12),
+            kind in kinds(), major in numbers(), minor in numbers(), access in accesses(),
+        ) {
+            // The kernel merges exceptions for the same numbers, and takes one that has it all.
+            let wide = |number: Option<u32>, asked: u32| number.is_none_or(|one| one == asked);
+            let fits = rules.iter().any(|rule| {
+                let same = rules.iter().filter(|other| {
+                    (other.kind, other.major, other.minor) == (rule.kind, rule.major, rule.minor)
+                });
+                let given: String = same.map(|other| other.access.as_str()).collect();
+                rule.kind == kind && wide(rule.major, major) && wide(rule.minor, minor)
+                    && access.chars().all(|letter| given.contains(letter))
+            });
+            let program = Program::devices(&rules);
+            prop_assert_eq!(allows(&program, kind, major, minor, &access), fits);
+        }
+    }
+}
