@@ -28,6 +28,8 @@ pub(crate) mod perf_event;
 pub(crate) mod pids;
 pub(crate) mod place;
 pub(crate) mod probe;
+#[cfg(test)]
+mod properties;
 pub(crate) mod raw;
 pub(crate) mod rdma;
 pub(crate) mod stats;

@@ -231,7 +231,8 @@ fn merged(rules: &[DeviceRule]) -> Vec<Numbers> {
     for rule in rules {
         let letters = ACCESS.iter().filter(|(letter, _)| rule.access.contains(*letter));
         let access = letters.map(|(_, bit)| bit).sum::<u32>();
-        let same = |one: &&mut Numbers| (one.0, one.1, one.2) == (rule.kind, rule.major, rule.minor);
+        let same =
+            |one: &&mut Numbers| (one.0, one.1, one.2) == (rule.kind, rule.major, rule.minor);
         match merged.iter_mut().find(same) {
             Some(one) => one.3 |= access,
             None => merged.push((rule.kind, rule.major, rule.minor, access)),
@@ -353,6 +354,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn devices_are_allowed_as_v1_does(
             rules in proptest::collection::vec(rules(), 0..12),

@@ -404,11 +404,7 @@ mod tests {
             &[],
         );
         assert_eq!(shown(&Limits::new().devices(Devices::standard()))[0].lines().count(), 12);
-        check(
-            Limits::new().net_cls(NetCls::new(0x10, 1)),
-            &["net_cls.classid=1048577"],
-            &[],
-        );
+        check(Limits::new().net_cls(NetCls::new(0x10, 1)), &["net_cls.classid=1048577"], &[]);
         check(
             Limits::new().net_prio(NetPrio::new().priority("lo", 3)),
             &["net_prio.ifpriomap=lo 3"],
