@@ -351,14 +351,18 @@ pub(crate) fn bpf_load(
     }
 }
 
-/// Attaches a program to a group, beside those that are there.
+/// Attaches a program to a group, beside others, or in place of one (Linux 5.6).
 pub(crate) fn bpf_attach(
     program: BorrowedFd<'_>,
     place: u32,
     group: BorrowedFd<'_>,
+    instead_of: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
     const BPF_PROG_ATTACH: usize = 8;
     const BPF_F_ALLOW_MULTI: u32 = 2;
+    const BPF_F_REPLACE: u32 = 4;
     let number = |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::EBADF);
-    bpf(BPF_PROG_ATTACH, &[number(group)?, number(program)?, place, BPF_F_ALLOW_MULTI]).map(drop)
+    let flags = BPF_F_ALLOW_MULTI | instead_of.map_or(0, |_| BPF_F_REPLACE);
+    let replaced = instead_of.map_or(Ok(0), number)?;
+    bpf(BPF_PROG_ATTACH, &[number(group)?, number(program)?, place, flags, replaced]).map(drop)
 }

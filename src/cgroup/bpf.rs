@@ -18,7 +18,7 @@ pub(crate) struct Instruction {
     /// The target in the lower half, the source in the upper one.
     registers: u8,
     offset: i16,
-    constant: i32,
+    constant: u32,
 }
 
 /// The register of a program's result; each begins with its context in [`CONTEXT`].
@@ -26,7 +26,6 @@ const RESULT: u8 = 0;
 const CONTEXT: u8 = 1;
 
 fn instruction(operation: u8, target: u8, source: u8, offset: i16, constant: u32) -> Instruction {
-    let constant = constant.cast_signed();
     Instruction { operation, registers: target | source << 4, offset, constant }
 }
 
@@ -111,7 +110,7 @@ impl Hook {
 /// A program to attach to a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
-    pub(crate) controller: Controller,
+    controller: Controller,
     hook: Hook,
     code: Vec<Instruction>,
     /// Which instruction takes the descriptor of the counter's map.
@@ -177,22 +176,36 @@ impl Program {
         Program { controller: Controller::NetPrio, hook: Hook::Packet, code, counter: None }
     }
 
-    /// Attaches it to a group of a v2 hierarchy for as long as that exists. The programs of the
-    /// groups above stay in force.
-    pub(crate) fn attach(&self, group: BorrowedFd<'_>) -> Result<Counter> {
+    /// Attaches it to a group of a v2 hierarchy for as long as that exists, in place of what was
+    /// there of the same kind. The programs of the groups above stay in force.
+    pub(crate) fn attach(
+        &self,
+        group: BorrowedFd<'_>,
+        attached: &mut Option<Attached>,
+    ) -> Result<()> {
         let (kind, place) = self.hook.numbers();
         let mut code = self.code.clone();
-        let mut counter = None;
+        let mut made = None;
         if let Some(at) = self.counter {
-            let map = sys::bpf_counter().map_err(|errno| self.refused("BPF_MAP_CREATE", errno))?;
-            code[at].constant = map.as_raw_fd();
-            counter = Some(map);
+            let counter = match attached.as_ref().and_then(|before| before.counter.as_ref()) {
+                Some(counter) => counter,
+                None => {
+                    let map = sys::bpf_counter();
+                    let map = map.map_err(|errno| self.refused("BPF_MAP_CREATE", errno))?;
+                    &*made.insert(map)
+                }
+            };
+            // An open descriptor is no negative number.
+            code[at].constant = counter.as_raw_fd().unsigned_abs();
         }
-        let loaded = sys::bpf_load(kind, place, &code);
-        let loaded = loaded.map_err(|errno| self.refused("BPF_PROG_LOAD", errno))?;
-        let attached = sys::bpf_attach(loaded.as_fd(), place, group);
-        attached.map_err(|errno| self.refused("BPF_PROG_ATTACH", errno))?;
-        Ok(Counter(counter))
+        let program = sys::bpf_load(kind, place, &code);
+        let program = program.map_err(|errno| self.refused("BPF_PROG_LOAD", errno))?;
+        let instead_of = attached.as_ref().map(|before| before.program.as_fd());
+        sys::bpf_attach(program.as_fd(), place, group, instead_of)
+            .map_err(|errno| self.refused("BPF_PROG_ATTACH", errno))?;
+        let counter = made.or(attached.take().and_then(|before| before.counter));
+        *attached = Some(Attached { program, counter });
+        Ok(())
     }
 
     fn refused(&self, operation: &'static str, errno: Errno) -> Error {
@@ -213,13 +226,17 @@ impl Program {
     }
 }
 
-/// How often an attached program has refused something; nothing where it does not refuse.
+/// A program that is attached to a group.
 #[derive(Debug)]
-pub(crate) struct Counter(Option<OwnedFd>);
+pub(crate) struct Attached {
+    program: OwnedFd,
+    counter: Option<OwnedFd>,
+}
 
-impl Counter {
-    pub(crate) fn read(&self) -> Option<u64> {
-        sys::bpf_count(self.0.as_ref()?.as_fd()).ok()
+impl Attached {
+    /// How often it has refused something, if it counts that.
+    pub(crate) fn refusals(&self) -> Option<u64> {
+        sys::bpf_count(self.counter.as_ref()?.as_fd()).ok()
     }
 }
 

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 
+use super::bpf::Attached;
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::{self, Place};
 use super::{CgroupParent, CgroupVersion, Controller, Limits, Write};
@@ -34,6 +35,8 @@ pub(crate) struct Group {
     pub(crate) dir: OwnedFd,
     pub(crate) controllers: Vec<Controller>,
     name: String,
+    /// What stands in for controllers that v2 does not have.
+    programs: BTreeMap<Controller, Option<Attached>>,
 }
 
 /// All of a sandbox's groups. Dropping them removes them.
@@ -91,7 +94,10 @@ impl Group {
                 if now.st_ino == own.st_ino { Ok(dir) } else { Err(Errno::ENOENT) }
             });
             match kept {
-                Ok(dir) => return Ok(Group { place: Arc::clone(place), dir, controllers, name }),
+                Ok(dir) => {
+                    let (place, programs) = (Arc::clone(place), BTreeMap::new());
+                    return Ok(Group { place, dir, controllers, name, programs });
+                }
                 Err(Errno::ENOENT | Errno::ENODEV | Errno::EWOULDBLOCK) if left > 0 => {}
                 Err(errno) => {
                     let _as_it_was = place::remove_tree(place.dir.as_fd(), &name, &path, 0);
@@ -126,6 +132,23 @@ impl Group {
                 other => return other.map(drop),
             }
         }
+    }
+
+    /// Attaches the program that does on v2 what the files of a controller do on v1.
+    fn attach_program(&mut self, limits: &Limits, controller: Controller) -> Result<()> {
+        if self.version() == CgroupVersion::V1 {
+            return Ok(());
+        }
+        let program = limits.program(controller).map_err(|(interface, errno)| {
+            Error::new(Stage::Cgroup, "find network interface", format!("{interface:?}"), errno)
+        })?;
+        let attached = self.programs.entry(controller).or_default();
+        program.map_or(Ok(()), |program| program.attach(self.dir.as_fd(), attached))
+    }
+
+    /// How often the program in place of a controller has refused something.
+    pub(crate) fn refusals(&self, controller: Controller) -> Option<u64> {
+        self.programs.get(&controller)?.as_ref()?.refusals()
     }
 
     /// The content of one of its files.
@@ -239,8 +262,8 @@ impl Groups {
         fresh: bool,
         may_be_missing: impl Fn(Feature) -> bool,
     ) -> Result<()> {
-        for group in &self.groups {
-            for &controller in &group.controllers {
+        for group in &mut self.groups {
+            for controller in group.controllers.clone() {
                 let (feature, version) = (controller.feature(), group.version());
                 let writes = match limits.writes(controller, version, self.besides) {
                     Ok(writes) => writes,
@@ -256,10 +279,11 @@ impl Groups {
                     fresh && controller == Controller::Cpuset && version == CgroupVersion::V1;
                 let copied = if needs_copy { group.copy_cpuset() } else { Ok(()) };
                 let written = copied.and_then(|()| write_all(group, &writes));
-                match written {
+                let written = written.map_err(|failure| refused(feature, failure));
+                match written.and_then(|()| group.attach_program(limits, controller)) {
                     Ok(()) => {}
                     Err(_) if may_be_missing(feature) => self.missing.push(feature),
-                    Err(failure) => return Err(refused(feature, failure)),
+                    Err(error) => return Err(error),
                 }
             }
         }

@@ -33,6 +33,8 @@ pub struct Stats {
     pub pids: PidsStats,
     /// Block devices, by number; `None` without limits of them.
     pub io: Option<Vec<IoStats>>,
+    /// How often the rules of [`Devices`](crate::Devices) refused something. v2 only.
+    pub device_refusals: Option<u64>,
 }
 
 /// What [`Stats`] has of CPU time. It is known if CPU time is limited; on v2 with any limit.
@@ -195,6 +197,9 @@ impl Groups {
                     (Controller::Io, CgroupVersion::V1) => stats.io = io_v1(group),
                     (Controller::Io, CgroupVersion::V2) => {
                         stats.io = group.read("io.stat").map(|text| parse_io_stat(&text));
+                    }
+                    (Controller::Devices, _) => {
+                        stats.device_refusals = group.refusals(Controller::Devices);
                     }
                     _ => {}
                 }
