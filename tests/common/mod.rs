@@ -4,6 +4,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,6 +22,10 @@ pub(crate) enum Needs {
     Program(&'static str),
     /// uid 0 and a program on the host's PATH.
     RootAndProgram(&'static str),
+    /// uid 0 and a hierarchy of cgroup v2.
+    RootAndCgroup2,
+    /// Any other uid, to which a group of cgroup v2 is delegated.
+    DelegatedCgroup2,
 }
 
 impl Needs {
@@ -34,8 +39,30 @@ impl Needs {
             Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
             Needs::RootAndProgram(_) if !root => Some("needs root".to_owned()),
             Needs::RootAndProgram(name) => Needs::Program(name).missing(),
+            Needs::RootAndCgroup2 if !root => Some("needs root".to_owned()),
+            Needs::RootAndCgroup2 => {
+                cgroup2().is_none().then(|| "needs a mount of cgroup v2".to_owned())
+            }
+            Needs::DelegatedCgroup2 if root => Needs::Unprivileged.missing(),
+            Needs::DelegatedCgroup2 => {
+                let above = cgroup2().and_then(|own| Some(own.parent()?.join("cgroup.procs")));
+                let may = above.is_some_and(|procs| {
+                    nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).is_ok()
+                });
+                (!may).then(|| "needs a delegated group of cgroup v2".to_owned())
+            }
         }
     }
+}
+
+/// This process's group of cgroup v2, where that is mounted.
+pub(crate) fn cgroup2() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+    let point = mount.split(' ').nth(4)?;
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(PathBuf::from(point).join(own))
 }
 
 /// Whether the host has a program.
