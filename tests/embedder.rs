@@ -20,7 +20,7 @@ use std::process::Child as Process;
 use std::time::Duration;
 
 use common::Needs;
-use life::{await_byte, await_no_child, await_released, is_held, my_role, pipe, tell};
+use life::{await_byte, await_no_child, await_released, is_held, moment, my_role, pipe, tell};
 use stockade::{Child, Error, Outcome, Sandbox};
 
 tests! {
@@ -90,6 +90,7 @@ fn kill_at_random(times: u32, range: Duration, role: &str) {
     life::adopt_orphans();
     let before = life::mounts();
     let (mut random, mut complete) = (life::Random::new(), 0);
+    let times = life::rounds(times);
     for _ in 0..times {
         let (mut process, holds) = start_holding(role);
         let mut said = process.stdout.take().unwrap();
@@ -112,14 +113,14 @@ fn killed_at_any_moment() {
     if my_role().is_some() {
         return embed(|| vec![endless(with_init(true)).spawn().unwrap()]);
     }
-    kill_at_random(300, Duration::from_millis(6), "embedder");
+    kill_at_random(300, moment(6), "embedder");
 }
 
 fn killed_at_any_moment_without_init() {
     if my_role().is_some() {
         return embed(|| vec![endless(with_init(false)).spawn().unwrap()]);
     }
-    kill_at_random(300, Duration::from_millis(6), "embedder");
+    kill_at_random(300, moment(6), "embedder");
 }
 
 /// The program starts one that leaves its session twice over and hears no signal.
@@ -136,9 +137,9 @@ fn kill_with_a_daemon(init: bool) {
         None => {}
     }
     // Also while the daemon comes to be.
-    kill_at_random(200, Duration::from_millis(30), "embedder");
+    kill_at_random(200, moment(30), "embedder");
     // And when it is known to be there, alone with its program.
-    for _ in 0..30 {
+    for _ in 0..life::rounds(30) {
         let (mut process, holds) = start_holding("embedder");
         assert_eq!(await_byte(&holds, "the daemon"), b'!');
         let said = process.stdout.take().unwrap();
@@ -168,7 +169,7 @@ fn killed_at_any_moment_with_many_threads() {
             })
         });
     }
-    kill_at_random(100, Duration::from_millis(30), "embedder");
+    kill_at_random(100, moment(30), "embedder");
 }
 
 /// The copy holds every descriptor of the embedder's, and outlives it.
@@ -246,7 +247,7 @@ fn killed_during_a_slow_set_up() {
         };
         return embed(|| [true, false].map(|init| endless(sandbox(init)).spawn().unwrap()).into());
     }
-    kill_at_random(100, Duration::from_millis(100), "embedder");
+    kill_at_random(100, moment(100), "embedder");
 }
 
 fn killed_after_the_spawning_thread_ended() {
@@ -427,7 +428,7 @@ fn check_all_outcomes() {
     let output = Sandbox::new().command("echo").arg("text").output().unwrap();
     assert_eq!((output.outcome, output.stdout), (Outcome::Exited(0), b"text\n".to_vec()));
     assert!(output.usage.is_some());
-    let limited = Sandbox::new().wall_time(Duration::from_millis(50));
+    let limited = Sandbox::new().wall_time(moment(50));
     let limited = limited.command("sleep").arg("1000").status().unwrap();
     assert_eq!(limited.outcome, Outcome::TimedOut);
     let (reading, writing) = pipe();
@@ -637,7 +638,7 @@ fn ignores_the_descriptor_limit_afterwards() {
 
 fn changes_its_root() {
     let mut child = Sandbox::new().command("cat").stdin(stockade::Stdio::piped()).spawn().unwrap();
-    let limited = Sandbox::new().wall_time(Duration::from_millis(100));
+    let limited = Sandbox::new().wall_time(moment(100));
     let mut limited = limited.command("sleep").arg("1000").spawn().unwrap();
     // Kept: dropped in the new root, its path would be another one.
     let empty = tempfile::tempdir().unwrap().keep();

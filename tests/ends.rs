@@ -120,29 +120,32 @@ fn abort_is_told() {
     assert_eq!(status.outcome, signaled(libc::SIGABRT));
 }
 
-const SHORT: Duration = Duration::from_millis(60);
+fn short() -> Duration {
+    life::moment(60)
+}
+
 const ENDLESS: &str = "trap '' TERM HUP INT; printf ! >&5; while :; do sleep 1000; done";
 
 fn time_ends_it_for_a_caller_who_waits() {
     for sandbox in both() {
-        let (mut child, reading) = spawn_telling(sh(&sandbox.wall_time(SHORT), ENDLESS));
+        let (mut child, reading) = spawn_telling(sh(&sandbox.wall_time(short()), ENDLESS));
         assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
         await_released(&reading, "the program");
     }
-    let endless = sh(&Sandbox::new().wall_time(SHORT), "while :; do echo text; done");
+    let endless = sh(&Sandbox::new().wall_time(short()), "while :; do echo text; done");
     let output = endless.output().unwrap();
     assert_eq!(output.outcome, Outcome::TimedOut);
     assert!(output.stdout.starts_with(b"text\n"));
 }
 
 fn time_ends_it_for_a_caller_who_never_waits() {
-    let (mut child, reading) = spawn_telling(sh(&Sandbox::new().wall_time(SHORT), ENDLESS));
+    let (mut child, reading) = spawn_telling(sh(&Sandbox::new().wall_time(short()), ENDLESS));
     await_released(&reading, "the program");
     assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
 }
 
 fn time_ends_it_without_init() {
-    let sandbox = Sandbox::new().init(false).wall_time(SHORT);
+    let sandbox = Sandbox::new().init(false).wall_time(short());
     let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
     await_released(&reading, "the program");
     assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
@@ -158,7 +161,7 @@ fn stop_init(child: &Child) {
 }
 
 fn time_ends_it_when_init_is_stopped() {
-    let sandbox = Sandbox::new().wall_time(Duration::from_millis(500));
+    let sandbox = Sandbox::new().wall_time(life::moment(500));
     let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
     stop_init(&child);
     assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
@@ -166,7 +169,7 @@ fn time_ends_it_when_init_is_stopped() {
 }
 
 fn time_ends_it_when_init_is_stopped_and_nobody_waits() {
-    let sandbox = Sandbox::new().wall_time(Duration::from_millis(500));
+    let sandbox = Sandbox::new().wall_time(life::moment(500));
     let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
     stop_init(&child);
     await_released(&reading, "the program");
@@ -174,7 +177,7 @@ fn time_ends_it_when_init_is_stopped_and_nobody_waits() {
 }
 
 fn grace_lets_it_clean_up() {
-    let sandbox = Sandbox::new().wall_time(SHORT).grace_period(life::SAFETY);
+    let sandbox = Sandbox::new().wall_time(short()).grace_period(life::SAFETY);
     let script = "trap 'echo cleaned; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
     let output = sh(&sandbox, script).output().unwrap();
     assert_eq!(output.outcome, Outcome::TimedOut);
@@ -187,7 +190,7 @@ fn grace_lets_it_clean_up() {
 }
 
 fn grace_ends_for_who_ignores_it() {
-    let sandbox = Sandbox::new().wall_time(SHORT).grace_period(SHORT);
+    let sandbox = Sandbox::new().wall_time(short()).grace_period(short());
     let script = "trap 'printf T >&5' TERM; printf ! >&5; while :; do sleep 0.01; done";
     let (mut child, reading) = spawn_telling(sh(&sandbox, script));
     assert_eq!(await_byte(&reading, "the handler of SIGTERM"), b'T');
@@ -296,7 +299,7 @@ fn time_ends_a_daemon_for_a_caller_who_never_waits() {
 
 fn time_ends_a_daemon_that_does_not_heed_the_grace() {
     play();
-    let sandbox = Sandbox::new().grace_period(SHORT);
+    let sandbox = Sandbox::new().grace_period(short());
     let (mut child, reading) = spawn_with_daemon_in_time(&sandbox, "program");
     await_released(&reading, "the daemon");
     assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
@@ -401,7 +404,7 @@ fn lingering_lets_them_finish() {
 }
 
 fn lingering_does_not_outlast_the_wall_time() {
-    let sandbox = Sandbox::new().linger(life::SAFETY * 10).wall_time(Duration::from_millis(500));
+    let sandbox = Sandbox::new().linger(life::SAFETY * 10).wall_time(life::moment(500));
     let (reading, writing) = pipe();
     let status = sh(&sandbox, "sleep 1000 & exit 6").fd(5, writing).status().unwrap();
     await_released(&reading, "what lingers");
@@ -562,7 +565,7 @@ fn detached_ends_by_itself() {
         drop(ours);
         await_released(&reading, "the detached sandbox");
         // Its wall time stays.
-        let (child, reading) = spawn_telling(sh(&sandbox.wall_time(SHORT), ENDLESS));
+        let (child, reading) = spawn_telling(sh(&sandbox.wall_time(short()), ENDLESS));
         child.detach().unwrap();
         await_released(&reading, "the detached sandbox past its time");
     }
