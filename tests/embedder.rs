@@ -530,7 +530,7 @@ fn forks_while_a_program_without_init_starts() {
                 let _end = waits.read(&mut [0]);
             }));
         }
-        let until = std::time::Instant::now() + Duration::from_secs(20);
+        let until = std::time::Instant::now() + moment(20_000);
         while !spawner.is_finished() && std::time::Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
