@@ -25,7 +25,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::Needs;
+use common::{Needs, moment};
 use groups::{Delegated, delegated_to_me, is_v1};
 use inside::{is_root, myself_outside, refused, role, sh, shell};
 use mounts::{mount, own_mounts};
@@ -40,6 +40,12 @@ const NOBODY: u32 = 65534;
 
 tests! {
     Needs::Root => [
+        denied_devices_cannot_be_opened,
+        reads_are_held_back_and_counted,
+        classes_priorities_and_events_have_groups,
+        everything_is_done_for_a_delegated_user,
+    ];
+    Needs::Groups => [
         an_allocator_is_killed_and_its_sibling_lives,
         a_killed_grandchild_is_told_beside_the_exit,
         without_init_out_of_memory_is_told_too,
@@ -50,9 +56,6 @@ tests! {
         weights_order_two_competitors,
         cpus_are_those_that_were_given,
         cpu_time_ends_the_whole_tree,
-        denied_devices_cannot_be_opened,
-        reads_are_held_back_and_counted,
-        classes_priorities_and_events_have_groups,
         raw_writes_are_done,
         limits_change_while_it_runs,
         the_group_is_neither_seen_nor_reached,
@@ -68,9 +71,8 @@ tests! {
         many_spawns_leave_nothing,
         a_failed_spawn_leaves_nothing,
         a_detached_sandbox_keeps_its_group,
-        everything_is_done_for_a_delegated_user,
     ];
-    Needs::Unprivileged => [
+    Needs::Undelegated => [
         without_delegation_a_limit_is_an_error,
     ];
     Needs::Nothing => [
@@ -157,7 +159,7 @@ fn one_process_is_room_for_the_program() {
 }
 
 fn a_quota_holds_back_two_busy_loops() {
-    let limits = Limits::new().cpu(Cpu::new().limit(0.05)).cpu_time(Duration::from_millis(100));
+    let limits = Limits::new().cpu(Cpu::new().limit(0.05)).cpu_time(moment(100));
     let sandbox = Sandbox::new().limits(limits);
     let (outcome, stats) = stats(&sandbox, "(while :; do :; done) & while :; do :; done");
     assert_eq!(outcome, Outcome::CpuTime);

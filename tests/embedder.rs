@@ -19,8 +19,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Child as Process;
 use std::time::Duration;
 
-use common::Needs;
-use life::{await_byte, await_no_child, await_released, is_held, moment, my_role, pipe, tell};
+use common::{Needs, moment, rounds};
+use life::{await_byte, await_no_child, await_released, is_held, my_role, pipe, tell};
 use stockade::{Child, Error, Outcome, Sandbox};
 
 tests! {
@@ -90,7 +90,7 @@ fn kill_at_random(times: u32, range: Duration, role: &str) {
     life::adopt_orphans();
     let before = life::mounts();
     let (mut random, mut complete) = (life::Random::new(), 0);
-    let times = life::rounds(times);
+    let times = rounds(times);
     for _ in 0..times {
         let (mut process, holds) = start_holding(role);
         let mut said = process.stdout.take().unwrap();
@@ -139,7 +139,7 @@ fn kill_with_a_daemon(init: bool) {
     // Also while the daemon comes to be.
     kill_at_random(200, moment(30), "embedder");
     // And when it is known to be there, alone with its program.
-    for _ in 0..life::rounds(30) {
+    for _ in 0..rounds(30) {
         let (mut process, holds) = start_holding("embedder");
         assert_eq!(await_byte(&holds, "the daemon"), b'!');
         let said = process.stdout.take().unwrap();

@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use common::Needs;
+use common::{Needs, moment};
 use life::{await_byte, await_released, inside, is_held, my_role, pipe};
 use stockade::{Child, Outcome, Sandbox, Status, Stdio};
 
@@ -121,7 +121,7 @@ fn abort_is_told() {
 }
 
 fn short() -> Duration {
-    life::moment(60)
+    moment(60)
 }
 
 const ENDLESS: &str = "trap '' TERM HUP INT; printf ! >&5; while :; do sleep 1000; done";
@@ -161,7 +161,7 @@ fn stop_init(child: &Child) {
 }
 
 fn time_ends_it_when_init_is_stopped() {
-    let sandbox = Sandbox::new().wall_time(life::moment(500));
+    let sandbox = Sandbox::new().wall_time(moment(500));
     let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
     stop_init(&child);
     assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
@@ -169,7 +169,7 @@ fn time_ends_it_when_init_is_stopped() {
 }
 
 fn time_ends_it_when_init_is_stopped_and_nobody_waits() {
-    let sandbox = Sandbox::new().wall_time(life::moment(500));
+    let sandbox = Sandbox::new().wall_time(moment(500));
     let (mut child, reading) = spawn_telling(sh(&sandbox, ENDLESS));
     stop_init(&child);
     await_released(&reading, "the program");
@@ -404,7 +404,7 @@ fn lingering_lets_them_finish() {
 }
 
 fn lingering_does_not_outlast_the_wall_time() {
-    let sandbox = Sandbox::new().linger(life::SAFETY * 10).wall_time(life::moment(500));
+    let sandbox = Sandbox::new().linger(life::SAFETY * 10).wall_time(moment(500));
     let (reading, writing) = pipe();
     let status = sh(&sandbox, "sleep 1000 & exit 6").fd(5, writing).status().unwrap();
     await_released(&reading, "what lingers");

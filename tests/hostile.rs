@@ -15,7 +15,7 @@ mod life;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use common::Needs;
+use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, inside, my_role};
 use stockade::{Outcome, Proc, Resource, Sandbox, Stdio};
 
@@ -245,9 +245,9 @@ fn init_cannot_be_attacked_at_its_start() {
         }
         attack_forever();
     }
-    for _ in 0..life::rounds(30) {
+    for _ in 0..rounds(30) {
         let (reading, writing) = std::io::pipe().unwrap();
-        let sandbox = Sandbox::new().wall_time(life::moment(150));
+        let sandbox = Sandbox::new().wall_time(moment(150));
         let mut child = inside(sandbox, "attacker").fd(5, writing).spawn().unwrap();
         // Nobody waits: init or the warden must do it.
         await_released(&reading, "an attacker");
@@ -276,7 +276,7 @@ fn init_is_not_confused_by_a_tracee() {
     assert_eq!(status.outcome, Outcome::Exited(19));
     // It stands still until its time is up, and has not ended before.
     let (reading, writing) = std::io::pipe().unwrap();
-    let sandbox = Sandbox::new().wall_time(life::moment(300));
+    let sandbox = Sandbox::new().wall_time(moment(300));
     let status = inside(sandbox, "stops").fd(5, writing).status().unwrap();
     assert_eq!(status.outcome, Outcome::TimedOut);
     await_released(&reading, "the tracee");
@@ -312,7 +312,7 @@ fn a_fork_bomb_ends() {
     }
     let marker = format!("{MARKER}-{}", std::process::id());
     let (reading, writing) = std::io::pipe().unwrap();
-    let sandbox = Sandbox::new().wall_time(life::moment(3000));
+    let sandbox = Sandbox::new().wall_time(moment(3000));
     let mut child = inside(sandbox, "bomb").arg(&marker).fd(5, writing).spawn().unwrap();
     // It has reached its limit, and the host has not.
     assert_eq!(await_byte(&reading, "the bomb"), b'!');
@@ -328,7 +328,7 @@ fn a_fork_bomb_ends() {
 
 fn a_flood_of_output_ends() {
     for init in [true, false] {
-        let sandbox = Sandbox::new().init(init).wall_time(life::moment(300));
+        let sandbox = Sandbox::new().init(init).wall_time(moment(300));
         let flood = sandbox.command("sh").args(["-c", "cat /dev/zero & exec cat /dev/zero >&2"]);
         let output = flood.keep_output(4096).output().unwrap();
         assert_eq!(output.outcome, Outcome::TimedOut);
@@ -349,7 +349,7 @@ fn closes_everything() {
     for init in [true, false] {
         let status = inside(Sandbox::new().init(init), "ends").output().unwrap();
         assert_eq!(status.outcome, Outcome::Exited(29));
-        let sandbox = Sandbox::new().init(init).wall_time(life::moment(200));
+        let sandbox = Sandbox::new().init(init).wall_time(moment(200));
         assert_eq!(inside(sandbox, "stays").output().unwrap().outcome, Outcome::TimedOut);
     }
 }
@@ -400,7 +400,7 @@ fn stops_its_own_group() {
     let script = "sleep 1000 & printf ! >&5; kill -STOP 0; kill -STOP -1; exit 3";
     for init in [true, false] {
         let (reading, writing) = std::io::pipe().unwrap();
-        let sandbox = Sandbox::new().init(init).wall_time(life::moment(300));
+        let sandbox = Sandbox::new().init(init).wall_time(moment(300));
         let command = sandbox.command("sh").args(["-c", script]).fd(5, writing);
         let mut child = command.spawn().unwrap();
         assert_eq!(await_byte(&reading, "the program"), b'!');

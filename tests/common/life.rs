@@ -14,21 +14,6 @@ use stockade::Sandbox;
 /// How long a test waits for what should come, before it fails instead of hanging.
 pub(crate) const SAFETY: Duration = Duration::from_secs(60);
 
-/// How many times slower than common this machine is, as whoever emulates one says.
-fn slowness() -> u32 {
-    std::env::var("STOCKADE_TEST_SLOWNESS").map_or(1, |text| text.parse().unwrap())
-}
-
-/// A short time: a sandbox is made within it.
-pub(crate) fn moment(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds) * slowness()
-}
-
-/// How often something is tried that may fail at some moments only.
-pub(crate) fn rounds(number: u32) -> u32 {
-    (number / slowness()).max(5)
-}
-
 /// Names the role that a copy of the test binary plays.
 const ROLE: &str = "STOCKADE_TEST_ROLE";
 

@@ -6,6 +6,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -26,6 +27,10 @@ pub(crate) enum Needs {
     RootAndCgroup2,
     /// Any other uid, to which a group of cgroup v2 is delegated.
     DelegatedCgroup2,
+    /// Any other uid, to which none is.
+    Undelegated,
+    /// Any uid that may make control groups.
+    Groups,
 }
 
 impl Needs {
@@ -45,14 +50,22 @@ impl Needs {
             }
             Needs::DelegatedCgroup2 if root => Needs::Unprivileged.missing(),
             Needs::DelegatedCgroup2 => {
-                let above = cgroup2().and_then(|own| Some(own.parent()?.join("cgroup.procs")));
-                let may = above.is_some_and(|procs| {
-                    nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).is_ok()
-                });
-                (!may).then(|| "needs a delegated group of cgroup v2".to_owned())
+                (!is_delegated()).then(|| "needs a delegated group of cgroup v2".to_owned())
             }
+            Needs::Undelegated if root => Needs::Unprivileged.missing(),
+            Needs::Undelegated => {
+                is_delegated().then(|| "needs a user without a delegated group".to_owned())
+            }
+            Needs::Groups if root => None,
+            Needs::Groups => Needs::DelegatedCgroup2.missing(),
         }
     }
+}
+
+/// Whether this process may make groups beside its own on cgroup v2.
+fn is_delegated() -> bool {
+    let above = cgroup2().and_then(|own| Some(own.parent()?.join("cgroup.procs")));
+    above.is_some_and(|procs| nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).is_ok())
 }
 
 /// This process's group of cgroup v2, where that is mounted.
@@ -63,6 +76,21 @@ pub(crate) fn cgroup2() -> Option<PathBuf> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(PathBuf::from(point).join(own))
+}
+
+/// How many times slower than common this machine is, as whoever emulates one says.
+fn slowness() -> u32 {
+    std::env::var("STOCKADE_TEST_SLOWNESS").map_or(1, |text| text.parse().unwrap())
+}
+
+/// A short time: a sandbox is made within it.
+pub(crate) fn moment(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds) * slowness()
+}
+
+/// How often something is tried that may fail at some moments only.
+pub(crate) fn rounds(number: u32) -> u32 {
+    (number / slowness()).max(5)
 }
 
 /// Whether the host has a program.
