@@ -1,15 +1,17 @@
 //! What holds for whatever the kernel, or a caller, may write: properties of the parsers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::CgroupVersion;
 use super::cpuset::parse_list;
 use super::hierarchy::{CgroupMount, Membership, parse_memberships, parse_mountinfo, unescape};
+use super::stats::{IoStats, Pressure, parse_blkio, parse_io_stat, parse_keyed, parse_pressure};
 
 /// A text with an octal escape for each byte of these.
 fn escaped(text: &[u8], special: &[u8]) -> Vec<u8> {
@@ -154,6 +156,61 @@ proptest! {
     }
 
     #[test]
+    fn statistics_are_read_as_they_are_written(
+        numbers in proptest::collection::btree_map("[a-z_]{1,12}", any::<u64>(), 0..12),
+        other in proptest::sample::select(vec!["", "word\n", "two words\n", "minus -1\n", "\n", "big 99999999999999999999\n"]),
+    ) {
+        let mut text = other.to_owned();
+        for (key, number) in &numbers {
+            text += &format!("{key} {number}\n{other}");
+        }
+        prop_assert_eq!(parse_keyed(&text), numbers);
+    }
+
+    #[test]
+    fn pressure_is_read_as_it_is_written(some: u64, full: Option<u64>) {
+        let line = |kind, total| {
+            format!("{kind} avg10=0.12 avg60=3.40 avg300=99.99 total={total}\n")
+        };
+        let text = line("some", some) + &full.map(|full| line("full", full)).unwrap_or_default();
+        let full = Duration::from_micros(full.unwrap_or_default());
+        let some = Duration::from_micros(some);
+        prop_assert_eq!(parse_pressure(&text), Some(Pressure { some, full }));
+    }
+
+    #[test]
+    fn devices_are_read_as_they_are_written(
+        numbers in proptest::collection::btree_map(any::<(u32, u32)>(), any::<[u64; 4]>(), 0..6),
+    ) {
+        let numbers: BTreeMap<_, _> = numbers;
+        let (mut v2, mut bytes, mut operations) = (String::new(), String::new(), String::new());
+        let mut expected = Vec::new();
+        for ((major, minor), [read_bytes, write_bytes, reads, writes]) in numbers {
+            let device = format!("{major}:{minor}");
+            v2 += &format!(
+                "{device} rbytes={read_bytes} wbytes={write_bytes} rios={reads} wios={writes} \
+                 dbytes=5 dios=6 cost.usage=7\n"
+            );
+            for (text, read, write) in
+                [(&mut bytes, read_bytes, write_bytes), (&mut operations, reads, writes)]
+            {
+                *text += &format!("{device} Read {read}\n{device} Write {write}\n");
+                *text += &format!("{device} Sync 1\n{device} Async 2\n{device} Total 3\n");
+            }
+            let device = (major, minor);
+            let mut stats = IoStats { device, ..IoStats::default() };
+            (stats.read_bytes, stats.write_bytes) = (read_bytes, write_bytes);
+            (stats.reads, stats.writes) = (reads, writes);
+            expected.push(stats);
+        }
+        for text in [&mut bytes, &mut operations] {
+            *text += "Total 17\n";
+        }
+        prop_assert_eq!(parse_io_stat(&v2), expected.clone());
+        prop_assert_eq!(parse_blkio(&bytes, &operations), expected);
+    }
+
+    #[test]
     fn nothing_that_is_read_ends_in_a_panic(bytes: Vec<u8>, text in "[ -~\n]{0,64}") {
         for input in [&bytes, text.as_bytes()] {
             drop(parse_mountinfo(input));
@@ -161,5 +218,10 @@ proptest! {
             prop_assert!(unescape(input).len() <= input.len());
         }
         drop(parse_list(&text));
+        let lossy = String::from_utf8_lossy(&bytes);
+        for text in [text.as_str(), &lossy] {
+            drop((parse_keyed(text), parse_io_stat(text), parse_blkio(text, text)));
+            let _none_or_some = parse_pressure(text);
+        }
     }
 }
