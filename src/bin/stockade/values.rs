@@ -48,20 +48,33 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// A number of bytes: `4096`, `512k`, `64m`, `2g`; the units are powers of 1024.
+/// A number of bytes: `4096`, `512k`, `64mb`, `1.5GiB`; the units are powers of 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let (number, unit) = split_digits(text);
-    let wrong = || "not a size such as 4096, 512k, 64m or 2g".to_owned();
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
+    let wrong = || "not a size such as 4096, 512k, 64m or 1.5g".to_owned();
+    let large = || "too large".to_owned();
+    let (whole, rest) = split_digits(text);
+    let (fraction, unit) = rest.strip_prefix('.').map_or(("", rest), split_digits);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
         _ => return Err(wrong()),
     };
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+    let is_fraction = rest.starts_with('.');
+    // Nobody means a part of a byte; more digits than these say nothing.
+    if is_fraction && (shift == 0 || !(1..=18).contains(&fraction.len())) || whole.is_empty() {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_| large())?;
+    let mut bytes = u128::from(whole) << shift;
+    if is_fraction {
+        let scale = fraction.bytes().fold(1u128, |scale, _| scale * 10);
+        bytes += (fraction.parse::<u128>().map_err(|_| wrong())? << shift) / scale;
+    }
+    u64::try_from(bytes).map_err(|_| large())
 }
 
 /// A size above zero, which the kernel would take for "no limit".
@@ -265,6 +278,8 @@ pub(crate) fn name_of(feature: Feature) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -287,10 +302,44 @@ mod tests {
         for (text, bytes) in [("4096", 4096), ("1k", 1024), ("64M", 64 << 20), ("2GiB", 2 << 30)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "m", "1x", "-1", "99999999999g", "1 m"] {
+        for (text, bytes) in [("1.5g", 3 << 29), ("0.1k", 102), ("1.000000000000000001k", 1024)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "m", "1x", "-1", "99999999999g", "1 m", "1.5", "1.k", ".5k", "1..5k"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        for text in ["1ib", "1bb", "1mibib", "1kk", "+1", "1e3", "0x1", "１k"] {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(room("0").is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn sizes_are_exact_or_too_large(
+            number: u64, small in 0u64..5000, power in 0u32..6, ending in 0usize..3, upper: bool,
+        ) {
+            let letter = ["", "k", "m", "g", "t", "p"][power as usize];
+            let ending = ["", "b", if power == 0 { "" } else { "ib" }][ending];
+            let unit = format!("{letter}{ending}");
+            let unit = if upper { unit.to_ascii_uppercase() } else { unit };
+            for number in [number, small] {
+                let exact = u128::from(number) * 1024u128.pow(power);
+                prop_assert_eq!(size(&format!("{number}{unit}")).ok(), u64::try_from(exact).ok());
+                let half = exact + 1024u128.pow(power) / 2;
+                let wanted = u64::try_from(half).ok().filter(|_| power > 0);
+                prop_assert_eq!(size(&format!("{number}.50{unit}")).ok(), wanted);
+            }
+        }
+
+        #[test]
+        fn no_text_ends_in_a_panic(text: String, near in "[0-9.]{0,24}[ kmgtpiKB]{0,4}") {
+            for text in [&text, &near] {
+                drop((size(text), room(text), duration(text)));
+            }
+        }
     }
 
     #[test]
