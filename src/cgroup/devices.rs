@@ -10,7 +10,11 @@ use super::{CgroupVersion, Write, Writes};
 /// allowed in their order; they need root.
 ///
 /// A sandbox's /dev has only a few harmless devices anyway: this is for what comes in by other
-/// ways, such as a bind or a descriptor's /proc entry. What is open already stays open.
+/// ways, such as a bind or a descriptor's /proc entry. What is open already stays open. What is asked
+/// for at once has to be allowed by one rule; rules for the same numbers are one.
+///
+/// On v2 a BPF program does it, which needs CAP_BPF and CAP_NET_ADMIN (Linux 5.8; CAP_SYS_ADMIN
+/// before), and counts what it refuses.
 ///
 /// # Examples
 ///

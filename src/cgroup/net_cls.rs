@@ -7,6 +7,11 @@ use super::{CgroupVersion, Write, Writes};
 /// The class of a sandbox's packets, for
 /// [tc(8)](https://man7.org/linux/man-pages/man8/tc.8.html) and packet filters.
 ///
+/// On v2 it is the mark (`SO_MARK` of
+/// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html)) of each IPv4 and IPv6 socket
+/// that the sandbox makes, set by a BPF program, which needs CAP_BPF and CAP_NET_ADMIN (Linux 5.8;
+/// CAP_SYS_ADMIN before). Outside of the sandbox's network namespace neither is seen.
+///
 /// # Examples
 ///
 /// ```

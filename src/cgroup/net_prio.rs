@@ -11,6 +11,9 @@ use super::{CgroupVersion, Write, Writes};
 /// The priority of a sandbox's packets, by interface of the caller's network namespace
 /// (`SO_PRIORITY` of [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html)).
 ///
+/// On v2 a BPF program sets it on IPv4 and IPv6 packets, which needs CAP_BPF and CAP_NET_ADMIN
+/// (Linux 5.8; CAP_SYS_ADMIN before).
+///
 /// # Examples
 ///
 /// ```
