@@ -109,6 +109,7 @@ constants! {
     WNOHANG: usize = 1;
     WNOWAIT: usize = 0x0100_0000;
     __WALL: usize = 0x4000_0000;
+    CLD_EXITED: i32 = 1;
     CLD_DUMPED: i32 = 3;
     CLOCK_MONOTONIC: usize = 1;
     SIG_SETMASK: usize = 2;

@@ -50,6 +50,10 @@ macro_rules! scenarios {
             name: "a_slow_setup_costs_no_time",
             needs: Needs::Nothing,
             run: a_slow_setup_costs_no_time,
+        }, Test {
+            name: "a_killed_helper_is_an_error",
+            needs: Needs::Nothing,
+            run: a_killed_helper_is_an_error,
         }]
     };
 }
@@ -375,6 +379,28 @@ fn a_slow_setup_costs_no_time() {
         Verdict::Pass
     });
     assert_whole("limited", &slow);
+}
+
+/// Who makes the network and sets the names may be killed at any of its calls: without what it has
+/// left undone nothing runs, and certainly not under the host's name.
+fn a_killed_helper_is_an_error() {
+    for scenario in ["default", "without_init"] {
+        for number in [libc::SYS_unshare, libc::SYS_sethostname, libc::SYS_setdomainname] {
+            let mut killed = false;
+            let traced = run(scenario, &mut |call| {
+                let helper = call.role.matches('.').count() == 2;
+                if helper && call.number == number && !killed {
+                    // SAFETY: a plain system call; a stopped process keeps its number.
+                    killed = unsafe { libc::kill(call.pid, libc::SIGKILL) } == 0;
+                }
+                Verdict::Pass
+            });
+            assert!(killed, "{scenario}: nobody makes call {number}");
+            assert!(traced.hung.is_empty(), "{scenario}, call {number}: {traced:#?}");
+            let result = traced.stdout.lines().next().unwrap_or("");
+            assert!(result.starts_with("result: error"), "{scenario}, call {number}: {traced:#?}");
+        }
+    }
 }
 
 /// What becomes of a call without a fault.

@@ -91,7 +91,8 @@ pub(crate) fn run(lines: Lines) -> ! {
                 sys::step_aside();
             }),
             Some(Op::JoinNetwork {}) => {
-                process.as_ref().map_or(Ok(()), |process| process.join_network(lines))
+                let maker = process.as_ref();
+                maker.map_or(fault(Call::Plan, EPROTO), |process| process.join_network(lines))
             }
             Some(Op::Await {}) => {
                 // What needs no ids is done meanwhile.

@@ -6,7 +6,7 @@ use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
 use crate::supervise;
-use crate::sys::{self, Fd, Outcome, fault};
+use crate::sys::{self, Ended, Fd, Outcome, fault};
 use crate::tree::{self, Tree, Watched};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
@@ -112,7 +112,11 @@ impl Process {
     /// Waits until it has helped.
     fn finish(self, lines: Lines) -> Outcome {
         while self.hear(lines)?.is_some() {}
-        sys::wait(self.let_go(), 0).map(drop)
+        match sys::wait(self.let_go(), 0)? {
+            Some(Ended { code: CLD_EXITED, status: 0, .. }) => Ok(()),
+            // It has not told why: it was killed, and part of its work may be missing.
+            _ => fault(Call::Clone, ESRCH),
+        }
     }
 
     /// It has ended. A report of its own tells why; without one it was killed.

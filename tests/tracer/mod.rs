@@ -28,6 +28,8 @@ pub(crate) const PROGRAM: &str = "verify";
 pub(crate) struct Call {
     /// Which process: "0" is the first, "0.2" its second child.
     pub(crate) role: String,
+    /// Its number in the tracer's pid namespace.
+    pub(crate) pid: pid_t,
     pub(crate) number: c_long,
     pub(crate) args: [u64; 6],
     /// Which of the process's calls of that number, from 1.
@@ -300,6 +302,7 @@ impl Tracer<'_> {
         *count += 1;
         let call = Call {
             role: tracee.role.clone(),
+            pid,
             number,
             args: std::array::from_fn(|index| info[index + 1]),
             nth: *count,
