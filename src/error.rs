@@ -51,7 +51,7 @@ pub enum Error {
 /// let failed = error.failed().unwrap();
 /// assert_eq!(failed.stage, Stage::Start);
 /// assert_eq!(failed.object, r#""/nowhere""#);
-/// assert_eq!(failed.errno as i32, 2); // ENOENT
+/// assert_eq!(failed.raw_os_error(), 2); // ENOENT
 /// println!("{failed}");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +63,28 @@ pub struct Failed {
     pub operation: &'static str,
     /// What it was done to: a path, a namespace, a limit; empty where there is no such thing.
     pub object: String,
-    /// The kernel's answer ([errno(3)](https://man7.org/linux/man-pages/man3/errno.3.html)).
-    pub errno: Errno,
+    /// The kernel's answer.
+    pub(crate) errno: Errno,
     /// What to do about it, where that is known.
     pub hint: Option<Hint>,
+}
+
+impl Failed {
+    /// The kernel's answer, a number of
+    /// [errno(3)](https://man7.org/linux/man-pages/man3/errno.3.html).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = stockade::Sandbox::new().command("/usr").spawn().unwrap_err();
+    /// let failed = error.failed().unwrap();
+    /// let kind = std::io::Error::from_raw_os_error(failed.raw_os_error()).kind();
+    /// assert_eq!(kind, std::io::ErrorKind::PermissionDenied);
+    /// ```
+    #[must_use]
+    pub fn raw_os_error(&self) -> i32 {
+        self.errno as i32
+    }
 }
 
 impl std::error::Error for Failed {}
@@ -77,11 +95,11 @@ impl fmt::Display for Failed {
         if !self.object.is_empty() {
             write!(f, " {}", self.object)?;
         }
-        let text = self.errno.desc();
+        let text = std::io::Error::from(self.errno).to_string();
         let mut letters = text.chars();
         let first = letters.next().map(|letter| letter.to_ascii_lowercase());
         let text: String = first.into_iter().chain(letters).collect();
-        write!(f, ": {text} (os error {})", self.errno as i32)?;
+        write!(f, ": {text}")?;
         match &self.hint {
             Some(hint) => write!(f, "; hint: {hint}"),
             None => Ok(()),
@@ -328,7 +346,7 @@ impl Error {
     /// ```
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
-        self.failed().map(|failed| failed.errno as i32)
+        self.failed().map(Failed::raw_os_error)
     }
 
     /// What to do about it, where that is known.

@@ -75,7 +75,7 @@ fn not_started(command: Command) -> (&'static str, String, i32) {
     let error = command.spawn().unwrap_err();
     let failed = error.failed().unwrap_or_else(|| panic!("{error}"));
     assert_eq!(failed.stage, Stage::Start, "{error}");
-    (failed.operation, failed.object.clone(), failed.errno as i32)
+    (failed.operation, failed.object.clone(), failed.raw_os_error())
 }
 
 fn problems(command: Command) -> Vec<String> {

@@ -73,7 +73,7 @@ fn assert_told(error: &Error, expected: &Told<'_>) {
         stage: failed.stage,
         operation: failed.operation,
         object: &failed.object,
-        errno: failed.errno as i32,
+        errno: failed.raw_os_error(),
         hint: failed.hint.clone(),
         text: &text,
     };
@@ -402,7 +402,7 @@ fn existing_places_of_the_hosts() {
 
 fn links_that_lead_nowhere() {
     let sandbox = Sandbox::new().symlink("loop", "/srv/loop").symlink("nowhere", "/srv/dangling");
-    let too_many = "too many symbolic links encountered (os error 40)";
+    let too_many = "too many levels of symbolic links (os error 40)";
     let error = refused(&sandbox.clone().bind_ro("/usr", "/srv/loop"));
     let object = r#""/usr" on "/srv/loop" (read-only)"#;
     assert_setup(&error, "resolve target", object, libc::ELOOP, too_many);
@@ -485,7 +485,7 @@ fn programs_that_cannot_run() {
     let error = start_of(sandbox.command("/srv/text"));
     assert_start(&error, "exec", "\"/srv/text\"", libc::ENOEXEC, "exec format error (os error 8)");
     let error = start_of(sandbox.command("/srv/loop"));
-    let text = "too many symbolic links encountered (os error 40)";
+    let text = "too many levels of symbolic links (os error 40)";
     assert_start(&error, "exec", "\"/srv/loop\"", libc::ELOOP, text);
     let directory = open_directory();
     fs::copy("/usr/bin/true", directory.path().join("true")).unwrap();
@@ -587,7 +587,7 @@ fn nicer_than_allowed() {
 
 fn no_terminal() {
     let error = start_of(Sandbox::new().command("true").controlling_terminal());
-    let text = "not a typewriter (os error 25)";
+    let text = "inappropriate ioctl for device (os error 25)";
     assert_start(&error, "set controlling terminal", "", libc::ENOTTY, text);
 }
 
@@ -606,7 +606,7 @@ fn closed_input() {
     // SAFETY: nothing owns standard input, and nothing reads it.
     unsafe { libc::close(0) };
     let error = start_of(Sandbox::new().command("true").stdin(stockade::Stdio::inherit()));
-    let text = "bad file number (os error 9)";
+    let text = "bad file descriptor (os error 9)";
     assert_at(Stage::Prepare, &error, ["open", "standard input"], libc::EBADF, text);
 }
 
@@ -645,7 +645,7 @@ fn impossible_time() {
     let offsets = TimeOffsets { monotonic: -1_000_000_000, boottime: 0 };
     let error = refused(&Sandbox::new().time_offsets(offsets));
     let object = "timens_offsets monotonic -1000000000 0, boottime 0 0";
-    let text = "math result not representable (os error 34)";
+    let text = "numerical result out of range (os error 34)";
     assert_setup(&error, "write", object, libc::ERANGE, text);
 }
 
@@ -994,7 +994,7 @@ fn filtered_keyring() {
 
 fn no_keys_left() {
     answer(&[libc::SYS_keyctl], libc::EDQUOT);
-    let text = "join new session keyring: quota exceeded (os error 122); hint: kernel.keys.maxkeys \
+    let text = "join new session keyring: disk quota exceeded (os error 122); hint: kernel.keys.maxkeys \
         is reached for this user; raise it";
     assert_keyring(libc::EDQUOT, Hint::MaxKeys, text);
 }
