@@ -35,6 +35,8 @@ macro_rules! capabilities {
         impl Capability {
             $(
                 #[doc = $doc]
+                #[doc = ""]
+                #[doc = "See [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html)."]
                 #[doc(alias = $kernel)]
                 pub const $constant: Self = Self($number);
             )*
