@@ -283,7 +283,7 @@ fn an_interface_that_does_not_exist() {
     let error = refused(&limited(Limits::new().net_prio(priority)));
     let failed = error.failed().unwrap();
     assert_eq!(failed.object, r#""nowhere0""#);
-    assert_eq!(failed.errno as i32, libc::ENODEV);
+    assert_eq!(failed.raw_os_error(), libc::ENODEV);
     // Nothing was left of it: the next one is like the first.
     sh(&limited(Limits::new().net_prio(NetPrio::new().priority("lo", 1))), "true");
 }
