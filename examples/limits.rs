@@ -28,14 +28,14 @@ fn trials() -> Vec<Trial> {
             limit: "memory 32 MiB",
             tried: "read /dev/zero into memory",
             limits: memory(32 << 20),
-            script: "tail /dev/zero",
+            script: "exec tail /dev/zero",
             used: |stats| of_memory(stats),
         },
         Trial {
             limit: "memory 32 MiB",
             tried: "fill /tmp, which is in memory",
             limits: memory(32 << 20),
-            script: "head -c 100m /dev/zero > /tmp/file",
+            script: "exec head -c 100m /dev/zero > /tmp/file",
             used: |stats| of_memory(stats),
         },
         Trial {

@@ -536,20 +536,18 @@ fn own(paused: bool) -> ! {
     }
 }
 
-/// The pid of this process's warden, which is nobody's child.
+/// The pid of this process's warden, which is nobody's child: it holds a pidfd of this process.
 fn warden() -> u32 {
-    let session = |pid: &u32| {
-        let own = fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).is_ok();
+    let own = format!("Pid:\t{}", std::process::id());
+    let holds = |pid: &u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        name.trim() == "stockade-warden" && (own || true)
+        let Ok(all) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
+        let mut texts = all.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        name.trim() == "stockade-warden" && texts.any(|text| text.lines().any(|line| line == own))
     };
     let all = fs::read_dir("/proc").unwrap().flatten();
-    let mut pids: Vec<u32> =
-        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(session).collect();
-    // It was started after this process.
-    pids.retain(|pid| *pid > std::process::id());
-    pids.sort_unstable();
-    pids.first().copied().unwrap_or(0)
+    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(holds).unwrap_or(0)
 }
 
 fn nothing_is_left_by_a_killed_owner() {
@@ -660,7 +658,7 @@ fn many_spawns_leave_nothing() {
             });
         }
     });
-    assert_eq!(parent.content(), [PathBuf::new(); 0]);
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
 }
 
 fn a_failed_spawn_leaves_nothing() {
@@ -672,10 +670,10 @@ fn a_failed_spawn_leaves_nothing() {
         sandbox.clone().cgroup_raw("memory.no_such_file", "1").command("true"),
     ] {
         failing.spawn().unwrap_err();
-        assert_eq!(parent.content(), [PathBuf::new(); 0]);
+        assert_eq!(parent.content(), Vec::<PathBuf>::new());
     }
     sandbox.check().unwrap();
-    assert_eq!(parent.content(), [PathBuf::new(); 0]);
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
 }
 
 fn a_detached_sandbox_keeps_its_group() {
@@ -707,7 +705,7 @@ fn everything_is_done_for_a_delegated_user() {
     let output = parent.run(command, NOBODY);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}{}", String::from_utf8_lossy(&output.stdout));
-    assert_eq!(parent.content(), [PathBuf::new(); 0]);
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
 }
 
 fn delegated_user() {

@@ -119,9 +119,9 @@ impl Pausable {
         // Both versions have one write.
         let writes = state.writes(self.version).unwrap_or_default();
         writes.iter().try_for_each(|write| {
-            self.write(&write.file, &write.data).or_else(|errno| {
+            self.write(&write.file, &write.data).map_err(|errno| {
                 let object = format!("{:?} to {:?}", write.data, self.path.join(&write.file));
-                Err(Error::new(Stage::Run, "write", object, errno))
+                Error::new(Stage::Run, "write", object, errno)
             })
         })
     }
@@ -140,7 +140,7 @@ impl Pausable {
                 Some(group) => group::members(group.dir.as_fd()),
                 None => descendants(first),
             };
-            let is_out = |pid: &u32| !inside.contains(pid) && !(init && *pid == first);
+            let is_out = |pid: &u32| !(inside.contains(pid) || init && *pid == first);
             let outside: Vec<_> = all.into_iter().filter(is_out).collect();
             if outside.is_empty() {
                 return Ok(());
