@@ -81,11 +81,6 @@ tests! {
     ];
 }
 
-/// Whom a directory is closed to, it is no longer.
-pub(crate) fn open_to_all(directory: &Path) {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 fn stats(sandbox: &Sandbox, script: &str) -> (Outcome, Stats) {
     let output = shell(sandbox, script);
     (output.outcome, output.usage.unwrap().stats)

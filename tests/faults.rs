@@ -15,6 +15,8 @@
 )]
 
 mod common;
+#[path = "common/groups.rs"]
+mod groups;
 #[path = "common/mounts.rs"]
 mod mounts;
 mod tracer;
@@ -28,10 +30,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Needs, Test};
+use groups::Delegated;
 use mounts::{mount, own_mounts};
 use stockade::{
-    Bind, Capability, Error, Feature, Namespaces, Proc, Resource, Rootfs, Sandbox, Stdio,
-    TimeOffsets, Tmpfs,
+    Bind, Capability, Cpuset, Error, Feature, Limits, Memory, Namespaces, Pids, Proc, Resource,
+    Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -54,6 +57,10 @@ macro_rules! scenarios {
             name: "a_killed_helper_is_an_error",
             needs: Needs::Nothing,
             run: a_killed_helper_is_an_error,
+        }, Test {
+            name: "groups",
+            needs: Needs::Root,
+            run: || every_fault("groups"),
         }]
     };
 }
@@ -79,7 +86,8 @@ const TESTS: &[Test] = scenarios![
 ];
 
 /// Of these more calls than the first of every kind are tried.
-const THOROUGH: [&str; 5] = ["default", "without_init", "everything", "joining", "undoing"];
+const THOROUGH: [&str; 6] =
+    ["default", "without_init", "everything", "joining", "undoing", "groups"];
 
 /// What the kernel of a scenario never does.
 fn lacks(scenario: &str) -> Option<(i64, i32)> {
@@ -116,6 +124,12 @@ fn embed(scenario: &str) {
         sandbox = neighbour.join(sandbox);
     }
     sandbox = shape(sandbox, scenario, &directory);
+    let delegated = (scenario == "groups").then(|| Delegated::to(0));
+    if let Some(delegated) = &delegated {
+        let limits = Limits::new().memory(Memory::new().max(1 << 30)).pids(Pids::new().max(100));
+        let limits = limits.cpuset(Cpuset::new().mems("0")).cpu_time(Duration::from_secs(1000));
+        sandbox = sandbox.limits(limits).cgroup_parent(delegated.parent());
+    }
     let wanted = if scenario == "undoing" { "/missing" } else { &target };
     let mut command = sandbox.command(wanted).args(facts::host());
     let terminal = (scenario == "terminal").then(terminal);
@@ -137,11 +151,22 @@ fn embed(scenario: &str) {
         Ok((missing, output)) => {
             println!("result: {}", output.outcome);
             println!("missing: {missing:?}");
+            if let (Some(_), Some(usage)) = (&delegated, &output.usage) {
+                // What could not be read is not known.
+                let used = |number: Option<u64>| number.is_none_or(|number| number > 0);
+                let stats = &usage.stats;
+                println!("in groups: {}", used(stats.memory.peak) && used(stats.pids.peak));
+            }
             print!("{}", String::from_utf8_lossy(&output.stdout));
         }
         Err(error) => println!("result: {}", told(&error)),
     }
     drop(neighbour);
+    for group in delegated.iter().flat_map(Delegated::content) {
+        println!("left: a group, {group:?}");
+        std::fs::remove_dir(group).unwrap();
+    }
+    drop(delegated);
     left_behind(&before);
     if scenario == "init_file" {
         half_made_files(&directory);
@@ -269,7 +294,11 @@ fn left_behind(before: &(String, Vec<String>)) {
     }
     // What a process makes once and keeps: init, the mapping's namespace, the warden's two lines
     // and, after its warden died, those of the one before.
-    let kept = |link: &String| link.contains("memfd:stockade") || link.starts_with("user:");
+    let kept = |link: &String| {
+        link.contains("memfd:stockade")
+            || link.starts_with("user:")
+            || link.contains("/test-of-stockade-")
+    };
     now.retain(|link| !kept(link));
     let sockets = now.iter().filter(|link| link.starts_with("socket:")).count();
     if sockets > 4 || now.len() > sockets {
@@ -489,8 +518,12 @@ fn judge(scenario: &str, traced: &Traced, clean: &Traced, place: &Place) -> Resu
     };
     // What cannot be removed stays.
     let unremoved = place.1 == libc::SYS_unlink;
-    let excused =
-        |line: &&str| unknown && line.contains("a child") || unremoved && line.contains("a file");
+    let unremoved_group = place.1 == libc::SYS_unlinkat;
+    let excused = |line: &&str| {
+        unknown && line.contains("a child")
+            || unremoved && line.contains("a file")
+            || unremoved_group && line.contains("a group")
+    };
     if let Some(line) = line.filter(|line| !excused(line)) {
         return Err(line.to_owned());
     }
@@ -584,6 +617,7 @@ fn has_for(scenario: &str, has: &dyn Fn(&str)) {
     }
     has(&format!("NoNewPrivs:\t{}", i32::from(scenario != "new_privileges")));
     match scenario {
+        "groups" => has("in groups: true"),
         "terminal" => {
             has("descriptors: [\"0\", \"1\", \"2\", \"3\", \"7\", \"9\"]");
             has("controlling terminal: true");
