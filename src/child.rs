@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
-use crate::cgroup::{Limits, Stats};
+use crate::cgroup::{Events, Limits, Stats};
 use crate::control::{Received, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::outcome::{End, Left, Output, Status};
@@ -576,6 +576,24 @@ impl Child {
             return Ok(usage.map(|usage| usage.stats.clone()).unwrap_or_default());
         }
         Ok(self.groups.as_ref().map(Groups::stats).unwrap_or_default())
+    }
+
+    /// What the limits of memory and of processes do from now on, as it happens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if there is no descriptor to be had, or the groups are gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let child = stockade::Sandbox::new().command("true").spawn()?;
+    /// // Without limits there is nothing to tell, until the end.
+    /// assert_eq!(child.events()?.count(), 0);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn events(&self) -> Result<Events> {
+        Events::new(self.groups.as_ref(), &self.pidfd)
     }
 
     /// Changes limits while the sandbox runs: those that are given, the others stay. Only what was

@@ -39,9 +39,9 @@ mod wire;
 pub use capability::{Capabilities, Capability, CapabilitySet, CapabilitySetIter};
 pub use cgroup::{
     BlockDevice, CgroupParent, CgroupVersion, Controller, ControllerSupport, Cpu, CpuStats, Cpuset,
-    DeviceKind, DeviceRule, Devices, Freezer, Hugetlb, Io, IoLimit, IoStats, Limits, Memory,
-    MemoryStats, Misc, NetCls, NetPrio, Partition, PerfEvent, Pids, PidsStats, Pressure, Rdma,
-    Stats,
+    DeviceKind, DeviceRule, Devices, Event, Events, Freezer, Hugetlb, Io, IoLimit, IoStats, Limits,
+    Memory, MemoryStats, Misc, NetCls, NetPrio, Partition, PerfEvent, Pids, PidsStats, Pressure,
+    Rdma, Stats,
 };
 pub use child::Child;
 pub use command::{Command, Stdio};

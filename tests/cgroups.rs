@@ -20,7 +20,8 @@ mod inside;
 mod mounts;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,10 +30,11 @@ use common::{Needs, moment};
 use groups::{Delegated, delegated_to_me, is_v1};
 use inside::{is_root, myself_outside, refused, role, sh, shell};
 use mounts::{mount, own_mounts};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
-    Bind, CgroupParent, Child, Controller, Cpu, DeviceRule, Devices, Error, Feature, Hint, IoLimit,
-    Limits, Memory, NetCls, NetPrio, Network, Outcome, PerfEvent, Pids, Sandbox, Stage, Stats,
-    Stdio,
+    Bind, CgroupParent, Child, Controller, Cpu, DeviceRule, Devices, Error, Event, Feature, Hint,
+    IoLimit, Limits, Memory, NetCls, NetPrio, Network, Outcome, PerfEvent, Pids, Sandbox, Stage,
+    Stats, Stdio,
 };
 
 const MIB: u64 = 1 << 20;
@@ -58,6 +60,7 @@ tests! {
         cpu_time_ends_the_whole_tree,
         raw_writes_are_done,
         limits_change_while_it_runs,
+        what_limits_do_is_told_as_it_happens,
         the_group_is_neither_seen_nor_reached,
         a_missing_parent_is_told_with_the_command,
         what_the_kernel_lacks_is_told_or_missing,
@@ -394,6 +397,35 @@ fn limits_change_while_it_runs() {
     child.wait().unwrap();
     let error = child.update(&Limits::new().pids(Pids::new().max(9))).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+}
+
+fn what_limits_do_is_told_as_it_happens() {
+    let sandbox = Sandbox::new().memory_limit(32 * MIB).pids_limit(3);
+    let script = "read go; for i in 1 2 3 4; do (:) & done 2>/dev/null; read go; exec sleep 1000";
+    let start = || {
+        let mut child = sandbox.command("sh").args(["-c", script]).stdin(Stdio::piped());
+        child = child.stderr(Stdio::null());
+        child.spawn().unwrap()
+    };
+    let mut child = start();
+    let mut events = child.events().unwrap();
+    assert_eq!(events.try_next().unwrap(), None);
+    child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    assert_eq!(events.next().unwrap().unwrap(), Event::PidsMax);
+    // Into an event loop: it is readable when something comes, here the end.
+    child.kill().unwrap();
+    let mut set = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut set, PollTimeout::NONE), Ok(1));
+    assert_ne!(child.wait().unwrap().outcome, Outcome::Exited(0));
+    assert!(events.all(|event| event.unwrap() == Event::PidsMax));
+    let hog = "read go; tail /dev/zero; read go";
+    let command = sandbox.command("sh").args(["-c", hog]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut events = child.events().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    assert!(events.any(|event| event.unwrap() == Event::OutOfMemory));
+    drop(child);
+    let _kills = events.map(|event| event.unwrap()).filter(|one| *one == Event::OomKill).count();
 }
 
 fn the_group_is_neither_seen_nor_reached() {

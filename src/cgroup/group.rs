@@ -198,6 +198,12 @@ pub(crate) struct Failure {
     errno: Errno,
 }
 
+impl Failure {
+    pub(crate) fn parts(self) -> (String, Errno) {
+        (self.object, self.errno)
+    }
+}
+
 impl Groups {
     /// The groups that a sandbox needs, without any process yet; `None` if it needs none.
     pub(crate) fn make(
