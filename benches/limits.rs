@@ -1,0 +1,86 @@
+//! What limits by control groups cost a spawn: memory, CPU time and processes against none, with few
+//! and with many other groups on the host.
+//!
+//! The contenders take turns. `--quick` measures less. It needs root, or a delegated group whose path
+//! is the last argument.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench may end so")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use stockade::{CgroupParent, Controller, Cpu, Limits, Memory, Pids, Sandbox, Support};
+
+/// How many other groups there are.
+const OTHERS: [usize; 3] = [0, 1000, 10_000];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let full = args.iter().any(|arg| arg == "--bench") && !args.iter().any(|arg| arg == "--quick");
+    let parent = args.iter().rfind(|arg| !arg.starts_with('-'));
+    let parent = parent.map_or(CgroupParent::Auto, |path| CgroupParent::Path(path.into()));
+    let limits = Limits::new()
+        .memory(Memory::new().max(1 << 30))
+        .cpu(Cpu::new().limit(8.0))
+        .pids(Pids::new().max(100));
+    let limited = Sandbox::new().limits(limits).cgroup_parent(parent);
+    if let Err(error) = limited.check() {
+        return println!("not measured: {error}");
+    }
+    let rounds = if full { 300 } else { 50 };
+    println!(
+        "{:>12} {:>12} {:>12} {:>12} {:>7}",
+        "other groups", "without", "with", "more", "ratio"
+    );
+    for count in if full { &OTHERS[..] } else { &OTHERS[..2] } {
+        let _others = Others::make(*count);
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..rounds + 5 {
+            for (sandbox, times) in [&Sandbox::new(), &limited].into_iter().zip(&mut times) {
+                let time = spawn(sandbox);
+                // The first ones fill caches.
+                times.extend((round >= 5).then_some(time));
+            }
+        }
+        let [without, with] = times.map(median);
+        let more = with.saturating_sub(without);
+        let ratio = more.as_secs_f64() / without.as_secs_f64();
+        println!("{count:>12} {without:>12.0?} {with:>12.0?} {more:>12.0?} {ratio:>7.2}");
+    }
+}
+
+/// From the call to the end, with everything removed.
+fn spawn(sandbox: &Sandbox) -> Duration {
+    let began = Instant::now();
+    let status = sandbox.command("/bin/true").status().expect("a sandbox");
+    assert!(status.outcome.is_success(), "{status:?}");
+    began.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Groups of somebody else's, beside those that are measured.
+struct Others(Vec<PathBuf>);
+
+impl Others {
+    fn make(count: usize) -> Self {
+        let of_pids = |one: &stockade::ControllerSupport| one.controller == Controller::Pids;
+        let place = Support::controllers().into_iter().find(of_pids).and_then(|one| one.place);
+        let Some(place) = place.filter(|_| count > 0) else { return Others(Vec::new()) };
+        let make = |number| {
+            let path = place.join(format!("bench-of-stockade-{number}"));
+            std::fs::create_dir(&path).expect("a group can be made");
+            path
+        };
+        Others((0..count).map(make).collect())
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        let remove = |path: &Path| std::fs::remove_dir(path);
+        self.0.iter().for_each(|path| remove(path).expect("an empty group can be removed"));
+    }
+}
