@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::child::{Attached, Child, reap_the_detached};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::{self, Hint};
 use crate::lower;
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, user};
 use crate::outcome::{Output, Status};
 use crate::plan::Plan;
 use crate::policy::{Policy, check_text};
@@ -535,7 +535,7 @@ impl Command {
         reap_the_detached();
         let sandbox = self.sandbox.clone();
         let policy = sandbox.policy();
-        let lowered = lower::lower(&sandbox)?;
+        let mut lowered = lower::lower(&sandbox)?;
         log::debug!(
             "prepare: lowered to {} operations in {:?}",
             lowered.plan.len(),
@@ -546,7 +546,15 @@ impl Command {
         let init_file = policy.init_file.as_deref();
         // Before anything else is opened, which may get the number of a closed stream.
         let streams = self.open_streams()?;
-        let trees = Trees::make(&lowered.trees, lowered.ids, init_file, best_effort)?;
+        let own_id = match lowered.ids.are_chosen_late() {
+            true => Some(user::own_id(init_file)?),
+            false => None,
+        };
+        if let Some((_, id)) = &own_id {
+            lowered.choose(*id);
+        }
+        let own_id = own_id.as_ref().map(|(namespace, _)| namespace.as_fd());
+        let trees = Trees::make(&lowered, own_id, init_file, best_effort)?;
         log::debug!(
             "prepare: streams and {} trees in {:?}",
             lowered.trees.len(),
@@ -567,6 +575,7 @@ impl Command {
             policy,
             lowered: &lowered,
             trees: &trees.fds,
+            own_id,
             program,
             descriptors: pairs.iter().map(|(source, _)| *source).collect(),
             supervised: policy.init && !check_only,

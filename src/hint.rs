@@ -78,6 +78,17 @@ pub enum Hint {
     MemoryLimit,
     /// What a person has to run once.
     Run(String),
+    /// Only root chooses the host's ids that stand behind those inside.
+    OnlyRootChoosesIds,
+    /// /etc/subuid or /etc/subgid has no entry for the caller
+    /// ([subuid(5)](https://man7.org/linux/man-pages/man5/subuid.5.html)).
+    NoSubordinateIds,
+    /// The range is not one that this file gives to the caller.
+    RangeNotAllowed(&'static str),
+    /// The program that maps ranges for who is not root is not installed.
+    NoMapHelper(&'static str),
+    /// That program is there and has no privilege.
+    MapHelperUnprivileged(&'static str),
     /// The minimum kernel, such as "5.12".
     NeedsKernel(&'static str),
 }
@@ -161,6 +172,31 @@ impl fmt::Display for Hint {
             }
             Hint::Run(command) => return write!(f, "run {command}"),
             Hint::AboveHardLimit => "it is above the caller's own hard limit",
+            Hint::OnlyRootChoosesIds => {
+                "only root chooses ids of the host's; IdMap::subordinate() maps those that \
+                 /etc/subuid gives to the caller"
+            }
+            Hint::NoSubordinateIds => {
+                "/etc/subuid and /etc/subgid give the caller no ids; add them with usermod \
+                 --add-subuids and --add-subgids"
+            }
+            Hint::RangeNotAllowed(file) => {
+                return write!(f, "{file} does not give the caller all of these ids");
+            }
+            Hint::NoMapHelper(name) => {
+                return write!(
+                    f,
+                    "{name} is not installed, without which only root maps ranges; it is in the \
+                     package uidmap or shadow-utils"
+                );
+            }
+            Hint::MapHelperUnprivileged(name) => {
+                return write!(
+                    f,
+                    "{name} has no privilege: it needs its setuid bit or file capabilities, and no \
+                     no_new_privs or nosuid mount in the way"
+                );
+            }
             Hint::NeedsKernel(version) => {
                 return write!(f, "this needs Linux {version} or later");
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::namespace::idmap::Maps;
 use crate::namespace::user::{self, Ids};
 use crate::namespace::{Namespaces, Source, cgroup, mount, net, time};
 use crate::plan::{Plan, Step};
@@ -31,10 +32,19 @@ pub(crate) struct Lowered {
     /// What its numbers of trees stand for.
     pub(crate) trees: Vec<TreeSource>,
     pub(crate) ids: Ids,
+    pub(crate) maps: Maps,
     /// The namespaces that the clone itself makes; the others come once it is in place.
     pub(crate) at_clone: Namespaces,
     /// What is known to be missing before anything runs.
     pub(crate) missing: Vec<Feature>,
+}
+
+impl Lowered {
+    /// Gives the program the host's id `id`, which no other sandbox has.
+    pub(crate) fn choose(&mut self, id: u32) {
+        self.ids.host = (id, id);
+        self.maps = Maps::of(self.ids.inside, self.ids.host);
+    }
 }
 
 impl Lower {
@@ -90,10 +100,10 @@ impl Lower {
 pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let policy = sandbox.policy();
     let new = policy.new_namespaces();
-    let ids = policy.user.ids(new.contains(Namespaces::USER));
+    let (ids, maps) = policy.user.ids(new.contains(Namespaces::USER))?;
     // In a joined user namespace the host's ids are not known, and init reaches what it may.
     let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
-    let trees = (own_ids && ids.are_foreign()).then(Vec::new);
+    let trees = (own_ids && ids.are_foreign() && user::is_root()).then(Vec::new);
     let mut plan = Lower { steps: Vec::new(), of_init: None, trees };
     let lowered_score = own_files(policy, &mut plan)?;
     time::lower(policy, &mut plan);
@@ -101,7 +111,7 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     plan.step(Op::Keyring { optional }, "session keyrings have no namespace");
     plan.step(Op::Await {}, "the caller's process writes them meanwhile");
     cgroup::lower(policy, &mut plan);
-    let missing_groups = identity(policy, ids, &mut plan);
+    let missing_groups = identity(policy, ids, &maps, &mut plan);
     let locks = mount::must_be_locked(policy);
     let beside = policy.has_own_pids() && !locks;
     let network_beside = beside && net::is_made_beside(policy);
@@ -148,8 +158,9 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let of_init = plan.of_init.unwrap_or(plan.steps.len());
     let later = if network_beside { Namespaces::NET } else { Namespaces::empty() };
     let at_clone = new - Namespaces::CGROUP - Namespaces::TIME - later;
-    let plan = Plan::new(sandbox, at_clone, joined_names(policy), ids, plan.steps, of_init);
-    Ok(Lowered { plan, trees, ids, at_clone, missing })
+    let plan =
+        Plan::new(sandbox, at_clone, joined_names(policy), (ids, &maps), plan.steps, of_init);
+    Ok(Lowered { plan, trees, ids, maps, at_clone, missing })
 }
 
 fn names_and_loopback(policy: &Policy, new: Namespaces, plan: &mut Lower) {
@@ -184,8 +195,9 @@ fn own_files(policy: &Policy, plan: &mut Lower) -> Result<Option<Feature>> {
 }
 
 /// The ids; returns what cannot be dropped.
-fn identity(policy: &Policy, ids: Ids, plan: &mut Lower) -> Option<Feature> {
-    let privileged = user::is_root();
+fn identity(policy: &Policy, ids: Ids, maps: &Maps, plan: &mut Lower) -> Option<Feature> {
+    let own = policy.new_namespaces().contains(Namespaces::USER);
+    let privileged = user::is_root() || own && user::needs_helper_for_groups(ids, maps);
     let others = sys::groups().iter().any(|&group| group != ids.caller.1);
     let (uid, gid) = ids.inside;
     if privileged {

@@ -11,6 +11,8 @@ use crate::abi;
 use crate::error::UnknownName;
 
 pub(crate) mod cgroup;
+mod idhelper;
+pub(crate) mod idmap;
 pub(crate) mod ipc;
 pub(crate) mod mount;
 pub(crate) mod net;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::abi::{MOUNT_ATTR_RDONLY, MS_RDONLY};
 use crate::error::{Result, quoted};
 use crate::namespace::Namespaces;
+use crate::namespace::idmap::{Maps, Range};
 use crate::namespace::user::Ids;
 use crate::sandbox::Sandbox;
 use crate::wire::{Op, Put, Sink};
@@ -31,6 +32,7 @@ pub struct Plan {
     at_clone: Namespaces,
     joined: Vec<(Namespaces, String)>,
     ids: Ids,
+    maps: Maps,
     steps: Vec<Step>,
     /// How many of them are init's; the others are those of the program's process.
     of_init: usize,
@@ -48,11 +50,12 @@ impl Plan {
         sandbox: &Sandbox,
         at_clone: Namespaces,
         joined: Vec<(Namespaces, String)>,
-        ids: Ids,
+        (ids, maps): (Ids, &Maps),
         steps: Vec<Step>,
         of_init: usize,
     ) -> Self {
-        Plan { sandbox: sandbox.clone(), at_clone, joined, ids, steps, of_init }
+        let (sandbox, maps) = (sandbox.clone(), maps.clone());
+        Plan { sandbox, at_clone, joined, ids, maps, steps, of_init }
     }
 
     /// The namespaces that are made; those that are shared or joined are not among them.
@@ -115,6 +118,31 @@ impl Plan {
     /// ```
     pub fn check(&self) -> Result<()> {
         self.sandbox.check()
+    }
+
+    fn map_line(&self, f: &mut fmt::Formatter<'_>, what: &str, range: Range) -> fmt::Result {
+        let Range { inside, host, count } = range;
+        if self.ids.are_chosen_late() {
+            return writeln!(
+                f,
+                "map {what} {inside} to one of the host's that no other sandbox has: asked for"
+            );
+        }
+        if count != 1 {
+            let last = |first: u32| u64::from(first) + u64::from(count) - 1;
+            let (inside_last, host_last) = (last(inside), last(host));
+            return writeln!(
+                f,
+                "map {what} {inside} to {inside_last} to the host's {host} to {host_last}: asked for"
+            );
+        }
+        let (uid, gid) = self.ids.inside;
+        let reason = match what {
+            "uid" if inside == uid => "the program's id",
+            "gid" if inside == gid => "the program's group",
+            _ => "asked for",
+        };
+        writeln!(f, "map {what} {inside} to the host's {host}: {reason}")
     }
 
     /// What follows in the process of whatever program is started, and what watches over it.
@@ -209,6 +237,7 @@ impl PartialEq for Plan {
         let parts = |plan: &Self| (plan.at_clone, plan.ids);
         parts(self) == parts(other)
             && self.joined == other.joined
+            && self.maps == other.maps
             && self.steps == other.steps
             && self.of_the_program() == other.of_the_program()
     }
@@ -282,6 +311,7 @@ impl<S> Op<S> {
             Op::Directory { .. } => "directory",
             Op::File { .. } => "file",
             Op::Symlink { .. } => "symlink",
+            Op::Owner { .. } => "change owner",
             Op::Bind { .. } => "bind",
             Op::Again { .. } => "attach again",
             Op::Mount { .. } => "mount",
@@ -318,6 +348,7 @@ impl Op<Vec<u8>> {
             Op::Directory { path: at, mode } => format!("{} (mode {mode:04o})", path(at)),
             Op::File { path: at, data, .. } => format!("{} ({} bytes)", path(at), data.len()),
             Op::Symlink { path: at, target } => format!("{} -> {}", path(at), path(target)),
+            Op::Owner { path: at, uid, gid } => format!("{} (to {uid}:{gid})", path(at)),
             Op::Bind { from, to, attributes, .. } => {
                 let read_only = attributes & MOUNT_ATTR_RDONLY != 0;
                 let kind = if read_only { "read-only" } else { "writable" };
@@ -341,9 +372,9 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "clone {}: new namespaces", self.at_clone)?;
         if self.at_clone.contains(Namespaces::USER) {
-            let Ids { inside, host, .. } = self.ids;
-            writeln!(f, "map uid {} to the host's {}: the program's id", inside.0, host.0)?;
-            writeln!(f, "map gid {} to the host's {}: the program's group", inside.1, host.1)?;
+            for (what, ranges) in [("uid", &self.maps.uids), ("gid", &self.maps.gids)] {
+                ranges.iter().try_for_each(|range| self.map_line(f, what, *range))?;
+            }
         }
         for step in &self.steps {
             match step.op.object().as_str() {

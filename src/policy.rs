@@ -142,6 +142,23 @@ impl Policy {
         if !new.contains(Namespaces::NET) && self.tree.has_sysfs() {
             problems.push("sysfs() needs a network namespace of its own".to_owned());
         }
+        if self.user.is_own() && !self.init {
+            problems.push("own_host_id() needs init, which holds the id".to_owned());
+        }
+        if self.user.has_many() && mount::must_be_locked(self) {
+            problems.push(
+                "CAP_SYS_ADMIN is kept in one more user namespace, which can have one id only: not \
+                 those of id_map(..)"
+                    .to_owned(),
+            );
+        }
+        if new.contains(Namespaces::USER) {
+            let not_there =
+                |(_, (uid, gid)): &(_, (u32, u32))| self.user.is_mapped(*uid, *gid) == Some(false);
+            for (path, (uid, gid)) in self.tree.owners().filter(not_there) {
+                problems.push(format!("the owner {uid}:{gid} of {path:?} is no id inside"));
+            }
+        }
         net::problems(self, problems);
         pid::problems(self, problems);
         ipc::problems(self, problems);

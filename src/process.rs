@@ -60,7 +60,8 @@ pub(crate) fn kill(pidfd: BorrowedFd<'_>) {
 }
 
 /// What init does need to make a sandbox; root's other capabilities do not reach it.
-const NEEDED: [Capability; 14] = [
+const NEEDED: [Capability; 15] = [
+    Capability::CHOWN,
     Capability::DAC_OVERRIDE,
     Capability::DAC_READ_SEARCH,
     Capability::FOWNER,

@@ -256,7 +256,7 @@ numbers! {
     OPENAT 257 56;
     MKDIRAT 258 34;
     MKNODAT 259 33;
-    FSTAT 5 80; FSTATFS 138 44;
+    FSTAT 5 80; FSTATFS 138 44; FCHOWNAT 260 54;
     STATX 332 291;
     SYMLINKAT 266 36;
     READLINKAT 267 78;
@@ -313,7 +313,7 @@ mod tests {
                    SETHOSTNAME SYS_sethostname; SETDOMAINNAME SYS_setdomainname;
                    CLOCK_GETTIME SYS_clock_gettime; EXIT_GROUP SYS_exit_group; WAITID SYS_waitid;
                    KEYCTL SYS_keyctl; OPENAT SYS_openat; MKDIRAT SYS_mkdirat; MKNODAT SYS_mknodat;
-                   FSTAT SYS_fstat; FSTATFS SYS_fstatfs; STATX SYS_statx; SYMLINKAT SYS_symlinkat; READLINKAT SYS_readlinkat;
+                   FSTAT SYS_fstat; FSTATFS SYS_fstatfs; FCHOWNAT SYS_fchownat; STATX SYS_statx; SYMLINKAT SYS_symlinkat; READLINKAT SYS_readlinkat;
                    FACCESSAT SYS_faccessat; PPOLL SYS_ppoll; UNSHARE SYS_unshare; DUP3 SYS_dup3;
                     PRLIMIT64 SYS_prlimit64; SETNS SYS_setns; SECCOMP SYS_seccomp;
                    EXECVEAT SYS_execveat; SIGNALFD4 SYS_signalfd4;

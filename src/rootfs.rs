@@ -11,16 +11,17 @@ use crate::executable;
 use crate::lower::Lower;
 use crate::namespace::ipc;
 use crate::namespace::user::Ids;
-use crate::secret::Secret;
 use crate::wire::{BIND_RECURSIVE, Op};
 
 mod bind;
+mod data;
 mod dev;
 mod etc;
 mod proc;
 mod tmpfs;
 
 pub use bind::Bind;
+pub use data::{Content, Data};
 pub use proc::Proc;
 pub use tmpfs::Tmpfs;
 
@@ -203,9 +204,7 @@ const TMPFS_MAX: usize = 200;
 pub(crate) enum Entry {
     Bind(Bind),
     Tmpfs(Tmpfs),
-    File { path: PathBuf, mode: u32, data: Secret<Vec<u8>> },
-    Directory { path: PathBuf, mode: u32 },
-    Symlink { path: PathBuf, target: PathBuf },
+    Data(Data),
     Mqueue { path: PathBuf },
     Sysfs,
 }
@@ -268,17 +267,13 @@ impl Tree {
             match entry {
                 Entry::Bind(bind) => check_source(bind.source(), problems),
                 Entry::Tmpfs(tmpfs) => tmpfs.problems(problems),
-                _ => {}
+                Entry::Data(data) => data.problems(problems),
+                Entry::Mqueue { .. } | Entry::Sysfs => {}
             }
             let Some(inside) = entry.place() else { continue };
-            if let Entry::File { data, .. } = entry {
-                if u32::try_from(data.len() + 1).is_err() {
-                    problems.push(format!("the content of {inside:?} is larger than 4 GiB"));
-                }
-            }
             check_inside(inside, problems);
-            if let Entry::Symlink { target, .. } = entry {
-                check_bytes(target, problems);
+            if let Entry::Data(data) = entry {
+                data.target().into_iter().for_each(|target| check_bytes(target, problems));
             }
         }
     }
@@ -286,6 +281,14 @@ impl Tree {
     /// Bytes in all of /tmp, the home directory and /dev/shm.
     fn budget(&self) -> u64 {
         self.budget.unwrap_or(BUDGET)
+    }
+
+    /// What is to belong to somebody by name, and to whom.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = (&Path, (u32, u32))> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Data(data) => data.owned_by().map(|owner| (data.path(), owner)),
+            _ => None,
+        })
     }
 
     /// HOME inside: a directory image that has no /home gets /tmp.
@@ -307,7 +310,7 @@ impl Tree {
         self.lower_generated_etc(inside, plan)?;
         self.proc.lower(plan, inside.own_pids)?;
         for entry in &self.entries {
-            entry.lower(plan);
+            entry.lower(plan)?;
         }
         plan.step(Op::Pivot { attributes }, "from here on nothing of the host's has a name");
         Ok(())
@@ -387,29 +390,22 @@ impl Entry {
         match self {
             Entry::Bind(bind) => Some(bind.target()),
             Entry::Tmpfs(tmpfs) => Some(tmpfs.path()),
-            Entry::File { path, .. }
-            | Entry::Directory { path, .. }
-            | Entry::Symlink { path, .. }
-            | Entry::Mqueue { path } => Some(path),
+            Entry::Data(data) => Some(data.path()),
+            Entry::Mqueue { path } => Some(path),
             Entry::Sysfs => None,
         }
     }
 
     /// Whether what is in the tree at its place stays there.
     fn is_directory(&self) -> bool {
-        matches!(self, Entry::Directory { .. })
+        matches!(self, Entry::Data(data) if data.is_directory())
     }
 
-    fn lower(&self, plan: &mut Lower) {
+    fn lower(&self, plan: &mut Lower) -> Result<()> {
         match self {
             Entry::Bind(bind) => bind.lower(plan),
             Entry::Tmpfs(tmpfs) => tmpfs.lower(plan),
-            Entry::File { path, mode, data } => {
-                let op = Op::File { path: bytes(path), mode: *mode, data: data.0.clone() };
-                plan.step(op, "given as data");
-            }
-            Entry::Directory { path, mode } => plan.directory(path, *mode),
-            Entry::Symlink { path, target } => plan.symlink(path, target),
+            Entry::Data(data) => data.lower(plan)?,
             Entry::Mqueue { path } => {
                 ipc::lower_queues(path, plan);
             }
@@ -424,6 +420,7 @@ impl Entry {
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::cgroup::{BlockDevice, CgroupParent, DeviceRule, Devices, IoLimit, Lim
 use crate::command::Command;
 use crate::error::{Feature, Result};
 use crate::lower;
+use crate::namespace::idmap::IdMap;
 use crate::namespace::net::Network;
 use crate::namespace::time::TimeOffsets;
 use crate::namespace::user::Host;
@@ -18,8 +19,7 @@ use crate::namespace::{Existing, Namespaces};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::rlimit::{Limit, Max, Resource, Rlimits};
-use crate::rootfs::{Bind, Entry, Proc, Rootfs, Tmpfs, Tree};
-use crate::secret::Secret;
+use crate::rootfs::{Bind, Data, Entry, Proc, Rootfs, Tmpfs, Tree};
 
 /// A description of a sandbox, from which any number of programs can be started.
 ///
@@ -302,6 +302,74 @@ impl Sandbox {
         self.implying(Namespaces::USER, |policy| policy.user.host = Host::Ids(uid, gid))
     }
 
+    /// All ids that there are inside, and the host's that stand for them; see [`IdMap`]. Implies
+    /// [`Namespaces::USER`]; the last word of this, [`host_ids`](Self::host_ids),
+    /// [`own_host_id`](Self::own_host_id) and [`as_host_root`](Self::as_host_root) counts.
+    ///
+    /// The program is [`uid`](Self::uid) and [`gid`](Self::gid), by default the id that stands for
+    /// the caller's own, or 1000 if the caller is root; if that is not in the map, its first id. To become another of them it needs
+    /// CAP_SETUID and CAP_SETGID ([`capabilities`](Self::capabilities)), and to give files away CAP_CHOWN; uid 0 alone gives no power, and a change of uid takes none away, as the securebits
+    /// are locked. CAP_SYS_ADMIN and several ids contradict each other.
+    ///
+    /// Root maps any of its ids. Others map what /etc/subuid and /etc/subgid give them, through
+    /// newuidmap and newgidmap, which are run as short-lived children of the caller
+    /// ([newuidmap(1)](https://man7.org/linux/man-pages/man1/newuidmap.1.html)).
+    ///
+    /// In binds of a root caller, its own files are the program's; those of the map's other ids on the
+    /// host belong to them inside, and what these write is theirs outside. In binds of another
+    /// caller every file belongs to whom its owner is inside.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Capability, IdMap, Sandbox, Stage};
+    /// let sandbox = Sandbox::new()
+    ///     .id_map(IdMap::new().ids(0, 100_000, 1000))
+    ///     .uid(0)
+    ///     .gid(0)
+    ///     .capabilities([Capability::CHOWN]);
+    /// let script = "touch /tmp/file && chown 5:7 /tmp/file && stat -c %u:%g /tmp/file";
+    /// match sandbox.command("sh").args(["-c", script]).output() {
+    ///     Ok(output) => assert_eq!(output.stdout, b"5:7\n"),
+    ///     // Somebody who may not.
+    ///     Err(error) => assert_eq!(error.stage(), Some(Stage::Identity)),
+    /// }
+    /// ```
+    pub fn id_map(self, map: IdMap) -> Self {
+        self.implying(Namespaces::USER, |policy| policy.user.host = Host::Map(map))
+    }
+
+    /// Gives each sandbox an id of the host's that no other one has at the same time, whichever
+    /// process started it: one of 16777216 from 2013265920 on, which needs no configuration. So
+    /// sandboxes of a root caller share no limit that the kernel keeps for each user, no key and no
+    /// signal. What belongs to the user who made a namespace (the number of namespaces, inotify) stays
+    /// root's.
+    ///
+    /// For root only. Implies [`Namespaces::USER`]; needs [`init`](Self::init), which holds the id. A
+    /// spawn takes as long as two clones more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Hint, Sandbox};
+    /// let sandbox = Sandbox::new().own_host_id();
+    /// match (sandbox.command("sleep").arg("9").spawn(), sandbox.command("sleep").arg("9").spawn()) {
+    ///     (Ok(one), Ok(other)) => {
+    ///         use std::os::unix::fs::MetadataExt;
+    ///         let uid = |id| std::fs::metadata(format!("/proc/{id}")).map(|entry| entry.uid());
+    ///         let id = |child: stockade::Child| child.program_id().map(uid);
+    ///         assert_ne!(id(one).transpose()?, id(other).transpose()?);
+    ///     }
+    ///     (Err(error), _) | (_, Err(error)) => {
+    ///         assert_eq!(error.hint(), Some(&Hint::OnlyRootChoosesIds));
+    ///     }
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn own_host_id(self) -> Self {
+        self.implying(Namespaces::USER, |policy| policy.user.host = Host::Own)
+    }
+
     /// Runs the program with the caller's own ids even if the caller is root: a widening, by which
     /// the program passes every check of the host that asks for uid 0 and no capability. For other
     /// callers nothing changes.
@@ -470,7 +538,7 @@ impl Sandbox {
         data: impl Into<Vec<u8>>,
         mode: u32,
     ) -> Self {
-        self.push(Entry::File { path: path.into(), mode: mode & 0o7777, data: Secret(data.into()) })
+        self.data(Data::file(path, data.into()).mode(mode))
     }
 
     /// A directory with this mode, where the tree is the sandbox's own. Bits above 0o7777 are
@@ -486,7 +554,7 @@ impl Sandbox {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn directory(self, path: impl Into<PathBuf>, mode: u32) -> Self {
-        self.push(Entry::Directory { path: path.into(), mode: mode & 0o7777 })
+        self.data(Data::directory(path).mode(mode))
     }
 
     /// A symbolic link at `path` to `target`, which is not looked at and not empty
@@ -502,7 +570,26 @@ impl Sandbox {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn symlink(self, target: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
-        self.push(Entry::Symlink { path: path.into(), target: target.into() })
+        self.data(Data::symlink(target, path))
+    }
+
+    /// A file, directory or symbolic link, with an owner, a limit of its size, or what a descriptor
+    /// gives; see [`Data`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Data, Sandbox};
+    /// let (reading, mut writing) = std::io::pipe()?;
+    /// std::io::Write::write_all(&mut writing, b"through a pipe\n")?;
+    /// drop(writing);
+    /// let data = Data::file("/words", std::os::fd::OwnedFd::from(reading));
+    /// let sandbox = Sandbox::new().data(data.mode(0o600).max_size(100));
+    /// assert_eq!(sandbox.command("cat").arg("/words").output()?.stdout, b"through a pipe\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn data(self, data: Data) -> Self {
+        self.push(Entry::Data(data))
     }
 
     /// How much of /proc is visible; default [`Proc::Processes`] (Linux 5.8;

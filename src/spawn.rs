@@ -1,7 +1,7 @@
 //! Making a sandbox: clone, maps, plan, and the undoing of all that if a step fails.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(crate) struct Start<'a> {
     pub(crate) lowered: &'a Lowered,
     /// The detached trees that the plan has numbers for.
     pub(crate) trees: &'a [OwnedFd],
+    /// Nobody else gets the sandbox's host id while init has this.
+    pub(crate) own_id: Option<BorrowedFd<'a>>,
     /// The encoded program.
     pub(crate) program: Vec<u8>,
     /// Descriptors that the program gets, as the program part numbers them.
@@ -175,6 +177,7 @@ fn launch_first(
     let mut keep = start.descriptors.clone();
     keep.push(lines.proc.as_raw_fd());
     keep.extend(start.cpu_usage.map(AsRawFd::as_raw_fd));
+    keep.extend(start.own_id.map(|namespace| namespace.as_raw_fd()));
     keep.extend(start.trees.iter().map(AsRawFd::as_raw_fd));
     let new = start.lowered.at_clone;
     let capabilities = start.policy.capabilities.bounding();
@@ -284,7 +287,7 @@ fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<()> 
     if sys::wait_readable(launched.pidfd.as_fd(), Some(Duration::ZERO)) {
         return Err(failed(Errno::ESRCH));
     }
-    user::write_maps(process.as_fd(), start.lowered.ids)
+    user::write_maps(process.as_fd(), pid, start.lowered.ids, &start.lowered.maps)
 }
 
 fn send_plan(lines: &Lines, start: &Start<'_>, launched: &Launched) -> Result<()> {

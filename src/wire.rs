@@ -244,6 +244,8 @@ operations! {
     File { path: S, mode: u32, data: S }
     /// Makes a symbolic link.
     Symlink { path: S, target: S }
+    /// Gives what was just made at `path` to somebody.
+    Owner { path: S, uid: u32, gid: u32 }
     /// Attaches a part of the host's tree; `fd` is a detached tree or -1.
     Bind { from: S, fd: i32, to: S, flags: u32, attributes: u32 }
     /// Attaches a part of the new root a second time, at the same place.
@@ -485,6 +487,7 @@ calls! {
     Mkdir "create directory";
     Create "create file";
     Symlink "create symlink";
+    Owner "change owner";
     Chdir "change directory";
     NullDevice "verify /dev/null";
     Hostname "sethostname";

@@ -193,6 +193,7 @@ pub(crate) fn execute<'a>(
         Op::Directory { path, mode } => (tree.directory(path, mode), 0),
         Op::File { path, mode, data } => (tree.file(path, mode, data), 0),
         Op::Symlink { path, target } => (tree.symlink(path, target), 0),
+        Op::Owner { path, uid, gid } => (tree.owner(path, uid, gid), 0),
         Op::Bind { from, fd, to, flags, attributes } => {
             (tree.bind(from, fd, to, flags, attributes), 0)
         }

@@ -251,6 +251,12 @@ pub(crate) fn symlink(target: Text<'_>, directory: i32, path: Text<'_>) -> Outco
     with_pointers!(Call::Symlink, SYMLINKAT, target.as_ptr(), directory, path.as_ptr()).map(drop)
 }
 
+/// fchownat(2); of a link itself.
+pub(crate) fn chown(directory: i32, path: Text<'_>, uid: u32, gid: u32) -> Outcome {
+    let flags = AT_SYMLINK_NOFOLLOW;
+    with_pointers!(Call::Owner, FCHOWNAT, directory, path.as_ptr(), uid, gid, flags).map(drop)
+}
+
 /// chdir(2).
 pub(crate) fn chdir(path: Text<'_>) -> Outcome {
     with_pointers!(Call::Chdir, CHDIR, path.as_ptr()).map(drop)

@@ -154,6 +154,12 @@ impl<'a> Tree<'a> {
         sys::symlink(target, parent, name)
     }
 
+    /// Changes the owner of what was just made.
+    pub(crate) fn owner(&mut self, path: Text<'a>, uid: u32, gid: u32) -> Outcome {
+        let (parent, name) = self.in_parent(path, Call::Owner)?;
+        sys::chown(parent, name, uid, gid)
+    }
+
     /// Attaches a part of the host's tree.
     pub(crate) fn bind(
         &mut self,

@@ -9,8 +9,8 @@ use super::{absolute, bytes};
 use crate::abi::*;
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::Hint;
-use crate::lower::Lower;
-use crate::namespace::user::{self, Ids};
+use crate::lower::{Lower, Lowered};
+use crate::namespace::user;
 use crate::sys;
 use crate::wire::{BIND_RECURSIVE, Op};
 
@@ -175,18 +175,24 @@ pub(crate) struct Trees {
 }
 
 impl Trees {
-    /// Copies all of `sources`.
+    /// Copies all that a plan needs; through `mapping`, if there is that already.
     pub(crate) fn make(
-        sources: &[TreeSource],
-        ids: Ids,
+        lowered: &Lowered,
+        mapping: Option<BorrowedFd<'_>>,
         init_file: Option<&Path>,
         best_effort: bool,
     ) -> Result<Self> {
-        let mut trees = Trees::default();
+        let (mut trees, sources) = (Trees::default(), &lowered.trees);
         if sources.is_empty() {
             return Ok(trees);
         }
-        let mapping = user::mapping_namespace(ids, init_file)?;
+        let made = match mapping {
+            Some(_) => None,
+            None => Some(user::mapping_namespace(lowered.ids, &lowered.maps, init_file)?),
+        };
+        let Some(mapping) = mapping.or(made.as_ref().map(AsFd::as_fd)) else {
+            return Ok(trees);
+        };
         for source in sources {
             let deep = if source.recursive { AT_RECURSIVE } else { 0 };
             let tree = sys::open_tree(&source.path, OPEN_TREE_CLONE | deep).map_err(|errno| {
@@ -197,7 +203,7 @@ impl Trees {
                 trees.fds.push(tree);
                 continue;
             }
-            match sys::map_ids(tree.as_fd(), mapping.as_fd(), source.recursive) {
+            match sys::map_ids(tree.as_fd(), mapping, source.recursive) {
                 Err(Errno::ENOSYS | Errno::EINVAL) if best_effort => trees.unmapped = true,
                 other => other.map_err(|errno| not_mapped(&source.path, errno))?,
             }

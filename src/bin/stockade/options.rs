@@ -101,6 +101,12 @@ pub(crate) struct Tree {
     /// Make a file with what can be read from this descriptor
     #[arg(long, num_args = 2, value_names = ["FD", "DST"])]
     pub(crate) file: Vec<OsString>,
+    /// The permissions of what --file or --dir gives
+    #[arg(long, num_args = 2, value_names = ["MODE", "DST"])]
+    pub(crate) chmod: Vec<OsString>,
+    /// Whom it belongs to inside, also what --symlink gives
+    #[arg(long, num_args = 2, value_names = ["UID:GID", "DST"])]
+    pub(crate) chown: Vec<OsString>,
     /// Show a read-only /sys
     #[arg(long)]
     pub(crate) sysfs: bool,
@@ -195,6 +201,21 @@ pub(crate) struct Identity {
     /// Keep the host's uid 0 behind them
     #[arg(long, conflicts_with = "host_ids")]
     pub(crate) host_root: bool,
+    /// Give the sandbox ids of the host's that no other one has; for root
+    #[arg(long, conflicts_with_all = ["host_ids", "host_root"])]
+    pub(crate) own_host_id: bool,
+    /// COUNT uids from INSIDE on stand for the host's from HOST on
+    #[arg(long, value_name = "INSIDE:HOST:COUNT", value_parser = values::range,
+        conflicts_with_all = ["host_ids", "host_root", "own_host_id"], requires = "gid_map")]
+    pub(crate) uid_map: Vec<(u32, u32, u32)>,
+    /// COUNT gids from INSIDE on stand for the host's from HOST on
+    #[arg(long, value_name = "INSIDE:HOST:COUNT", value_parser = values::range,
+        conflicts_with_all = ["host_ids", "host_root", "own_host_id"], requires = "uid_map")]
+    pub(crate) gid_map: Vec<(u32, u32, u32)>,
+    /// The caller's ids as 0, and from 1 on those that /etc/subuid and /etc/subgid give to the caller
+    #[arg(long,
+        conflicts_with_all = ["host_ids", "host_root", "own_host_id", "uid_map", "gid_map"])]
+    pub(crate) subids: bool,
     /// Keep a capability over the sandbox's own namespaces
     #[arg(long, value_name = "CAP", value_delimiter = ',', value_parser = values::capabilities)]
     pub(crate) cap_add: Vec<CapabilitySet>,

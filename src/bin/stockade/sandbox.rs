@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use stockade::{
-    Capabilities, CapabilitySet, CgroupParent, Command, Cpu, Cpuset, Max, Memory, Namespaces,
-    Network, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Capabilities, CapabilitySet, CgroupParent, Command, Cpu, Cpuset, Data, IdMap, Max, Memory,
+    Namespaces, Network, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 
 use crate::descriptor;
 use crate::failure::Failure;
 use crate::options::{Groups, Identity, Limits, NetKind, ProcKind, Program, Run, Spaces, Tree};
+use crate::values;
 
 /// The sandbox that the options describe.
 pub(crate) fn sandbox(run: &Run, matches: &ArgMatches) -> Result<Sandbox, Failure> {
@@ -100,6 +101,18 @@ fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
     }
     if identity.host_root {
         sandbox = sandbox.as_host_root();
+    }
+    if identity.own_host_id {
+        sandbox = sandbox.own_host_id();
+    }
+    if identity.subids {
+        sandbox = sandbox.id_map(IdMap::subordinate());
+    }
+    if !identity.uid_map.is_empty() {
+        let uids = |map: IdMap, &(inside, host, count): &_| map.uids(inside, host, count);
+        let gids = |map: IdMap, &(inside, host, count): &_| map.gids(inside, host, count);
+        let map = identity.uid_map.iter().fold(IdMap::new(), uids);
+        sandbox = sandbox.id_map(identity.gid_map.iter().fold(map, gids));
     }
     let kept: CapabilitySet = identity.cap_add.iter().flat_map(|set| set.iter()).collect();
     sandbox = sandbox.capabilities(Capabilities::keep(kept));
@@ -215,20 +228,13 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
     }
     let mut steps = pairs(matches, "ro_bind", &tree.ro_bind, Sandbox::bind_ro);
     steps.extend(pairs(matches, "bind", &tree.bind, Sandbox::bind_rw));
-    steps.extend(pairs(matches, "symlink", &tree.symlink, Sandbox::symlink));
     steps.extend(places(matches, "tmpfs").zip(&tree.tmpfs).map(|(place, scratch)| {
         let tmpfs = Tmpfs::new(&scratch.path);
         let tmpfs = scratch.size.map_or(tmpfs.clone(), |size| tmpfs.size(size));
         Step { place, add: Box::new(|sandbox| sandbox.mount_tmpfs(tmpfs)) }
     }));
-    steps.extend(places(matches, "dir").zip(&tree.dir).map(|(place, path)| Step {
-        place,
-        add: Box::new(move |sandbox| sandbox.directory(path, 0o755)),
-    }));
-    for (place, pair) in places(matches, "file").step_by(2).zip(tree.file.chunks_exact(2)) {
-        let [number, path] = pair else { continue };
-        let data = read(number)?;
-        steps.push(Step { place, add: Box::new(move |sandbox| sandbox.file(path, data)) });
+    for (place, data) in given(tree, matches)? {
+        steps.push(Step { place, add: Box::new(move |sandbox| sandbox.data(data)) });
     }
     for (id, given, add) in [
         ("sysfs", tree.sysfs, Sandbox::sysfs as fn(Sandbox) -> Sandbox),
@@ -239,6 +245,52 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
     }
     steps.sort_by_key(|step| step.place);
     Ok(steps.into_iter().fold(sandbox, |sandbox, step| (step.add)(sandbox)))
+}
+
+/// What is given as data, with its place on the command line, its permissions and its owner.
+fn given(tree: &Tree, matches: &ArgMatches) -> Result<Vec<(usize, Data)>, Failure> {
+    let mut given: Vec<(usize, &Path, Data)> = Vec::new();
+    for (place, path) in places(matches, "dir").zip(&tree.dir) {
+        given.push((place, path, Data::directory(path)));
+    }
+    for (place, pair) in places(matches, "symlink").step_by(2).zip(tree.symlink.chunks_exact(2)) {
+        let [target, path] = pair else { continue };
+        given.push((place, path, Data::symlink(target, path)));
+    }
+    for (place, pair) in places(matches, "file").step_by(2).zip(tree.file.chunks_exact(2)) {
+        let [number, path] = pair else { continue };
+        given.push((place, Path::new(path), Data::file(path, read(number)?)));
+    }
+    given = changed("--chmod <MODE> <DST>", &tree.chmod, given, |data, mode| {
+        values::mode(mode).map(|mode| data.mode(mode))
+    })?;
+    given = changed("--chown <UID:GID> <DST>", &tree.chown, given, |data, ids| {
+        values::ids(ids).map(|(uid, gid)| data.owner(uid, gid))
+    })?;
+    Ok(given.into_iter().map(|(place, _, data)| (place, data)).collect())
+}
+
+/// Applies an option of a value and a path to what is given at that path.
+fn changed<'a>(
+    option: &str,
+    pairs: &[OsString],
+    mut given: Vec<(usize, &'a Path, Data)>,
+    change: impl Fn(Data, &str) -> Result<Data, String>,
+) -> Result<Vec<(usize, &'a Path, Data)>, Failure> {
+    for pair in pairs.chunks_exact(2) {
+        let [value, path] = pair else { continue };
+        let wrong = |reason: &dyn std::fmt::Display| {
+            Failure::Usage(format!("invalid value {value:?} for '{option}': {reason}"))
+        };
+        let value = value.to_str().ok_or_else(|| wrong(&"not UTF-8"))?;
+        let found = given.iter_mut().rfind(|(_, other, _)| *other == Path::new(path));
+        let Some((_, _, data)) = found else {
+            let reason = format!("no --file, --dir or --symlink gives {path:?}");
+            return Err(wrong(&reason));
+        };
+        *data = change(data.clone(), value).map_err(|reason| wrong(&reason))?;
+    }
+    Ok(given)
 }
 
 /// Where the values of an option are on the command line.

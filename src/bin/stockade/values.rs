@@ -237,6 +237,23 @@ pub(crate) fn ids(text: &str) -> Result<(u32, u32), String> {
     pair.ok_or_else(|| "not of the form UID:GID".to_owned())
 }
 
+/// `INSIDE:HOST:COUNT`.
+pub(crate) fn range(text: &str) -> Result<(u32, u32, u32), String> {
+    let numbers: Option<Vec<u32>> = text.split(':').map(|number| number.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some([inside, host, count]) => Ok((*inside, *host, *count)),
+        _ => Err("not of the form INSIDE:HOST:COUNT".to_owned()),
+    }
+}
+
+/// An octal mode.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 && !text.starts_with('+') => Ok(mode),
+        _ => Err("not an octal number of up to 7777".to_owned()),
+    }
+}
+
 /// The names under which the command line knows what may be missing.
 const FEATURES: [(&str, Feature); 20] = [
     ("supplementary-groups", Feature::SupplementaryGroups),
