@@ -179,6 +179,11 @@ fn hints_are_sentences() {
         Hint::MaxKeys,
         Hint::JoinOwner,
         Hint::AboveHardLimit,
+        Hint::OnlyRootChoosesIds,
+        Hint::NoSubordinateIds,
+        Hint::RangeNotAllowed("/etc/subuid"),
+        Hint::NoMapHelper("newuidmap"),
+        Hint::MapHelperUnprivileged("newuidmap"),
         Hint::NeedsKernel("5.12"),
     ];
     let texts: BTreeSet<String> = all.iter().map(Hint::to_string).collect();

@@ -33,8 +33,8 @@ use common::{Needs, Test};
 use groups::Delegated;
 use mounts::{mount, own_mounts};
 use stockade::{
-    Bind, Capability, Cpuset, Error, Feature, Limits, Memory, Namespaces, Pids, Proc, Resource,
-    Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Bind, Capability, Cpuset, Data, Error, Feature, IdMap, Limits, Memory, Namespaces, Pids, Proc,
+    Resource, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -83,6 +83,7 @@ const TESTS: &[Test] = scenarios![
     new_privileges,
     old_kernel,
     compat,
+    own_ids,
 ];
 
 /// Of these more calls than the first of every kind are tried.
@@ -193,10 +194,25 @@ fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
             .bind_same("/proc"),
         "new_privileges" => sandbox.allow_new_privileges(),
         "compat" => sandbox.proc(Proc::Compat).timezone("UTC"),
+        "own_ids" => own_ids(sandbox),
         "old_kernel" => everything(sandbox.bind_ro(image(directory), "/image"), directory)
             .best_effort(Feature::IdMappedMounts),
         _ => sandbox,
     }
+}
+
+/// An id of the host's of its own, or a map of one, and something that belongs to it by name.
+fn own_ids(sandbox: Sandbox) -> Sandbox {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let sandbox = match uid.is_root() {
+        true => sandbox.own_host_id().uid(7).gid(8),
+        false => {
+            let map = IdMap::new().uids(7, uid.as_raw(), 1).gids(8, gid.as_raw(), 1);
+            sandbox.id_map(map)
+        }
+    };
+    let file = tempfile::tempfile().unwrap();
+    sandbox.data(Data::file("/etc/given", file).mode(0o600).owner(7, 8))
 }
 
 fn everything(sandbox: Sandbox, directory: &Path) -> Sandbox {
