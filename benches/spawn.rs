@@ -12,6 +12,8 @@
 mod checks;
 #[path = "spawn/contender.rs"]
 mod contender;
+#[path = "spawn/data.rs"]
+mod data;
 #[path = "spawn/floor.rs"]
 mod floor;
 #[allow(dead_code, unused_imports, reason = "the floor needs the clone and the bare call")]
@@ -82,6 +84,7 @@ fn main() {
     many_binds(worker, &present, rounds);
     threads(worker, rounds);
     idle();
+    data::measure(scratch.path(), rounds);
 }
 
 /// A directory that others may read, with the files for the many binds.

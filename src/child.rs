@@ -1,8 +1,9 @@
 //! The handle of a running sandbox.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
@@ -14,9 +15,11 @@ use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
 use crate::cgroup::{Events, Limits, Stats};
+use crate::changes::Changes;
 use crate::control::{Received, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::outcome::{End, Left, Output, Status};
+use crate::output::Remains;
 use crate::policy::Policy;
 use crate::process::{kill, pid_of_pidfd};
 use crate::sandbox::Sandbox;
@@ -76,6 +79,7 @@ pub struct Child {
     pausable: Option<Pausable>,
     paused: Option<Paused>,
     sandbox: Sandbox,
+    remains: Remains,
 }
 
 /// Since when the time stands still, and by what means.
@@ -100,6 +104,7 @@ pub(crate) struct Attached {
     pub(crate) memory_mounts: Vec<PathBuf>,
     pub(crate) groups: Option<Groups>,
     pub(crate) sandbox: Sandbox,
+    pub(crate) remains: Remains,
 }
 
 impl Child {
@@ -116,6 +121,7 @@ impl Child {
             memory_mounts,
             groups,
             sandbox,
+            remains,
         } = attached;
         missing.extend(groups.iter().flat_map(|groups| groups.missing.iter().copied()));
         let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
@@ -147,6 +153,7 @@ impl Child {
             pausable: None,
             paused: None,
             sandbox,
+            remains,
         }
     }
 
@@ -234,6 +241,62 @@ impl Child {
     #[must_use]
     pub fn missing(&self) -> &[Feature] {
         &self.missing
+    }
+
+    /// Opens a file that the program has written, for reading, while it runs or after its end as long
+    /// as the handle lives; a throw-away tree lives as long.
+    ///
+    /// The path is resolved in the sandbox's tree
+    /// ([openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html), `RESOLVE_IN_ROOT`), so no
+    /// link leads out of it. A link is followed only to a file that belongs to the program: it cannot
+    /// make the caller read for it what it may not read itself. Only regular files are opened, and
+    /// nothing else is so much as touched. The program may still write to it: read no more than what
+    /// you have room for. On a file system that a daemon of its own serves (FUSE, NFS), which only
+    /// the caller can have put there, it waits for that daemon.
+    ///
+    /// What was mounted in the tree apart from /tmp, HOME and /dev/shm of the default tree is gone
+    /// with the sandbox's end, unless [`Sandbox::keep_mounts`](crate::Sandbox::keep_mounts) keeps it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with `ENOENT` if it is not there, `EISDIR` or `EINVAL` if it is no regular
+    /// file, `EACCES` for a link to what is not the program's or what the caller may not read,
+    /// `EAGAIN` while the program holds a lease on it, `ESTALE` if its mount is gone, `ENOTSUP` if the
+    /// sandbox has no mount namespace of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("sh").args(["-c", "echo x >out"]).spawn()?;
+    /// child.wait()?;
+    /// let file = child.open_output("/home/user/out")?;
+    /// assert_eq!(std::io::read_to_string(file)?, "x\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_output(&self, path: impl AsRef<Path>) -> Result<File> {
+        self.remains.open(path.as_ref())
+    }
+
+    /// What the program has changed so far in the [`Overlay`](crate::Overlay) at `path`, "/" for that
+    /// of [`Rootfs::layers`](crate::Rootfs::layers).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with `ENOENT` if there is no overlay that can be written there, and see
+    /// [`Changes`] for its limits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Overlay, Sandbox};
+    /// let sandbox = Sandbox::new().overlay("/srv", Overlay::new(["/usr/bin"]));
+    /// let mut child = sandbox.command("touch").arg("/srv/new").spawn()?;
+    /// child.wait()?;
+    /// assert_eq!(child.changes("/srv")?.to_string(), "added \"new\"\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn changes(&self, path: impl AsRef<Path>) -> Result<Changes> {
+        self.remains.changes(path.as_ref())
     }
 
     fn program_pidfd(&self) -> BorrowedFd<'_> {
@@ -818,6 +881,8 @@ impl Drop for Child {
             }
             log::error!("sandbox {} does not end; it is reaped later", self.pid);
         }
+        // It goes on, and has its uppers.
+        std::mem::forget(std::mem::take(&mut self.remains.held));
         // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
         for _ in 0..100 {
             match UNREAPED.try_lock() {

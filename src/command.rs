@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -14,20 +15,22 @@ use nix::fcntl::OFlag;
 
 use crate::capability::Capability;
 use crate::cgroup::group::Groups;
+use crate::changes::Source;
 use crate::child::{Attached, Child, reap_the_detached};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::{self, Hint};
-use crate::lower;
+use crate::lower::{self, Lowered};
 use crate::namespace::{Namespaces, user};
 use crate::outcome::{Output, Status};
+use crate::output::Remains;
 use crate::plan::Plan;
 use crate::policy::{Policy, check_text};
 use crate::rlimit::{Max, Resource};
-use crate::rootfs::Trees;
+use crate::rootfs::{self, Held, Overlay, Trees};
 use crate::sandbox::Sandbox;
 use crate::seccomp::Filter;
 use crate::secret::Secret;
-use crate::spawn::{Refused, Start, make, make_groups};
+use crate::spawn::{Kept, Refused, Start, make, make_groups};
 use crate::sys;
 use crate::wire::{self, Call, Program, Put, Report};
 
@@ -554,6 +557,7 @@ impl Command {
             lowered.choose(*id);
         }
         let own_id = own_id.as_ref().map(|(namespace, _)| namespace.as_fd());
+        let held = rootfs::prepare(policy.tree.overlays().map(|(_, overlay)| overlay))?;
         let trees = Trees::make(&lowered, own_id, init_file, best_effort)?;
         log::debug!(
             "prepare: streams and {} trees in {:?}",
@@ -581,11 +585,12 @@ impl Command {
             supervised: policy.init && !check_only,
             check_only,
         };
-        let made = make(&start).map_err(|refused| match refused {
+        let mut made = make(&start).map_err(|refused| match refused {
             Refused::Error(error) => error.with_hint(out_of_memory(groups.as_ref())),
             Refused::Start(report) => self.not_started(&report),
         })?;
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
+        let remains = self.remains(&lowered, std::mem::take(&mut made.kept), held, check_only);
         let mut missing = lowered.missing.clone();
         missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
         let [stdin, stdout, stderr] = streams.ours;
@@ -601,8 +606,44 @@ impl Command {
             memory_mounts: lowered.plan.memory_mounts(),
             groups,
             sandbox: self.sandbox.clone(),
+            remains,
         };
         Ok(Child::new(made, attached))
+    }
+
+    /// What stays of the tree: what the operations that keep something have sent, in their order.
+    fn remains(
+        &self,
+        lowered: &Lowered,
+        kept: Kept,
+        mut held: Vec<Held>,
+        check_only: bool,
+    ) -> Remains {
+        let tree = &self.sandbox.policy().tree;
+        let (mut namespace, mut uppers) = (None, Vec::new());
+        for (index, fd) in kept.others {
+            match lowered.plan.kept(index) {
+                Some(b"") => namespace = Some(fd),
+                Some(_) => uppers.push(Arc::new(fd)),
+                None => {}
+            }
+        }
+        for upper in &mut held {
+            upper.open_work();
+            upper.used = !check_only;
+        }
+        let (mut own, mut held_uppers) = (uppers.into_iter(), held.iter().map(|held| &held.upper));
+        let source = |(path, overlay): (&Path, &Overlay)| {
+            let (upper, ids) = match overlay.kept() {
+                Some(_) => (held_uppers.next().cloned(), None),
+                None if overlay.is_thrown_away() => (own.next(), Some(lowered.ids)),
+                None => (None, None),
+            };
+            upper.map(|upper| Source::new(path, overlay, upper, ids))
+        };
+        let overlays = tree.overlays().filter_map(source).collect();
+        let (mounts, uid) = (tree.mounts(), lowered.ids.host.0);
+        Remains { root: kept.root, namespace, mounts, uid, overlays, held }
     }
 
     fn validate(&self) -> Result<()> {

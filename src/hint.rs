@@ -89,6 +89,24 @@ pub enum Hint {
     NoMapHelper(&'static str),
     /// That program is there and has no privilege.
     MapHelperUnprivileged(&'static str),
+    /// Two layers of an [`Overlay`](crate::Overlay), or a layer and its upper, are the same or lie in
+    /// each other.
+    LayersOverlap,
+    /// Something is mounted in a directory, which would show what that covers.
+    LayerSubmounts,
+    /// Another sandbox has this upper directory.
+    UpperInUse,
+    /// What the kernel asks of the layers of an [`Overlay`](crate::Overlay).
+    OverlayLayers,
+    /// What was asked for is a directory, FIFO, socket or device, or no file with content of its own,
+    /// as those of /proc.
+    NoRegularFile,
+    /// A link that was followed leads to a file that is not the program's own.
+    LinkToForeign,
+    /// The file lay on a mount of its own, which was gone when the sandbox had ended.
+    KeepMounts,
+    /// A sandbox without a mount namespace of its own has no tree of its own.
+    NoOwnTree,
     /// The minimum kernel, such as "5.12".
     NeedsKernel(&'static str),
 }
@@ -197,6 +215,29 @@ impl fmt::Display for Hint {
                      no_new_privs or nosuid mount in the way"
                 );
             }
+            Hint::LayersOverlap => "what is written in one would change the other; choose another",
+            Hint::LayerSubmounts => {
+                "something is mounted in it, which an overlay does not show, and what that covers the \
+                 kernel shows to root only; unmount it, give it as an overlay or a bind of its own, \
+                 or, as root, leave it out by without_submounts()"
+            }
+            Hint::UpperInUse => "another sandbox has it; wait for that one's end",
+            Hint::OverlayLayers => {
+                "an overlay needs Linux 5.11, from a root caller 5.19; a layer may be an overlay that \
+                 is on none; an upper directory's file system must be able to carry one, which NFS, \
+                 FAT and overlays are not; the kernel's log says more"
+            }
+            Hint::NoRegularFile => "only regular files are opened, and links and directories exported",
+            Hint::LinkToForeign => {
+                "a link leads there, and the file is not the program's own; ask for it by its own path"
+            }
+            Hint::KeepMounts => {
+                "it lay on a mount that ended with the sandbox; use keep_mounts(), or open it before \
+                 the end"
+            }
+            Hint::NoOwnTree => {
+                "the sandbox has no mount namespace of its own; its files are the host's"
+            }
             Hint::NeedsKernel(version) => {
                 return write!(f, "this needs Linux {version} or later");
             }
@@ -273,6 +314,13 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
             Some(Hint::NeedsKernel("5.2"))
         }
         ("pidfd_open", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.4")),
+        ("mount", Errno::ELOOP) if object.starts_with("overlay ") => Some(Hint::LayersOverlap),
+        ("mount", Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP)
+            if object.starts_with("overlay ") =>
+        {
+            Some(Hint::OverlayLayers)
+        }
+        ("open_tree", Errno::EINVAL) => Some(Hint::LayerSubmounts),
         ("mount", Errno::EINVAL) if object.contains("(subset=pid") => {
             Some(Hint::NeedsKernel("5.8"))
         }

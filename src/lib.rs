@@ -8,17 +8,20 @@ compile_error!("stockade knows the system calls of x86-64, aarch64 and riscv64 o
 mod abi;
 mod capability;
 mod cgroup;
+mod changes;
 mod child;
 mod command;
 mod control;
 mod error;
 mod executable;
+mod export;
 mod hint;
 mod kept;
 mod launch;
 mod lower;
 mod namespace;
 mod outcome;
+mod output;
 mod plan;
 mod policy;
 mod process;
@@ -43,6 +46,7 @@ pub use cgroup::{
     Memory, MemoryStats, Misc, NetCls, NetPrio, Partition, PerfEvent, Pids, PidsStats, Pressure,
     Rdma, Stats,
 };
+pub use changes::{Change, ChangeKind, Changes, FileKind};
 pub use child::Child;
 pub use command::{Command, Stdio};
 pub use error::{Error, Failed, Feature, Result, Stage, UnknownName};
@@ -54,6 +58,6 @@ pub use namespace::{Existing, Namespaces};
 pub use outcome::{DiskFull, Left, Outcome, Output, Status, Usage};
 pub use plan::Plan;
 pub use rlimit::{Limit, Max, Resource, Rlimits};
-pub use rootfs::{Bind, Content, Data, Proc, Rootfs, Tmpfs};
+pub use rootfs::{Bind, Content, Data, Overlay, Proc, Rootfs, Tmpfs};
 pub use sandbox::Sandbox;
 pub use support::{Ability, Need, Support};

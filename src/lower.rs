@@ -12,7 +12,7 @@ use crate::plan::{Plan, Step};
 use crate::policy::Policy;
 use crate::rootfs::{Inside, TreeSource, bytes};
 use crate::sandbox::Sandbox;
-use crate::wire::Op;
+use crate::wire::{OWN, Op};
 use crate::{executable, sys};
 
 /// A plan while it is being made.
@@ -63,6 +63,7 @@ impl Lower {
     }
 
     pub(crate) fn mount(&mut self, kind: &'static str, path: &Path, flags: u32, options: &str) {
+        let flags = flags | if kind == "tmpfs" { OWN } else { 0 };
         let op = Op::Mount { kind: kind.into(), to: bytes(path), flags, options: options.into() };
         self.step(op, "an instance of the sandbox's own");
     }

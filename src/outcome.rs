@@ -345,12 +345,15 @@ pub(crate) struct End<'a> {
 /// Which of these init found full.
 fn full(report: &Report, mounts: &[PathBuf]) -> Vec<DiskFull> {
     let found = mounts.iter().zip(report.text).filter(|(_, lacks)| *lacks != 0);
-    let full = |(mount, lacks): (&PathBuf, u8)| DiskFull {
-        mount: mount.clone(),
-        bytes: lacks & NO_BYTES != 0,
-        inodes: lacks & NO_FILES != 0,
-    };
-    found.map(full).collect()
+    let mut full: Vec<DiskFull> = Vec::new();
+    for (mount, lacks) in found {
+        // An overlay and its upper are one.
+        if full.iter().all(|one| one.mount != *mount) {
+            let (bytes, inodes) = (lacks & NO_BYTES != 0, lacks & NO_FILES != 0);
+            full.push(DiskFull { mount: mount.clone(), bytes, inodes });
+        }
+    }
+    full
 }
 
 impl End<'_> {

@@ -12,7 +12,7 @@ use crate::namespace::Namespaces;
 use crate::namespace::idmap::{Maps, Range};
 use crate::namespace::user::Ids;
 use crate::sandbox::Sandbox;
-use crate::wire::{Op, Put, Sink};
+use crate::wire::{OWN, Op, Put, Sink};
 
 /// What is done to make a sandbox, in the order in which it is done.
 ///
@@ -200,14 +200,25 @@ impl Plan {
     /// Where the writable file systems in memory are, in the order in which init makes them; /tmp
     /// stands for all that is writable by default.
     pub(crate) fn memory_mounts(&self) -> Vec<PathBuf> {
-        let place = |step: &Step| match &step.op {
+        let tree = &self.sandbox.policy().tree;
+        let staged = self.steps.iter().position(|step| step.op == Op::Enter {});
+        let place = |(index, step): (usize, &Step)| match &step.op {
             Op::RootTmpfs { .. } => Some("/tmp".into()),
-            Op::Mount { kind, to, flags, .. } if kind == b"tmpfs" && flags & MS_RDONLY == 0 => {
-                Some(OsStr::from_bytes(to).into())
+            Op::Mount { to, flags, .. } if flags & OWN != 0 && flags & MS_RDONLY == 0 => {
+                let staged = staged.is_some_and(|staged| index < staged);
+                tree.overlay_of(to, staged).or_else(|| Some(OsStr::from_bytes(to).into()))
             }
             _ => None,
         };
-        self.steps.iter().take(self.of_init).filter_map(place).collect()
+        self.steps.iter().take(self.of_init).enumerate().filter_map(place).collect()
+    }
+
+    /// What an operation keeps a descriptor of.
+    pub(crate) fn kept(&self, index: u64) -> Option<&[u8]> {
+        match &self.step(index)?.op {
+            Op::Keep { path } => Some(path),
+            _ => None,
+        }
     }
 
     /// The operations of the program's process, and the number of the first.
@@ -314,6 +325,8 @@ impl<S> Op<S> {
             Op::Owner { .. } => "change owner",
             Op::Bind { .. } => "bind",
             Op::Again { .. } => "attach again",
+            Op::Enter {} => "enter",
+            Op::Keep { .. } => "keep",
             Op::Mount { .. } => "mount",
             Op::Mask { .. } => "mask",
             Op::Loopback {} => "bring up",
@@ -342,7 +355,8 @@ impl Op<Vec<u8>> {
                 let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
                 format!("{} {}", String::from_utf8_lossy(name), text(data))
             }
-            Op::Private {} | Op::Pivot { .. } => "/".to_owned(),
+            Op::Private {} | Op::Pivot { .. } | Op::Enter {} => "/".to_owned(),
+            Op::Keep { path: at } if at.is_empty() => Namespaces::MOUNT.to_string(),
             Op::RootTmpfs { size, inodes } => format!("/ (size {size}, {inodes} inodes)"),
             Op::RootDirectory { from, .. } => path(from),
             Op::Directory { path: at, mode } => format!("{} (mode {mode:04o})", path(at)),
@@ -354,7 +368,7 @@ impl Op<Vec<u8>> {
                 let kind = if read_only { "read-only" } else { "writable" };
                 format!("{} on {} ({kind})", path(from), path(to))
             }
-            Op::Again { path: at, .. } | Op::Mask { path: at } => path(at),
+            Op::Again { path: at, .. } | Op::Mask { path: at } | Op::Keep { path: at } => path(at),
             Op::Mount { kind, to, options, .. } => {
                 format!("{} on {} ({})", text(kind), path(to), text(options))
             }

@@ -1,5 +1,6 @@
 //! The file tree inside; [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -17,15 +18,18 @@ mod bind;
 mod data;
 mod dev;
 mod etc;
+mod overlay;
 mod proc;
 mod tmpfs;
 
 pub use bind::Bind;
 pub use data::{Content, Data};
+pub use overlay::Overlay;
 pub use proc::Proc;
 pub use tmpfs::Tmpfs;
 
 pub(crate) use bind::{TreeSource, Trees};
+pub(crate) use overlay::{Held, prepare};
 
 /// Bytes in all of /tmp, the home directory and /dev/shm, unless asked for otherwise.
 const BUDGET: u64 = 256 << 20;
@@ -65,6 +69,7 @@ enum Base {
     Host,
     Empty,
     Directory { path: PathBuf, writable: bool },
+    Layers(Overlay),
 }
 
 impl Rootfs {
@@ -134,6 +139,50 @@ impl Rootfs {
         Rootfs { base, generated_etc: None }
     }
 
+    /// Directories of the host's laid over each other, each on top of the one before it: a base
+    /// system, a tool chain, a project. What the program writes is thrown away with the handle; for
+    /// other uppers see [`overlay`](Self::overlay).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// # let (base, tools) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// # let mode = |bits| std::os::unix::fs::PermissionsExt::from_mode(bits);
+    /// # for directory in [base.path(), tools.path()] {
+    /// #     std::fs::set_permissions(directory, mode(0o755))?;
+    /// # }
+    /// std::fs::write(tools.path().join("tool"), "#!/bin/sh\necho works\n")?;
+    /// # std::fs::set_permissions(tools.path().join("tool"), mode(0o755))?;
+    /// let mut sandbox = Sandbox::new().rootfs(Rootfs::layers([base.path(), tools.path()]));
+    /// # for path in ["/usr", "/bin", "/lib", "/lib64"] {
+    /// #     if std::path::Path::new(path).exists() {
+    /// #         sandbox = sandbox.bind_same(path);
+    /// #     }
+    /// # }
+    /// assert_eq!(sandbox.command("/tool").output()?.stdout, b"works\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn layers(layers: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Rootfs::overlay(Overlay::new(layers))
+    }
+
+    /// An [`Overlay`], with whatever upper. Only with a throw-away one the directories that
+    /// something is to be mounted on (proc, dev, tmp, home) are made if no layer has them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Overlay, Rootfs, Sandbox};
+    /// let layers = Overlay::new(["/usr/bin"]).size(1 << 20);
+    /// let sandbox = Sandbox::new().rootfs(Rootfs::overlay(layers));
+    /// assert!(sandbox.plan()?.to_string().contains("mount overlay"));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn overlay(overlay: Overlay) -> Self {
+        Rootfs { base: Base::Layers(overlay), generated_etc: None }
+    }
+
     /// Lets the program write to the directory; no effect on the other kinds, of which nothing of
     /// the host's is writable.
     ///
@@ -185,7 +234,7 @@ impl Rootfs {
     pub(crate) fn directory_path(&self) -> Option<&Path> {
         match &self.base {
             Base::Directory { path, .. } => Some(path),
-            Base::Host | Base::Empty => None,
+            Base::Host | Base::Empty | Base::Layers(_) => None,
         }
     }
 }
@@ -199,12 +248,16 @@ impl Default for Rootfs {
 /// Init remembers the file systems that are the sandbox's own, 256 of them.
 const TMPFS_MAX: usize = 200;
 
+/// For each of them it keeps two.
+const OVERLAYS_MAX: usize = 16;
+
 /// One thing that is added to the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
     Bind(Bind),
     Tmpfs(Tmpfs),
     Data(Data),
+    Overlay(PathBuf, Overlay),
     Mqueue { path: PathBuf },
     Sysfs,
 }
@@ -219,6 +272,8 @@ pub(crate) struct Tree {
     /// Bytes in all that is writable by default, if that was asked for.
     pub(crate) budget: Option<u64>,
     pub(crate) inodes: u64,
+    /// The mounts stay as long as the handle.
+    pub(crate) keep_mounts: bool,
 }
 
 /// What the tree shows of the rest of the sandbox.
@@ -240,6 +295,7 @@ impl Default for Tree {
             timezone: None,
             budget: None,
             inodes: INODES,
+            keep_mounts: false,
         }
     }
 }
@@ -262,13 +318,19 @@ impl Tree {
         if tmpfs > TMPFS_MAX {
             problems.push(format!("{tmpfs} tmpfs are more than {TMPFS_MAX}"));
         }
+        let overlays = self.overlays().count();
+        if overlays > OVERLAYS_MAX {
+            problems.push(format!("{overlays} overlays are more than {OVERLAYS_MAX}"));
+        }
+        self.overlays().for_each(|(path, overlay)| overlay.problems(path, problems));
         self.etc_problems(problems);
         for entry in &self.entries {
             match entry {
                 Entry::Bind(bind) => check_source(bind.source(), problems),
                 Entry::Tmpfs(tmpfs) => tmpfs.problems(problems),
                 Entry::Data(data) => data.problems(problems),
-                Entry::Mqueue { .. } | Entry::Sysfs => {}
+                // Overlays have been looked at.
+                Entry::Overlay(..) | Entry::Mqueue { .. } | Entry::Sysfs => {}
             }
             let Some(inside) = entry.place() else { continue };
             check_inside(inside, problems);
@@ -294,23 +356,84 @@ impl Tree {
     /// HOME inside: a directory image that has no /home gets /tmp.
     pub(crate) fn home(&self) -> &'static str {
         match self.base.directory_path() {
-            Some(path) if !path.join("home").is_dir() => "/tmp",
+            Some(path) if !path.join("home").is_dir() => return "/tmp",
+            _ => {}
+        }
+        match &self.base.base {
+            Base::Layers(overlay) if !overlay.is_thrown_away() && !overlay.has("home") => "/tmp",
             _ => HOME,
         }
+    }
+
+    /// Where something is mounted on the root that ends with the sandbox's mounts: not the parts of
+    /// the root's own tmpfs, which are attached a second time.
+    pub(crate) fn mounts(&self) -> Vec<PathBuf> {
+        let own: &[&str] = match &self.base.base {
+            Base::Host | Base::Empty => &[],
+            Base::Directory { .. } | Base::Layers(_) => &["/tmp", "/home", "/dev"],
+        };
+        let added = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Bind(bind) => Some(bind.target()),
+            Entry::Tmpfs(tmpfs) => Some(tmpfs.path()),
+            Entry::Overlay(path, _) => Some(path),
+            _ => None,
+        });
+        own.iter().map(Path::new).chain(added).map(Path::to_owned).collect()
+    }
+
+    /// All overlays and their places inside, the root's first.
+    pub(crate) fn overlays(&self) -> impl Iterator<Item = (&Path, &Overlay)> + Clone {
+        let root = match &self.base.base {
+            Base::Layers(overlay) => Some((Path::new("/"), overlay)),
+            Base::Host | Base::Empty | Base::Directory { .. } => None,
+        };
+        root.into_iter().chain(self.entries.iter().filter_map(|entry| match entry {
+            Entry::Overlay(path, overlay) => Some((path.as_path(), overlay)),
+            _ => None,
+        }))
+    }
+
+    /// The place of the overlay that a mount is the upper of, or the root's.
+    pub(crate) fn overlay_of(&self, at: &[u8], staged: bool) -> Option<PathBuf> {
+        let mut overlays = self.overlays();
+        if staged {
+            let number = std::str::from_utf8(at.strip_prefix(b"/u")?).ok()?.parse().ok()?;
+            return overlays.nth(number).map(|(path, _)| path.to_owned());
+        }
+        let (path, _) = overlays.next().filter(|_| at == overlay::ROOT)?;
+        (path == Path::new("/")).then(|| path.to_owned())
     }
 
     /// All operations from the root to the pivot, in their order.
     pub(crate) fn lower(&self, plan: &mut Lower, inside: &Inside<'_>) -> Result<()> {
         plan.step(Op::Private {}, "no mount made here may reach the host, or back");
+        let overlays = self.overlays().map(|(_, overlay)| overlay);
+        let mut options = overlay::lower_stage(overlays, plan).into_iter();
         let attributes = match &self.base.base {
             Base::Host => self.lower_host(plan)?,
             Base::Empty => self.lower_fresh(plan),
-            Base::Directory { path, writable } => self.lower_directory(plan, path, *writable),
+            Base::Directory { path, writable } => {
+                let fd = plan.tree(&absolute(path), true);
+                self.lower_image(plan, bytes(&absolute(path)), fd, *writable)
+            }
+            Base::Layers(overlay) => {
+                let options = options.next().unwrap_or_default();
+                overlay.lower(plan, Path::new(OsStr::from_bytes(overlay::ROOT)), &options);
+                self.lower_image(plan, overlay::ROOT[1..].to_vec(), -1, !overlay.is_read_only())
+            }
         };
         self.lower_generated_etc(inside, plan)?;
         self.proc.lower(plan, inside.own_pids)?;
         for entry in &self.entries {
-            entry.lower(plan)?;
+            match entry {
+                Entry::Overlay(path, overlay) => {
+                    overlay.lower(plan, path, &options.next().unwrap_or_default());
+                }
+                other => other.lower(plan)?,
+            }
+        }
+        if self.keep_mounts {
+            plan.step(Op::Keep { path: Vec::new() }, "asked for");
         }
         plan.step(Op::Pivot { attributes }, "from here on nothing of the host's has a name");
         Ok(())
@@ -344,12 +467,10 @@ impl Tree {
         Ok(attributes)
     }
 
-    fn lower_directory(&self, plan: &mut Lower, path: &Path, writable: bool) -> u32 {
+    fn lower_image(&self, plan: &mut Lower, from: Vec<u8>, fd: i32, writable: bool) -> u32 {
         let read_only = if writable { 0 } else { MOUNT_ATTR_RDONLY };
         let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only;
-        let path = absolute(path);
-        let fd = plan.tree(&path, true);
-        let op = Op::RootDirectory { from: bytes(&path), fd, attributes };
+        let op = Op::RootDirectory { from, fd, attributes };
         plan.step(op, "the tree to begin with");
         let share = |mode, path: &str| Tmpfs::new(path).size(self.budget()).mode(mode);
         share(0o1777, "/tmp").inodes(self.inodes).lower(plan);
@@ -391,6 +512,7 @@ impl Entry {
             Entry::Bind(bind) => Some(bind.target()),
             Entry::Tmpfs(tmpfs) => Some(tmpfs.path()),
             Entry::Data(data) => Some(data.path()),
+            Entry::Overlay(path, _) => Some(path),
             Entry::Mqueue { path } => Some(path),
             Entry::Sysfs => None,
         }
@@ -406,6 +528,8 @@ impl Entry {
             Entry::Bind(bind) => bind.lower(plan),
             Entry::Tmpfs(tmpfs) => tmpfs.lower(plan),
             Entry::Data(data) => data.lower(plan)?,
+            // With the options that come of the stage.
+            Entry::Overlay(..) => {}
             Entry::Mqueue { path } => {
                 ipc::lower_queues(path, plan);
             }

@@ -19,7 +19,7 @@ use crate::namespace::{Existing, Namespaces};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::rlimit::{Limit, Max, Resource, Rlimits};
-use crate::rootfs::{Bind, Data, Entry, Proc, Rootfs, Tmpfs, Tree};
+use crate::rootfs::{Bind, Data, Entry, Overlay, Proc, Rootfs, Tmpfs, Tree};
 
 /// A description of a sandbox, from which any number of programs can be started.
 ///
@@ -503,6 +503,40 @@ impl Sandbox {
     /// ```
     pub fn mount_tmpfs(self, tmpfs: Tmpfs) -> Self {
         self.push(Entry::Tmpfs(tmpfs))
+    }
+
+    /// Directories of the host's laid over each other, and on top of them what the program writes;
+    /// see [`Overlay`]. Up to 16.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Overlay, Sandbox};
+    /// let sandbox = Sandbox::new().overlay("/srv", Overlay::new(["/usr/bin"]));
+    /// let script = "rm /srv/env && test ! -e /srv/env && test -e /usr/bin/env";
+    /// assert!(sandbox.command("sh").args(["-c", script]).status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn overlay(self, path: impl Into<PathBuf>, overlay: Overlay) -> Self {
+        self.push(Entry::Overlay(path.into(), overlay))
+    }
+
+    /// Keeps all mounts of the sandbox as long as its handle, so that
+    /// [`Child::open_output`](crate::Child::open_output) finds what is on them after the end too.
+    /// Without this, what is on the root itself, /tmp, HOME and /dev/shm is found.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().tmpfs("/scratch").keep_mounts();
+    /// let mut child = sandbox.command("sh").args(["-c", "echo x > /scratch/out"]).spawn()?;
+    /// child.wait()?;
+    /// assert_eq!(std::io::read_to_string(child.open_output("/scratch/out")?)?, "x\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keep_mounts(self) -> Self {
+        self.entry(|tree| tree.keep_mounts = true)
     }
 
     /// A regular file with this content and mode 0644, where the tree is the sandbox's own; of less

@@ -56,10 +56,19 @@ pub(crate) struct Made {
     pub(crate) pidfd: Arc<OwnedFd>,
     pub(crate) control: OwnedFd,
     pub(crate) program: Option<OwnedFd>,
+    pub(crate) kept: Kept,
     pub(crate) inner_pid: u32,
     pub(crate) skipped: u64,
     pub(crate) warden_id: u64,
     pub(crate) started: Instant,
+}
+
+/// Descriptors of the inside, for what is asked for later.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) root: Option<OwnedFd>,
+    /// What the plan keeps, by the number of the operation.
+    pub(crate) others: Vec<(u64, OwnedFd)>,
 }
 
 /// Why the program did not start, for the caller to put into words.
@@ -143,7 +152,8 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
             _ => Refused::Error(error),
         })?;
     log::debug!("identity: id maps in {:?}", mapping.elapsed());
-    let (ready, program) = await_start(start, &lines, &launched)?;
+    let mut kept = Kept::default();
+    let (ready, program) = await_start(start, &lines, &launched, &mut kept)?;
     let started = Instant::now();
     if let Some(wall) = policy.wall {
         let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
@@ -158,6 +168,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         pidfd,
         control: lines.ours,
         program,
+        kept,
         inner_pid: u32::try_from(ready.numbers[0]).unwrap_or(0),
         skipped: ready.numbers[1],
         warden_id,
@@ -321,9 +332,20 @@ fn await_start(
     start: &Start<'_>,
     lines: &Lines,
     launched: &Launched,
+    kept: &mut Kept,
 ) -> Result<(Report, Option<OwnedFd>), Refused> {
     let waiting = Instant::now();
-    let (answer, fds) = next_report(lines, launched, Stage::Setup)?;
+    let (answer, fds) = loop {
+        let (answer, fds) = next_report(lines, launched, Stage::Setup)?;
+        if answer.kind != report::KEPT {
+            break (answer, fds);
+        }
+        // The kernel drops a descriptor that a caller at its limit has no room for.
+        let Some(fd) = fds.into_iter().next() else {
+            return Err(unheard(Stage::Setup, Errno::EMFILE).into());
+        };
+        kept.others.push((answer.numbers[0], fd));
+    };
     if answer.kind != report::READY {
         return Err(failed_report(start, &answer));
     }
@@ -333,6 +355,10 @@ fn await_start(
     let (Some(starting), true) = (starting, program.is_some() == start.supervised) else {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
     };
+    if start.policy.new_namespaces().contains(Namespaces::MOUNT) {
+        let root = fds.next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
+        kept.root = Some(root);
+    }
     log::debug!("setup: waited {:?} for init", waiting.elapsed());
     let starting_at = Instant::now();
     // The kernel closes this socket's other end at a successful exec.

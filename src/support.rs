@@ -14,7 +14,7 @@ use crate::error::{Error, Feature, Result, Stage};
 use crate::namespace::net::Network;
 use crate::namespace::{Namespaces, user};
 use crate::outcome::Outcome;
-use crate::rootfs::{Bind, Proc, Rootfs};
+use crate::rootfs::{Bind, Overlay, Proc, Rootfs};
 use crate::sandbox::Sandbox;
 use crate::wire::{Call, JOIN, JOIN_MAX, Join, Put, report};
 use crate::{executable, hint, sys};
@@ -310,6 +310,8 @@ const PROBES: &[Probe] = &[
         |base| bare(base | Namespaces::NET | Namespaces::MOUNT).sysfs().check()),
     Probe::new("POSIX message queues", OnRequest, "",
         |base| bare(base | Namespaces::IPC | Namespaces::MOUNT).mqueue().check()),
+    Probe::new("overlays", OnRequest, "", |base| bare(base | Namespaces::MOUNT)
+        .overlay("/overlay", Overlay::new(["/usr/bin"]).without_submounts()).check()),
     Probe::new("id-mapped mounts", OnRequest, "", mapped_mounts),
     Probe::new("mount_setattr", NiceToHave, "Linux 5.12 has it", mount_setattr),
     Probe::new("loopback interface", ByDefault, "",

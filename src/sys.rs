@@ -1,7 +1,7 @@
 //! System calls of the library's side that `nix` does not wrap.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -55,6 +55,82 @@ pub(crate) fn map_ids(
         0,
     ];
     call(nr::MOUNT_SETATTR, args).map(drop)
+}
+
+/// The number of the mount that a descriptor is on, of `STATX_MNT_ID`.
+pub(crate) fn mount_number(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let mut found = [0u64; 32];
+    let (path, result) = (c"".as_ptr() as usize, found.as_mut_ptr() as usize);
+    let flags = AT_EMPTY_PATH as usize;
+    call(nr::STATX, [fd.as_raw_fd() as usize, path, flags, STATX_MNT_ID as usize, result, 0])?;
+    // struct statx: stx_mnt_id is at byte 144.
+    Ok(found[18])
+}
+
+/// rename(2) that replaces nothing, where the file system can do that.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
+    let (old, new) = (text(from)?, text(to)?);
+    let at = libc::AT_FDCWD;
+    // SAFETY: both are texts that end in NUL, and the rest are numbers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            at,
+            old.as_ptr(),
+            at,
+            new.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    match Errno::result(result) {
+        // A file system that cannot; the kernel lets a directory replace an empty one only.
+        Err(Errno::EINVAL | Errno::ENOSYS) if to.symlink_metadata().is_err() => {
+            std::fs::rename(from, to)
+                .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+        }
+        other => other.map(drop),
+    }
+}
+
+/// The path by which the kernel knows a descriptor, as extended attributes are asked for by it.
+fn link(fd: BorrowedFd<'_>) -> Result<CString, Errno> {
+    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|_| Errno::EINVAL)
+}
+
+/// The kernel's own limit of an attribute, and of the list of names.
+const ATTRIBUTE_MAX: usize = 64 * 1024;
+
+/// The names of a file's extended attributes; none where the file system has none.
+pub(crate) fn attributes(fd: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
+    let (path, mut names) = (link(fd)?, vec![0u8; ATTRIBUTE_MAX]);
+    // SAFETY: the text ends in NUL, and the kernel writes no more than there is room for.
+    let length = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    match Errno::result(length) {
+        Ok(length) => names.truncate(usize::try_from(length).unwrap_or(0)),
+        Err(Errno::EOPNOTSUPP) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno),
+    }
+    let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| OsStr::from_bytes(name).to_owned()).collect())
+}
+
+/// An extended attribute; `None` if it is not there.
+pub(crate) fn attribute(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Vec<u8>>, Errno> {
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let (path, mut value) = (link(fd)?, vec![0u8; ATTRIBUTE_MAX]);
+    // SAFETY: both texts end in NUL, and the kernel writes no more than there is room for.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    match Errno::result(length) {
+        Ok(length) => {
+            value.truncate(usize::try_from(length).unwrap_or(0));
+            Ok(Some(value))
+        }
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// pidfd_send_signal(2).

@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -250,7 +250,11 @@ operations! {
     Bind { from: S, fd: i32, to: S, flags: u32, attributes: u32 }
     /// Attaches a part of the new root a second time, at the same place.
     Again { path: S, attributes: u32 }
-    /// Mounts a new file system.
+    /// Goes into the tree's root: options of what is mounted from here on can name what is in it.
+    Enter {}
+    /// Hands the library a descriptor of what is at `path`; if that is empty, of the mount namespace.
+    Keep { path: S }
+    /// Mounts a new file system; with [`OWN`] in `flags` mount points are made in it.
     Mount { kind: S, to: S, flags: u32, options: S }
     /// Hides a file or a directory, if it is there.
     Mask { path: S }
@@ -267,6 +271,9 @@ operations! {
     Lock { uid: u32, gid: u32 }
 }
 
+/// `Op::Mount`: a file system of this sandbox's own. A flag of mount(2) that the kernel keeps for
+/// itself.
+pub(crate) const OWN: u32 = 1 << 31;
 /// `Op::Bind`: with everything mounted below the source.
 pub(crate) const BIND_RECURSIVE: u32 = 1;
 
@@ -513,8 +520,8 @@ pub(crate) struct Fault {
 /// What a report of init's is about.
 pub(crate) mod report {
     /// The sandbox is complete: `[inner pid, skipped features]`, with a socket that closes when the
-    /// program is executed and, unless that is PID 1, the program's pidfd. At most
-    /// [`super::REPORT_FDS`] descriptors.
+    /// program is executed, unless that is PID 1 the program's pidfd, and if there is a tree of its
+    /// own a descriptor of the root. At most [`super::REPORT_FDS`] descriptors.
     pub(crate) const READY: u64 = 1;
     /// Nothing runs: `[index, call, errno, detail]` and a text.
     pub(crate) const FAILED: u64 = 2;
@@ -524,6 +531,8 @@ pub(crate) mod report {
     pub(crate) const ENDED: u64 = 4;
     /// The sandbox's first process exists, with its pidfd (after joining).
     pub(crate) const JOINED: u64 = 5;
+    /// A descriptor to be kept: `[index]`, before `READY`.
+    pub(crate) const KEPT: u64 = 7;
     /// An index: not an operation, but the start of the program.
     pub(crate) const START: u64 = u32::MAX as u64;
     /// An index: not an operation, but reading the plan or joining.

@@ -39,7 +39,8 @@ const STOCKADE: &str = env!("CARGO_BIN_EXE_stockade");
 
 tests! {
     Needs::Program(STOCKADE) => [
-        ro_bind, bind, tmpfs, dir_and_symlink, file, rootfs, writable_rootfs, empty_root, proc,
+        ro_bind, bind, tmpfs, dir_and_symlink, file, rootfs, writable_rootfs, layers, empty_root,
+        proc,
         sysfs, mqueue, tmp_size_and_inodes, order_of_mounts, net, share, share_pid, join,
         nested_user_namespaces, names, clocks, ids_inside, capabilities, low_port, new_privileges,
         best_effort, timeout, grace, linger, rlimits, nice_and_oom_score, environment, chdir,
@@ -313,6 +314,33 @@ fn writable_rootfs() {
     sh(&options, "echo new >/etc/new");
     assert_eq!(fs::read(image.path().join("etc/new")).unwrap(), b"new\n");
     fails(&["--writable-rootfs"], &["--rootfs <DIR>"]);
+}
+
+fn layers() {
+    let (image, options) = image();
+    let ((top, top_path), (kept, kept_path)) = (directory(), directory());
+    fs::create_dir(top.path().join("etc")).unwrap();
+    fs::write(top.path().join("etc/release"), "top").unwrap();
+    // Instead of --rootfs.
+    let binds = borrowed(&options[2..]);
+    let layers = ["--layer", options[1].as_str(), "--layer", top_path.as_str()];
+    let thrown_away = [layers.as_slice(), &binds].concat();
+    assert_eq!(sh(&thrown_away, "cat /etc/release; echo x >/etc/release"), "top");
+    assert_eq!(sh(&thrown_away, "cat /etc/release"), "top");
+    let keeping = [layers.as_slice(), &["--upper", &kept_path], &binds].concat();
+    sh(&keeping, "echo new >/etc/release");
+    assert_eq!(sh(&keeping, "cat /etc/release"), "new\n");
+    assert_eq!(fs::read(kept.path().join("upper/etc/release")).unwrap(), b"new\n");
+    // Nothing but the upper is left, however it ends.
+    let work = kept.path().join("work");
+    assert!(!work.exists());
+    sh_fails(&keeping, "cat /no/such/file", "No such file");
+    assert!(!work.exists());
+    assert_eq!(fs::read(image.path().join("etc/release")).unwrap(), b"image");
+    fails(&["--upper", &kept_path], &["--layer <DIR>"]);
+    fails(&["--layer", "/no/such/layer"], &["open layer \"/no/such/layer\"", "no such file"]);
+    fails(&["--layer", "/usr", "--rootfs", "/"], &["cannot be used with"]);
+    fails(&["--layer", "/usr", "--empty-root"], &["cannot be used with"]);
 }
 
 fn empty_root() {
@@ -1328,6 +1356,8 @@ fn help_and_version() {
         "--bind <SRC> <DST>",
         "--tmpfs <DST[:SIZE]>",
         "--rootfs <DIR>",
+        "--layer <DIR>",
+        "--upper <DIR>",
         "--proc <PROC>",
         "--net <NET>",
         "--cap-add <CAP>",

@@ -33,8 +33,8 @@ use common::{Needs, Test};
 use groups::Delegated;
 use mounts::{mount, own_mounts};
 use stockade::{
-    Bind, Capability, Cpuset, Data, Error, Feature, IdMap, Limits, Memory, Namespaces, Pids, Proc,
-    Resource, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Bind, Capability, Cpuset, Data, Error, Feature, IdMap, Limits, Memory, Namespaces, Overlay,
+    Pids, Proc, Resource, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -84,6 +84,7 @@ const TESTS: &[Test] = scenarios![
     old_kernel,
     compat,
     own_ids,
+    layers,
 ];
 
 /// Of these more calls than the first of every kind are tried.
@@ -169,8 +170,10 @@ fn embed(scenario: &str) {
     }
     drop(delegated);
     left_behind(&before);
-    if scenario == "init_file" {
-        half_made_files(&directory);
+    match scenario {
+        "init_file" => half_made_files(&directory),
+        "layers" => work_directories(&directory),
+        _ => {}
     }
 }
 
@@ -193,6 +196,7 @@ fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
             .best_effort(Feature::IdMappedMounts)
             .bind_same("/proc"),
         "new_privileges" => sandbox.allow_new_privileges(),
+        "layers" => layers(sandbox, directory),
         "compat" => sandbox.proc(Proc::Compat).timezone("UTC"),
         "own_ids" => own_ids(sandbox),
         "old_kernel" => everything(sandbox.bind_ro(image(directory), "/image"), directory)
@@ -232,6 +236,27 @@ fn everything(sandbox: Sandbox, directory: &Path) -> Sandbox {
         .rlimit(Resource::OpenFiles, 64)
         .capabilities([Capability::NET_BIND_SERVICE])
         .wall_time(Duration::from_secs(100))
+}
+
+/// Overlays with both kinds of uppers, all mounts kept.
+fn layers(sandbox: Sandbox, directory: &Path) -> Sandbox {
+    let names = ["base", "top", "kept"].map(|name| directory.join("layers").join(name));
+    for name in &names {
+        std::fs::create_dir_all(name).unwrap();
+    }
+    let [base, top, kept] = names;
+    let thrown_away = Overlay::new([&base, &top]);
+    sandbox
+        .overlay("/layers", thrown_away)
+        .overlay("/kept", Overlay::new([base]).upper(kept))
+        .keep_mounts()
+}
+
+/// What a kept upper's directory has besides the upper.
+fn work_directories(directory: &Path) {
+    if directory.join("layers/kept/work").exists() {
+        println!("left: a work directory");
+    }
 }
 
 /// A directory to begin with, as an unpacked image, in which something is mounted.

@@ -29,8 +29,8 @@ use inside::{is_root, open_directory};
 use seccompiler::{BpfProgram, SeccompRule};
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter};
 use stockade::{
-    Ability, Bind, Capability, Command, Feature, Hint, Namespaces, Need, Network, Outcome, Proc,
-    Sandbox, Stage, Support,
+    Ability, Bind, Capability, Command, Feature, Hint, Namespaces, Need, Network, Outcome, Overlay,
+    Proc, Sandbox, Stage, Support,
 };
 
 tests! {
@@ -52,7 +52,7 @@ tests! {
 type Thing = (&'static str, fn() -> bool);
 
 /// Every entry's.
-fn things() -> [Thing; 27] {
+fn things() -> [Thing; 28] {
     [
         ("default sandbox", || works(Sandbox::new().command("true"))),
         ("init from memory", || {
@@ -75,6 +75,11 @@ fn things() -> [Thing; 27] {
         ("/sys", || says(&tree(Namespaces::NET).sysfs(), "ls /sys/class/net", "lo")),
         ("POSIX message queues", || {
             says(&tree(Namespaces::IPC).mqueue(), "touch /dev/mqueue/q; ls /dev/mqueue", "q")
+        }),
+        ("overlays", || {
+            let overlay = Overlay::new(["/usr/bin"]);
+            let sandbox = tree(Namespaces::empty()).overlay("/overlay", overlay);
+            says(&sandbox, "rm /overlay/env && ls /overlay/sh", "/overlay/sh")
         }),
         ("id-mapped mounts", maps_ids),
         ("mount_setattr", || {

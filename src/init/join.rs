@@ -8,15 +8,14 @@ use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::exit;
 use crate::sys::{self, Outcome, Poll};
-use crate::wire::{Call, Fault, JOIN, JOIN_MAX, Join, Reader, Report, report};
+use crate::wire::{Call, Fault, JOIN, JOIN_MAX, Join, Reader, report};
 
 /// The mode: joins, clones, hands over.
 pub(crate) fn run(lines: Lines) -> ! {
     sys::set_name(b"stockade-join\0\0\0");
     match join(lines) {
         Ok(pidfd) => {
-            let told =
-                sys::send(lines.control, sys::bytes_of(&Report::new(report::JOINED)), &[pidfd]);
+            let told = sys::tell(lines.control, report::JOINED, [0, 0], &[pidfd]);
             if told.is_err() {
                 // Nobody else knows of it.
                 let _dead = sys::signal_pidfd(pidfd, SIGKILL);

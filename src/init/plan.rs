@@ -103,6 +103,9 @@ pub(crate) fn run(lines: Lines) -> ! {
                 late = Some(Late { index, optional });
                 Ok(())
             }
+            Some(Op::Keep { path }) => tree
+                .keep(path)
+                .and_then(|kept| sys::tell(lines.control, report::KEPT, [index, 0], &[kept.0])),
             Some(operation) => execute(&mut tree, &operation, &mut skipped),
             None => fault(Call::Plan, EPROTO),
         };
@@ -111,10 +114,10 @@ pub(crate) fn run(lines: Lines) -> ! {
         }
         index += 1;
     }
-    drop(tree);
+    let root = tree.into_root();
     // The operations hold paths of the host.
     sys::unmap(setup);
-    let done = Done { skipped, late, watched: &watched };
+    let done = Done { skipped, late, root, watched: &watched };
     let failure = match program::start(lines, header.proc_fd, wanted, process, &done) {
         Ok(never) => match never {},
         Err(failure) => failure,
@@ -169,9 +172,10 @@ pub(crate) fn execute<'a>(
 ) -> Outcome {
     let (result, optional) = match *operation {
         // These are about other processes, and with those who know them.
-        Op::Start {} | Op::Await {} | Op::NewNetwork {} | Op::JoinNetwork {} => {
+        Op::Start {} | Op::Await {} | Op::NewNetwork {} | Op::JoinNetwork {} | Op::Keep { .. } => {
             (fault(Call::Plan, EPROTO), 0)
         }
+        Op::Enter {} => (tree.enter(), 0),
         Op::EnterTime { optional } => (tree.enter_time(), optional),
         Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
         Op::WriteFile { path, data, optional } => (write_file(path, data), optional),

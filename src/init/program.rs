@@ -10,7 +10,7 @@ use crate::sys::{self, Ended, Fd, Outcome, fault};
 use crate::tree::{self, Tree, Watched};
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
-    OWN_PIDS, Op, Program, REPORT, Reader, Report, SUPERVISED, Text, Texts, report,
+    OWN_PIDS, Op, Program, REPORT, Reader, SUPERVISED, Text, Texts, report,
 };
 
 /// The library's description of the program, as init reads it.
@@ -79,6 +79,7 @@ pub(crate) struct Done<'a> {
     /// The marks of what failed and may.
     pub(crate) skipped: u64,
     pub(crate) late: Option<Late>,
+    pub(crate) root: Fd,
     pub(crate) watched: &'a Watched,
 }
 
@@ -196,7 +197,7 @@ pub(crate) fn start(
         }
         let tables = Tables::new(wanted)?;
         let (theirs, ours) = sys::socketpair()?;
-        announce(lines, [1, done.skipped], &[theirs.0])?;
+        announce(lines, [1, done.skipped], &[theirs.0, done.root.0])?;
         drop(theirs);
         become_the_program(Lines { control: ours.0, ..lines }, wanted, &tables, false)
     }
@@ -249,10 +250,9 @@ fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + us
 
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
 /// library knows of it: not the control socket, which a forked copy of the embedder may hold open.
+/// The last descriptor is that of the root, or -1.
 fn announce(lines: Lines, numbers: [u64; 2], fds: &[i32]) -> Outcome {
-    let mut ready = Report::new(report::READY);
-    ready.numbers[..2].copy_from_slice(&numbers);
-    sys::send(lines.control, sys::bytes_of(&ready), fds)
+    sys::tell(lines.control, report::READY, numbers, fds)
 }
 
 /// The argument and environment vectors.
@@ -292,7 +292,8 @@ fn supervised(
     }
     // What is kept is the program's.
     sys::capset(0, 0, 0)?;
-    announce(lines, [process.pid as u64, skipped], &[process.starting.0, process.pidfd.0])?;
+    let fds = [process.starting.0, process.pidfd.0, done.root.0];
+    announce(lines, [process.pid as u64, skipped], &fds)?;
     let pid = process.let_go();
     for (source, _) in descriptors(wanted) {
         sys::close(source);
@@ -324,8 +325,7 @@ fn become_the_program(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables, wa
     });
     match ready {
         Ok(()) if wanted.flags & CHECK_ONLY != 0 => {
-            let checked = Report::new(report::READY);
-            let _told = sys::send(lines.control, sys::bytes_of(&checked), &[]);
+            let _told = sys::tell(lines.control, report::READY, [0, 0], &[]);
             exit(0)
         }
         Ok(()) => execute(wanted, tables).end(lines),

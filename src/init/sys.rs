@@ -629,7 +629,8 @@ impl Rights {
 #[inline(never)]
 pub(crate) fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Outcome {
     let mut control = Rights::NONE;
-    for (to, from) in control.fds.iter_mut().zip(fds) {
+    // A root that was not made is none.
+    for (to, from) in control.fds.iter_mut().zip(fds.iter().filter(|fd| **fd >= 0)) {
         (*to, control.length) = (*from, control.length + 4);
     }
     let vector = [bytes.as_ptr() as usize, bytes.len()];
@@ -644,6 +645,14 @@ pub(crate) fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Outcome {
         flags: 0,
     };
     with_pointers!(Call::Write, SENDMSG, socket, &raw const message, MSG_NOSIGNAL).map(drop)
+}
+
+/// Sends a report of these numbers, with descriptors.
+#[inline(never)]
+pub(crate) fn tell(socket: i32, kind: u64, numbers: [u64; 2], fds: &[i32]) -> Outcome {
+    let mut report = Report::new(kind);
+    report.numbers[..2].copy_from_slice(&numbers);
+    send(socket, bytes_of(&report), fds)
 }
 
 /// Receives one message into two buffers, and a descriptor if one came with it.

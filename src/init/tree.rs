@@ -8,7 +8,7 @@ use crate::abi::*;
 use crate::legacy::Legacy;
 use crate::raw::Errno;
 use crate::sys::{self, Fd, Outcome, fault};
-use crate::wire::{BIND_RECURSIVE, Call, Fault, Text, WATCHED_MAX};
+use crate::wire::{BIND_RECURSIVE, Call, Fault, OWN, Text, WATCHED_MAX};
 
 /// How many file systems of its own a sandbox can have in which mount points are made.
 const OWN_MAX: usize = WATCHED_MAX;
@@ -75,6 +75,8 @@ impl Watched {
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
     root: Fd,
+    /// How many roots were put on the old one: before this one that of what overlays are made of.
+    roots: u32,
     /// The root is a file system that this sandbox made, in which nothing covers it.
     own_root: bool,
     above: Option<Above<'a>>,
@@ -92,8 +94,8 @@ impl<'a> Tree<'a> {
     /// Nothing yet; the first operation gives it a root.
     pub(crate) fn new(proc_fd: i32, watched: Option<&'a mut Watched>) -> Self {
         let (root, own_root) = (Fd(-1), false);
-        let own = [0; OWN_MAX];
-        Tree { root, own_root, above: None, own, own_count: 0, watched, proc_fd, legacy: None }
+        let (above, own, own_count, legacy) = (None, [0; OWN_MAX], 0, None);
+        Tree { root, roots: 0, own_root, above, own, own_count, watched, proc_fd, legacy }
     }
 
     /// Attaches a fresh tmpfs over the old root directory.
@@ -106,8 +108,8 @@ impl<'a> Tree<'a> {
         sys::fsconfig_string(context.0, Text::new(b"mode\0"), Text::new(b"0755\0"))?;
         sys::fsconfig_create(context.0)?;
         let root = Fd(sys::fsmount(context.0, 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)? as i32);
-        sys::move_mount_to_root(root.0)?;
-        (self.root, self.own_root) = (root, true);
+        self.put_on_root(&root)?;
+        (self.root, self.own_root, self.above) = (root, true, None);
         self.remember_own(self.root.0, true)
     }
 
@@ -122,9 +124,32 @@ impl<'a> Tree<'a> {
             return fault(Call::MoveMount, ENOTDIR);
         }
         let late = self.attributes(root.0, attributes, true)?;
-        sys::move_mount_to_root(root.0)?;
-        self.root = root;
+        self.put_on_root(&root)?;
+        (self.root, self.own_root, self.above) = (root, false, None);
         self.remember(Text::new(b"/\0"), late.unwrap_or(0))
+    }
+
+    /// The finished tree's root, if one was made.
+    pub(crate) fn into_root(self) -> Fd {
+        self.root
+    }
+
+    fn put_on_root(&mut self, root: &Fd) -> Outcome {
+        self.roots += 1;
+        sys::move_mount_to_root(root.0)
+    }
+
+    /// Makes the root the current directory.
+    pub(crate) fn enter(&self) -> Outcome {
+        sys::fchdir(self.root.0).map(drop)
+    }
+
+    /// A descriptor of what is at `path`, or of the mount namespace.
+    pub(crate) fn keep(&self, path: Text<'_>) -> Outcome<Fd> {
+        if path.bytes().is_empty() {
+            return sys::open(self.proc_fd, Text::new(b"self/ns/mnt\0"), O_RDONLY, 0);
+        }
+        sys::open_inside(self.root.0, path, O_PATH)
     }
 
     /// Makes a directory with exactly this mode.
@@ -253,8 +278,8 @@ impl<'a> Tree<'a> {
         };
         let mut link = [0; 40];
         let place = host_descriptor(target.0, &mut link);
-        sys::mount(Call::Mount, place, Some(kind), flags, Some(options))?;
-        let own = kind.bytes() == b"tmpfs";
+        sys::mount(Call::Mount, place, Some(kind), flags & !OWN, Some(options))?;
+        let own = flags & OWN != 0;
         if !own && self.legacy.is_none() {
             return Ok(());
         }
@@ -299,7 +324,10 @@ impl<'a> Tree<'a> {
         }
         sys::fchdir(self.root.0)?;
         sys::pivot_here()?;
-        sys::detach_here()?;
+        // The topmost first; the last is the host's, with all that is left on it.
+        for _ in 0..self.roots {
+            sys::detach_here()?;
+        }
         sys::chdir(Text::new(b"/\0"))?;
         if let Some(legacy) = self.legacy.take() {
             legacy.apply(self.proc_fd, attributes)?;

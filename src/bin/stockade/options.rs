@@ -79,8 +79,15 @@ pub(crate) struct Tree {
     /// Let the program write to the directory of --rootfs
     #[arg(long, requires = "rootfs")]
     pub(crate) writable_rootfs: bool,
+    /// Begin with directories laid over each other, the first one lowest; can be repeated. What the
+    /// program writes is thrown away
+    #[arg(long, value_name = "DIR", conflicts_with = "rootfs")]
+    pub(crate) layer: Vec<PathBuf>,
+    /// Keep what the program writes to the layers, in the directory "upper" of this one
+    #[arg(long, value_name = "DIR", requires = "layer")]
+    pub(crate) upper: Option<PathBuf>,
     /// Begin with nothing of the host's
-    #[arg(long, conflicts_with = "rootfs")]
+    #[arg(long, conflicts_with_all = ["rootfs", "layer"])]
     pub(crate) empty_root: bool,
     /// Show a file or directory of the host's, read-only
     #[arg(long, num_args = 2, value_names = ["SRC", "DST"])]
@@ -118,10 +125,10 @@ pub(crate) struct Tree {
     pub(crate) proc: ProcKind,
     /// Let /etc have passwd, group, hosts and the like of the sandbox's own, or not [default: not with
     /// --empty-root]
-    #[arg(long, value_name = "BOOL", conflicts_with = "rootfs")]
+    #[arg(long, value_name = "BOOL", conflicts_with_all = ["rootfs", "layer"])]
     pub(crate) generated_etc: Option<bool>,
     /// The time zone, such as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "NAME", conflicts_with = "rootfs")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["rootfs", "layer"])]
     pub(crate) timezone: Option<String>,
     /// How much fits into /tmp, the home directory and /dev/shm together [default: 256m]
     #[arg(long, value_name = "SIZE", value_parser = values::room)]

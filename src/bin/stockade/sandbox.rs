@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use stockade::{
     Capabilities, CapabilitySet, CgroupParent, Command, Cpu, Cpuset, Data, IdMap, Max, Memory,
-    Namespaces, Network, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Namespaces, Network, Overlay, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 
 use crate::descriptor;
@@ -205,6 +205,11 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
     if let Some(directory) = &tree.rootfs {
         let root = Rootfs::directory(directory);
         sandbox = sandbox.rootfs(if tree.writable_rootfs { root.writable() } else { root });
+    }
+    if !tree.layer.is_empty() {
+        let layers = Overlay::new(&tree.layer);
+        let layers = tree.upper.iter().fold(layers, |layers, directory| layers.upper(directory));
+        sandbox = sandbox.rootfs(Rootfs::overlay(layers));
     }
     if tree.empty_root || tree.generated_etc.is_some() {
         let root = if tree.empty_root { Rootfs::empty() } else { Rootfs::host() };
