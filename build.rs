@@ -1,4 +1,5 @@
-//! Builds the freestanding init program with the compiler that builds the crate, for embedding.
+//! Builds the freestanding programs, init and warden, with the compiler that builds the crate, for
+//! embedding.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a build script reports by panicking")]
 use std::env;
@@ -6,13 +7,19 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
-    let crate_root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
-    let source = crate_root.join("src/init/main.rs");
-    let output = PathBuf::from(variable("OUT_DIR")).join("stockade-init");
     for watched in ["src/init", "src/abi.rs", "src/launch.rs", "src/raw.rs", "src/wire.rs"] {
         println!("cargo:rerun-if-changed={watched}");
     }
     println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
+    // One source, two programs: what only the warden does is not mapped at every spawn.
+    build("stockade-init", "init");
+    build("stockade-warden", "warden");
+}
+
+fn build(name: &str, part: &str) {
+    let crate_root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let source = crate_root.join("src/init/main.rs");
+    let output = PathBuf::from(variable("OUT_DIR")).join(name);
     let known = ["x86_64", "aarch64", "riscv64"].contains(&&*variable("CARGO_CFG_TARGET_ARCH"));
     if variable("CARGO_CFG_TARGET_OS") != "linux" || !known {
         // src/lib.rs says what is wrong, in a better place than a build script can.
@@ -22,6 +29,7 @@ fn main() {
     let script = crate_root.join("src/init/init.ld");
     let mut rustc = Command::new(variable("RUSTC"));
     rustc.args(["--edition=2024", "--crate-type=bin", "--crate-name=stockade_init"]);
+    rustc.args(["--cfg", part]);
     rustc.arg("--target").arg(variable("TARGET")).arg(&source).arg("-o").arg(&output);
     for option in [
         "opt-level=z",

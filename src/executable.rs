@@ -1,4 +1,4 @@
-//! The init program: embedded, and put into a sealed file in memory once a process.
+//! The freestanding programs: embedded, each put into a sealed file in memory once a process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -14,8 +14,31 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::error::{Error, Result, Stage, quoted};
 use crate::hint;
 
-/// The program itself; build.rs makes it.
-static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stockade-init"));
+/// A program that build.rs made.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    name: &'static str,
+    bytes: &'static [u8],
+    /// What its file is called beside the one that `init_file` names.
+    suffix: &'static str,
+    in_memory: AtomicPtr<Kept>,
+}
+
+macro_rules! embedded {
+    ($name:literal, $suffix:literal) => {
+        Embedded {
+            name: $name,
+            bytes: include_bytes!(concat!(env!("OUT_DIR"), "/", $name)),
+            suffix: $suffix,
+            in_memory: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    };
+}
+
+/// PID 1 of a sandbox.
+pub(crate) static INIT: Embedded = embedded!("stockade-init", "");
+/// The one process outside of all sandboxes.
+pub(crate) static WARDEN: Embedded = embedded!("stockade-warden", ".warden");
 
 /// `MFD_EXEC`, which says that executing is meant (Linux 6.3).
 const MFD_EXEC: u32 = 0x10;
@@ -62,90 +85,92 @@ impl Drop for Kept {
     }
 }
 
-static IN_MEMORY: AtomicPtr<Kept> = AtomicPtr::new(std::ptr::null_mut());
-
-/// The init program, ready to be executed; `file` is where it may be put if memory may not be
-/// executed.
-pub(crate) fn open(file: Option<&Path>) -> Result<OwnedFd> {
-    if let Some(fd) = crate::kept::get(&IN_MEMORY).and_then(Kept::duplicate) {
-        return Ok(fd);
-    }
-    match (in_memory(), file) {
-        (Ok(fd), _) => {
-            let copy = fd.as_fd().try_clone_to_owned().ok();
-            crate::kept::set(&IN_MEMORY, copy.and_then(Kept::new));
-            Ok(fd)
+impl Embedded {
+    /// Ready to be executed; `file` is where it may be put if memory may not be executed.
+    pub(crate) fn open(&'static self, file: Option<&Path>) -> Result<OwnedFd> {
+        if let Some(fd) = crate::kept::get(&self.in_memory).and_then(Kept::duplicate) {
+            return Ok(fd);
         }
-        (Err(_), Some(path)) => in_file(path),
-        (Err(errno), None) => {
-            let error = Error::new(Stage::Launch, "memfd_create", "stockade-init", errno);
-            Err(error.with_hint(hint::for_memfd(errno)))
+        match (self.make_in_memory(), file) {
+            (Ok(fd), _) => {
+                let copy = fd.as_fd().try_clone_to_owned().ok();
+                crate::kept::set(&self.in_memory, copy.and_then(Kept::new));
+                Ok(fd)
+            }
+            (Err(_), Some(path)) => self.in_file(path),
+            (Err(errno), None) => {
+                let error = Error::new(Stage::Launch, "memfd_create", self.name, errno);
+                Err(error.with_hint(hint::for_memfd(errno)))
+            }
         }
     }
-}
 
-fn in_memory() -> Result<OwnedFd, Errno> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let executable = flags | MFdFlags::from_bits_retain(MFD_EXEC);
-    let fd = match memfd_create("stockade-init", executable) {
-        // Before Linux 6.3 every such file can be executed.
-        Err(Errno::EINVAL) => memfd_create("stockade-init", flags)?,
-        other => other?,
-    };
-    let mut file = File::from(fd);
-    file.write_all(PROGRAM).map_err(|error| errno_of(&error))?;
-    let seals = SealFlag::F_SEAL_SEAL
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file.into())
-}
+    fn make_in_memory(&self) -> Result<OwnedFd, Errno> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let executable = flags | MFdFlags::from_bits_retain(MFD_EXEC);
+        let fd = match memfd_create(self.name, executable) {
+            // Before Linux 6.3 every such file can be executed.
+            Err(Errno::EINVAL) => memfd_create(self.name, flags)?,
+            other => other?,
+        };
+        let mut file = File::from(fd);
+        file.write_all(self.bytes).map_err(|error| errno_of(&error))?;
+        let seals = SealFlag::F_SEAL_SEAL
+            | SealFlag::F_SEAL_SHRINK
+            | SealFlag::F_SEAL_GROW
+            | SealFlag::F_SEAL_WRITE;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(file.into())
+    }
 
-/// A file at the caller's place: made if it is missing, and used only if it holds the program.
-pub(crate) fn in_file(path: &Path) -> Result<OwnedFd> {
-    let failed = |error: std::io::Error| {
-        Error::new(Stage::Launch, "init file", quoted(path), errno_of(&error))
-    };
-    // Not even for the look at it a FIFO is to be waited for.
-    let mut reading = OpenOptions::new();
-    reading.read(true).custom_flags(libc::O_NONBLOCK);
-    let opened = match reading.open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            make_file(path).and_then(|()| reading.open(path))
+    /// A file at the caller's place: made if it is missing, and used only if it holds the program.
+    pub(crate) fn in_file(&self, init_file: &Path) -> Result<OwnedFd> {
+        let mut path = init_file.as_os_str().to_owned();
+        path.push(self.suffix);
+        let path = Path::new(&path);
+        let failed = |error: std::io::Error| {
+            Error::new(Stage::Launch, "init file", quoted(path), errno_of(&error))
+        };
+        // Not even for the look at it a FIFO is to be waited for.
+        let mut reading = OpenOptions::new();
+        reading.read(true).custom_flags(libc::O_NONBLOCK);
+        let opened = match reading.open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.make_file(path).and_then(|()| reading.open(path))
+            }
+            other => other,
+        };
+        let mut file = opened.map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let caller = nix::unistd::geteuid().as_raw();
+        let mine = metadata.uid() == caller || metadata.uid() == 0;
+        let safe = mine && metadata.permissions().mode() & 0o022 == 0;
+        let mut content = Vec::new();
+        if safe && metadata.is_file() {
+            let limit = u64::try_from(self.bytes.len()).unwrap_or(0) + 1;
+            Read::by_ref(&mut file).take(limit).read_to_end(&mut content).map_err(failed)?;
         }
-        other => other,
-    };
-    let mut file = opened.map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    let caller = nix::unistd::geteuid().as_raw();
-    let mine = metadata.uid() == caller || metadata.uid() == 0;
-    let safe = mine && metadata.permissions().mode() & 0o022 == 0;
-    let mut content = Vec::new();
-    if safe && metadata.is_file() {
-        let limit = u64::try_from(PROGRAM.len()).unwrap_or(0) + 1;
-        Read::by_ref(&mut file).take(limit).read_to_end(&mut content).map_err(failed)?;
+        if content != self.bytes {
+            return Err(Error::new(Stage::Launch, "verify init file", quoted(path), Errno::EPERM));
+        }
+        Ok(file.into())
     }
-    if content != PROGRAM {
-        return Err(Error::new(Stage::Launch, "verify init file", quoted(path), Errno::EPERM));
-    }
-    Ok(file.into())
-}
 
-/// Makes the file under another name first: whoever finds it finds all of it, and none is left
-/// half written. If somebody else was faster, theirs stays.
-fn make_file(path: &Path) -> std::io::Result<()> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-    let name = Path::new(&name);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o555).open(name)?;
-    let made = file.write_all(PROGRAM).and_then(|()| match std::fs::hard_link(name, path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    });
-    std::fs::remove_file(name)?;
-    made
+    /// Makes the file under another name first: whoever finds it finds all of it, and none is left
+    /// half written. If somebody else was faster, theirs stays.
+    fn make_file(&self, path: &Path) -> std::io::Result<()> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        let name = Path::new(&name);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o555).open(name)?;
+        let made = file.write_all(self.bytes).and_then(|()| match std::fs::hard_link(name, path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        });
+        std::fs::remove_file(name)?;
+        made
+    }
 }
 
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
@@ -157,13 +182,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_is_small() {
-        assert!(!PROGRAM.is_empty() && PROGRAM.len() < 32 * 1024, "{} bytes", PROGRAM.len());
+    fn the_programs_are_small() {
+        for Embedded { name, bytes, .. } in [&INIT, &WARDEN] {
+            assert!(!bytes.is_empty() && bytes.len() < 32 * 1024, "{name}: {} bytes", bytes.len());
+        }
     }
 
     #[test]
     fn the_program_in_memory_cannot_be_changed() {
-        let fd = open(None).unwrap();
+        let fd = INIT.open(None).unwrap();
         let again = nix::unistd::write(&fd, b"x");
         assert_eq!(again, Err(Errno::EPERM));
     }

@@ -11,9 +11,10 @@ use nix::sys::stat::Mode;
 use crate::abi::SIGKILL;
 use crate::capability::{Capability, CapabilitySet};
 use crate::error::{Error, Result, Stage};
+use crate::executable::Embedded;
 use crate::namespace::Namespaces;
 use crate::wire::Call;
-use crate::{executable, hint, launch as stage, sys};
+use crate::{hint, launch as stage, sys};
 
 /// A process that was launched, killed and reaped again unless it is [kept](Self::keep).
 #[derive(Debug)]
@@ -137,13 +138,14 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
 /// Launches by `launch`; where memory that may be made executable may still not be executed
 /// (SELinux), once more with the file of the caller's choice.
 pub(crate) fn with_fallback<T>(
+    program: &'static Embedded,
     executable: &mut OwnedFd,
     init_file: Option<&Path>,
     launch: impl Fn(&OwnedFd) -> Result<T>,
 ) -> Result<T> {
     match (launch(executable), init_file) {
         (Err(error), Some(file)) if is_forbidden_exec(&error) => {
-            *executable = executable::in_file(file)?;
+            *executable = program.in_file(file)?;
             launch(executable)
         }
         (other, _) => other,

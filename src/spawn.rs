@@ -97,15 +97,12 @@ pub(crate) fn make_groups(policy: &Policy) -> Result<Option<Groups>> {
 
 /// Tells the warden where control groups will be made.
 pub(crate) fn tell_places(policy: &Policy, places: &[Arc<Place>]) -> Result<()> {
-    let init_file = policy.init_file.as_deref();
-    let mut executable = executable::open(init_file)?;
-    with_fallback(&mut executable, init_file, |executable| warden::places(executable, places))
+    warden::places(policy.init_file.as_deref(), places)
 }
 
 /// Gives a sandbox another deadline, 0 for none.
 pub(crate) fn tell_limit(policy: &Policy, id: u64, deadline: u64) -> Result<()> {
-    let executable = executable::open(policy.init_file.as_deref())?;
-    warden::limit(&executable, id, deadline)
+    warden::limit(policy.init_file.as_deref(), id, deadline)
 }
 
 /// Makes the sandbox and starts its program.
@@ -113,14 +110,15 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let began = Instant::now();
     let policy = start.policy;
     let init_file = policy.init_file.as_deref();
-    let mut executable = executable::open(init_file)?;
+    let mut executable = executable::INIT.open(init_file)?;
     let groups = start.groups;
     // Declared first, dropped last: without its socket init ends, even if it cannot be killed.
     let (mut launched, message);
     let (lines, theirs) = Lines::new()?;
-    (launched, message) = with_fallback(&mut executable, init_file, |executable| {
-        launch_first(start, executable, &lines, &theirs)
-    })?;
+    (launched, message) =
+        with_fallback(&executable::INIT, &mut executable, init_file, |executable| {
+            launch_first(start, executable, &lines, &theirs)
+        })?;
     // Init has it now; an end of init's must be one here.
     drop(theirs);
     log::debug!("launch: init is {}, in {:?}", launched.pid, began.elapsed());
@@ -135,11 +133,11 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         send_plan(&lines, start, &launched)?;
     }
     let shared = !policy.has_own_pids();
-    let mut warden_id = warden::watch(&executable, &launched.pidfd, shared)?;
+    let mut warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
     if !policy.joined.is_empty() {
         launched = join(start, &lines, launched, &message)?;
         send_plan(&lines, start, &launched)?;
-        warden_id = warden::watch(&executable, &launched.pidfd, shared)?;
+        warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
         log::debug!("join: {} in {:?}", policy.joined_namespaces(), joining.elapsed());
     }
     let mapping = Instant::now();
@@ -157,7 +155,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let started = Instant::now();
     if let Some(wall) = policy.wall {
         let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
-        warden::limit(&executable, warden_id, sys::monotonic_after(limit))?;
+        warden::limit(init_file, warden_id, sys::monotonic_after(limit))?;
     }
     if policy.init {
         spare_init(groups, &lines, &launched);

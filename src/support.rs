@@ -412,7 +412,7 @@ fn mount_setattr(base: Namespaces) -> Result<()> {
 
 /// The init program as a program: there is always this one. Without a mode it exits with code 2.
 fn inert(sandbox: &Sandbox) -> Result<Command> {
-    let init = executable::open(None)?;
+    let init = executable::INIT.open(None)?;
     Ok(sandbox.command("/proc/self/fd/3").current_dir("/").fd(3, init))
 }
 

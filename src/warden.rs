@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use nix::sys::socket::{
 use crate::capability::CapabilitySet;
 use crate::cgroup::place::{self, Place};
 use crate::error::{Error, Result, Stage};
-use crate::executable::Kept;
-use crate::process::{Launch, launch};
+use crate::executable::{self, Kept};
+use crate::process::{Launch, launch, with_fallback};
 use crate::wire::{
     Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT, WARDEN_PLACE, mode,
 };
@@ -58,24 +59,24 @@ static WARDEN: AtomicPtr<Warden> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Has the warden watch over a sandbox. One that is `shared` has no pid namespace of its own. Returns
 /// the number under which the warden knows it.
-pub(crate) fn watch(executable: &OwnedFd, pidfd: &Arc<OwnedFd>, shared: bool) -> Result<u64> {
+pub(crate) fn watch(init_file: Option<&Path>, pidfd: &Arc<OwnedFd>, shared: bool) -> Result<u64> {
     let what = if shared { WARDEN_ADD_SHARED } else { WARDEN_ADD };
-    told(executable, |warden| warden.add(pidfd, what))
+    told(init_file, |warden| warden.add(pidfd, what))
 }
 
 /// Has the warden end a sandbox at `deadline`, in `CLOCK_MONOTONIC` nanoseconds. Its program runs by
 /// now: a set-up that takes long on a busy machine costs it none of its time.
-pub(crate) fn limit(executable: &OwnedFd, id: u64, deadline: u64) -> Result<()> {
-    told(executable, |warden| warden.limit(id, deadline))
+pub(crate) fn limit(init_file: Option<&Path>, id: u64, deadline: u64) -> Result<()> {
+    told(init_file, |warden| warden.limit(id, deadline))
 }
 
 /// Has the warden remove what this process will have made in these groups, when it is dead.
-pub(crate) fn places(executable: &OwnedFd, places: &[Arc<Place>]) -> Result<()> {
-    places.iter().try_for_each(|place| told(executable, |warden| warden.note(place)))
+pub(crate) fn places(init_file: Option<&Path>, places: &[Arc<Place>]) -> Result<()> {
+    places.iter().try_for_each(|place| told(init_file, |warden| warden.note(place)))
 }
 
 /// Tells the warden something, and another one if it is gone.
-fn told<T>(executable: &OwnedFd, tell: impl Fn(&Warden) -> Result<T, Errno>) -> Result<T> {
+fn told<T>(init_file: Option<&Path>, tell: impl Fn(&Warden) -> Result<T, Errno>) -> Result<T> {
     let mut left = ATTEMPTS;
     loop {
         let before = kept::get(&WARDEN);
@@ -90,7 +91,7 @@ fn told<T>(executable: &OwnedFd, tell: impl Fn(&Warden) -> Result<T, Errno>) -> 
             }
         }
         left = left.saturating_sub(1);
-        Warden::start(executable)?.replace(before);
+        Warden::start(init_file)?.replace(before);
     }
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn detach(id: u64) -> Result<(), Errno> {
 }
 
 impl Warden {
-    fn start(executable: &OwnedFd) -> Result<Self> {
+    fn start(init_file: Option<&Path>) -> Result<Self> {
         let failed =
             |operation| move |errno| Error::new(Stage::Launch, operation, "for the warden", errno);
         let kind = SockType::SeqPacket;
@@ -118,10 +119,12 @@ impl Warden {
         let embedder = sys::own_pidfd().map_err(failed("pidfd_open"))?;
         let numbers = [theirs.as_raw_fd(), listen.as_raw_fd(), embedder.as_raw_fd()];
         let (mode, capabilities) = (mode::WARDEN, CapabilitySet::empty());
-        let mut started = launch(
-            executable,
-            Launch { mode, flags: 0, numbers: &numbers, keep: &[], capabilities, into: None },
-        )?;
+        let wanted =
+            Launch { mode, flags: 0, numbers: &numbers, keep: &[], capabilities, into: None };
+        let mut executable = executable::WARDEN.open(init_file)?;
+        let mut started = with_fallback(&executable::WARDEN, &mut executable, init_file, |it| {
+            launch(it, wanted)
+        })?;
         // It forks once, so that the embedder never has it among its children.
         started.finish();
         drop((theirs, listen));

@@ -1,4 +1,4 @@
-//! The init program: PID 1 of a sandbox, and in another mode the warden.
+//! The init program: PID 1 of a sandbox. With `--cfg warden`, the warden.
 //!
 //! Freestanding: no standard library, no allocator, no threads. It is started with three or four
 //! arguments — a mode letter and numbers of descriptors — and gets everything else over its control
@@ -8,22 +8,31 @@
 #![deny(unsafe_op_in_unsafe_fn, unsafe_code)]
 #![allow(clippy::cast_possible_truncation, reason = "kernel words and their halves")]
 #![allow(clippy::result_large_err, reason = "there is nowhere to box one")]
+#![cfg_attr(warden, allow(dead_code, reason = "the warden makes few of the system calls"))]
 
 #[path = "../abi.rs"]
 mod abi;
+#[cfg(init)]
 mod join;
 #[allow(dead_code, reason = "compiled here to prove that it needs no allocator and no lock")]
 #[path = "../launch.rs"]
 mod launch;
+#[cfg(init)]
 mod legacy;
+#[cfg(init)]
 mod plan;
+#[cfg(init)]
 mod program;
+#[allow(dead_code, reason = "some numbers are the warden's alone")]
 #[path = "../raw.rs"]
 mod raw;
 mod start;
+#[cfg(init)]
 mod supervise;
 mod sys;
+#[cfg(init)]
 mod tree;
+#[cfg(warden)]
 mod warden;
 #[allow(dead_code, reason = "the writing half is the library's")]
 #[path = "../wire.rs"]
@@ -41,11 +50,13 @@ pub(crate) struct Arguments {
 
 /// Where [`start`] hands over.
 fn main(arguments: Arguments) -> ! {
-    let [first, second, third] = arguments.descriptors;
     match arguments.mode {
-        mode::INIT => plan::run(plan::Lines { control: first, embedder: second }),
-        mode::JOIN => join::run(plan::Lines { control: first, embedder: second }),
-        mode::WARDEN => warden::run(first, second, third),
+        #[cfg(init)]
+        mode::INIT => plan::run(plan::Lines::new(arguments.descriptors)),
+        #[cfg(init)]
+        mode::JOIN => join::run(plan::Lines::new(arguments.descriptors)),
+        #[cfg(warden)]
+        mode::WARDEN => warden::run(arguments.descriptors),
         _ => exit(2),
     }
 }

@@ -23,6 +23,10 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    pub(crate) fn new([control, embedder, _]: [i32; 3]) -> Self {
+        Lines { control, embedder }
+    }
+
     /// Waits until the control socket has something to say; `false` when the embedder is gone.
     pub(crate) fn wait(self) -> bool {
         let mut patience = YIELDS;

@@ -299,18 +299,8 @@ fn supervised(
         sys::close(source);
     }
     let Program { flags, wall, grace, linger, cpu_time, cpus, cpu_fd, .. } = *wanted;
-    let running = Running {
-        pid,
-        child_signals,
-        started,
-        flags,
-        wall,
-        grace,
-        linger,
-        cpu_time,
-        cpus,
-        cpu_fd,
-    };
+    let running =
+        Running { pid, child_signals, started, flags, wall, grace, linger, cpu_time, cpus, cpu_fd };
     supervise::run(lines, proc_fd, running, done.watched)
 }
 

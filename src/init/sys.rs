@@ -177,16 +177,18 @@ pub(crate) fn shortage(fd: i32) -> u8 {
     let mut words = [u64::MAX; 16];
     // Where the kernel does not tell, it is not full.
     let _told = with_pointers!(Call::Stat, FSTATFS, fd, words.as_mut_ptr());
-    u8::from(words[3] == 0) * NO_BYTES | u8::from(words[6] == 0) * NO_FILES
+    (u8::from(words[3] == 0) * NO_BYTES) | (u8::from(words[6] == 0) * NO_FILES)
 }
 
 /// getdents64(2).
+#[cfg(warden)]
 pub(crate) fn list(directory: i32, entries: &mut [u8]) -> Outcome<usize> {
     let (to, room) = (entries.as_mut_ptr(), entries.len());
     with_pointers!(Call::Read, GETDENTS64, directory, to, room).map(length)
 }
 
 /// unlinkat(2) of a directory.
+#[cfg(warden)]
 pub(crate) fn remove_directory(directory: i32, path: Text<'_>) -> Outcome {
     with_pointers!(Call::Mkdir, UNLINKAT, directory, path.as_ptr(), AT_REMOVEDIR).map(drop)
 }

@@ -31,14 +31,13 @@ struct Watched {
 /// How long it has for that.
 const MOMENT: u64 = 2_000_000_000;
 
-/// The mode: `queue` brings registrations, `bell` says that one is urgent.
-pub(crate) fn run(queue: i32, bell: i32, embedder: i32) -> ! {
+/// Its descriptors: one brings registrations, the bell says that one is urgent, and the embedder's pidfd.
+pub(crate) fn run(descriptors: [i32; 3]) -> ! {
     sys::set_name(b"stockade-warden\0");
     if let Err(_fault) = leave_the_embedder() {
         exit(1);
     }
     // The process that the embedder started ends here, and with it what the embedder has to reap.
-    let descriptors = [queue, bell, embedder];
     match sys::clone_init(0, watch_entry, (&raw const descriptors).cast_mut().cast()) {
         Ok(_) => exit(0),
         Err(_errno) => exit(1),

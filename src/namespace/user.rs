@@ -296,7 +296,7 @@ fn make_namespace<T>(
     let failed = |operation, errno| {
         Error::new(Stage::Prepare, operation, "of a namespace to map owners", errno)
     };
-    let mut executable = executable::open(init_file)?;
+    let mut executable = executable::INIT.open(init_file)?;
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| failed("socketpair", errno))?;
@@ -312,7 +312,8 @@ fn make_namespace<T>(
         capabilities: CapabilitySet::empty(),
         into: None,
     };
-    let waiting = with_fallback(&mut executable, init_file, |it| launch(it, wanted))?;
+    let waiting =
+        with_fallback(&executable::INIT, &mut executable, init_file, |it| launch(it, wanted))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let not_there = |errno| failed("open /proc entry", errno);
     let proc = nix::fcntl::open("/proc", flags, Mode::empty()).map_err(not_there)?;
