@@ -226,7 +226,7 @@ fn receiver(field: i16, number: u32) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_BPF);
-    let program = program as i32;
+    let program = i32::try_from(program).unwrap();
     let value = (&raw const program).cast();
     // SAFETY: the value is a number of that length.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, 4) };
