@@ -26,7 +26,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Needs, moment};
+use common::{Needs, moment, rounds};
 use groups::{Delegated, delegated_to_me, is_v1};
 use inside::{is_root, myself_outside, refused, role, sh, shell};
 use mounts::{mount, own_mounts};
@@ -42,6 +42,13 @@ const NOBODY: u32 = 65534;
 
 tests! {
     Needs::Root => [
+        nothing_is_left_by_a_killed_owner,
+        nothing_is_left_by_a_killed_paused_owner,
+        what_owner_and_warden_left_is_collected,
+        a_living_owners_group_is_not_touched,
+        many_spawns_leave_nothing,
+        a_failed_spawn_leaves_nothing,
+        a_detached_sandbox_keeps_its_group,
         denied_devices_cannot_be_opened,
         reads_are_held_back_and_counted,
         classes_priorities_and_events_have_groups,
@@ -67,13 +74,6 @@ tests! {
         a_paused_sandbox_does_nothing,
         stopped_sleeping_and_forking_children_are_paused,
         a_paused_sandbox_ends,
-        nothing_is_left_by_a_killed_owner,
-        nothing_is_left_by_a_killed_paused_owner,
-        what_owner_and_warden_left_is_collected,
-        a_living_owners_group_is_not_touched,
-        many_spawns_leave_nothing,
-        a_failed_spawn_leaves_nothing,
-        a_detached_sandbox_keeps_its_group,
     ];
     Needs::Undelegated => [
         without_delegation_a_limit_is_an_error,
@@ -515,8 +515,8 @@ fn stopped_sleeping_and_forking_children_are_paused() {
     for _ in 0..20 {
         child.pause().unwrap();
         let before = usage(&mut child);
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(usage(&mut child) - before < Duration::from_millis(10));
+        std::thread::sleep(moment(20));
+        assert!(usage(&mut child) - before < moment(10));
         child.resume().unwrap();
     }
 }
@@ -582,7 +582,7 @@ fn nothing_is_left_by_a_killed_owner() {
         own(false);
     }
     let parent = Delegated::to(0);
-    for _ in 0..100 {
+    for _ in 0..rounds(100) {
         let (mut owner, _) = owner("nothing_is_left_by_a_killed_owner", "owner", &parent);
         assert!(!parent.content().is_empty());
         owner.kill().unwrap();
@@ -678,7 +678,7 @@ fn many_spawns_leave_nothing() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..250 {
+                for _ in 0..rounds(250) {
                     let status = sandbox.command("true").status().unwrap();
                     assert_eq!(status.outcome, Outcome::Exited(0));
                 }
