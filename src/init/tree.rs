@@ -315,6 +315,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Enters the new root and lets the old one go.
+    #[inline(never)]
     pub(crate) fn pivot(&mut self, attributes: u32) -> Outcome {
         if attributes != 0 && self.legacy.is_none() {
             match sys::mount_setattr(self.root.0, attributes, false) {
