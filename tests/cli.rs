@@ -241,7 +241,7 @@ fn tmpfs() {
     // What is before the last colon is the path.
     assert_eq!(room_at(&["--tmpfs", "/a:b:1m"], "/a:b").0, 1 << 20);
     fails(&["--tmpfs", "/scratch:0"], &["'/scratch:0' for '--tmpfs <DST[:SIZE]>'", "no limit"]);
-    fails(&["--tmpfs", "/scratch:huge"], &["not a size such as 4096, 512k, 64m or 2g"]);
+    fails(&["--tmpfs", "/scratch:huge"], &["not a size such as 4096, 512k, 64m or 1.5g"]);
 }
 
 fn dir_and_symlink() {
@@ -1317,7 +1317,11 @@ fn explain() {
 fn check() {
     let table = Ran::of(stockade(&["check"])).good();
     let support = Support::probe();
-    assert_eq!(table, support.to_string());
+    let (abilities, limits) = table.split_once("\nLimits by control groups:\n").unwrap();
+    assert_eq!(abilities, support.to_string());
+    for controller in Support::controllers() {
+        assert!(limits.contains(&controller.to_string()), "{controller}: {limits}");
+    }
     for ability in &support {
         let answer = if ability.available { "yes" } else { "no " };
         let begin = format!("{answer}  {}  ", ability.name);
