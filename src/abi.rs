@@ -26,6 +26,8 @@ constants! {
     AT_RECURSIVE: u32 = 0x8000;
     O_RDONLY: u32 = 0;
     O_WRONLY: u32 = 1;
+    O_RDWR: u32 = 2;
+    O_NOCTTY: u32 = 0o400;
     O_CREAT: u32 = 0o100;
     O_EXCL: u32 = 0o200;
     O_CLOEXEC: u32 = 0o2000000;
@@ -97,6 +99,9 @@ constants! {
     SOCK_CLOEXEC: usize = 0o2000000;
     SIOCSIFFLAGS: usize = 0x8914;
     TIOCSCTTY: usize = 0x540e;
+    TIOCSWINSZ: usize = 0x5414;
+    TIOCSPTLCK: usize = 0x4004_5431;
+    TIOCGPTPEER: usize = 0x5441;
     POLLIN: i16 = 1;
     PROT_READ: usize = 1;
     PROT_WRITE: usize = 2;
@@ -125,11 +130,13 @@ constants! {
     EIO: i32 = 5;
     E2BIG: i32 = 7;
     ECHILD: i32 = 10;
+    EAGAIN: i32 = 11;
     ENOMEM: i32 = 12;
     EACCES: i32 = 13;
     EEXIST: i32 = 17;
     ENOTDIR: i32 = 20;
     EINVAL: i32 = 22;
+    EMFILE: i32 = 24;
     EROFS: i32 = 30;
     EPIPE: i32 = 32;
     ENAMETOOLONG: i32 = 36;

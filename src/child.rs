@@ -22,6 +22,7 @@ use crate::outcome::{End, Left, Output, Status};
 use crate::output::Remains;
 use crate::policy::Policy;
 use crate::process::{kill, pid_of_pidfd};
+use crate::pty::Pty;
 use crate::sandbox::Sandbox;
 use crate::spawn::{Made, SLACK, tell_limit, tell_places};
 use crate::wire::{BY_SIGNAL, DETACH, PAUSE, RESUME, Report, report};
@@ -54,6 +55,7 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The reading end of the program's standard error, if it is piped.
     pub stderr: Option<ChildStderr>,
+    terminal: Option<Pty>,
     owner: u32,
     pid: u32,
     inner_pid: u32,
@@ -130,6 +132,7 @@ impl Child {
             stdin,
             stdout,
             stderr,
+            terminal: made.terminal,
             owner: std::process::id(),
             pid: made.pid,
             inner_pid: made.inner_pid,
@@ -223,6 +226,37 @@ impl Child {
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// The master of the program's terminal, if it has [one of its own](crate::Command::pty) and that
+    /// was not taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let child = stockade::Sandbox::new().command("sleep").arg("1000").pty(24, 80).spawn()?;
+    /// child.pty().ok_or("asked for")?.resize(50, 132)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn pty(&self) -> Option<&Pty> {
+        self.terminal.as_ref()
+    }
+
+    /// The same, as a value of its own, which outlives the handle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("tty").pty(24, 80).spawn()?;
+    /// let terminal = child.take_pty().ok_or("asked for")?;
+    /// child.wait()?;
+    /// // What it wrote before its end is still there, and then comes the end of file.
+    /// assert_eq!(std::io::read_to_string(terminal)?, "/dev/pts/0\r\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_pty(&mut self) -> Option<Pty> {
+        self.terminal.take()
     }
 
     /// What the sandbox lacks because the system could not give it and it was
@@ -457,8 +491,9 @@ impl Child {
     /// ```
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
+        let terminal = self.terminal.take().map(OwnedFd::from);
         let mut readers = [
-            Reader::new(self.stdout.take().map(OwnedFd::from), self.keep_bytes),
+            Reader::new(terminal.or(self.stdout.take().map(OwnedFd::from)), self.keep_bytes),
             Reader::new(self.stderr.take().map(OwnedFd::from), self.keep_bytes),
         ];
         let status = loop {
@@ -897,7 +932,7 @@ impl Drop for Child {
     }
 }
 
-/// A pipe that is read without blocking, into a buffer of limited size.
+/// A pipe or terminal that is read without blocking, into a buffer of limited size.
 #[derive(Debug)]
 struct Reader {
     pipe: Option<std::fs::File>,
@@ -929,6 +964,8 @@ impl Reader {
             let Some(pipe) = &mut self.pipe else { return };
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
+                // The end of a terminal; a pipe has no such error.
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => self.pipe = None,
                 Ok(length) => self.keep(buffer.get(..length).unwrap_or(&[])),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,

@@ -25,6 +25,7 @@ use crate::outcome::{Output, Status};
 use crate::output::Remains;
 use crate::plan::Plan;
 use crate::policy::{Policy, check_text};
+use crate::pty::Size;
 use crate::rlimit::{Max, Resource};
 use crate::rootfs::{self, Held, Overlay, Trees};
 use crate::sandbox::Sandbox;
@@ -35,7 +36,7 @@ use crate::sys;
 use crate::wire::{self, Call, Program, Put, Report};
 
 /// PATH inside, unless the command sets another.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of each output stream is kept, unless asked for otherwise.
 const KEEP: usize = 64 << 20;
 /// The kernel's own limit of one argument (`MAX_ARG_STRLEN`).
@@ -77,6 +78,7 @@ pub struct Command {
     descriptors: BTreeMap<RawFd, OwnedFd>,
     umask: u32,
     terminal: bool,
+    pty: Option<Size>,
     keep: usize,
 }
 
@@ -182,6 +184,7 @@ impl Command {
             descriptors: BTreeMap::new(),
             umask: 0o022,
             terminal: false,
+            pty: None,
             keep: KEEP,
         }
     }
@@ -417,6 +420,33 @@ impl Command {
         self
     }
 
+    /// Gives the program a terminal of the sandbox's own, of so many rows and columns: it is standard
+    /// input, output and error, and the controlling terminal, so that job control, Ctrl-C and the
+    /// like work inside. Its name inside is /dev/pts/0, and no process outside has it as its own: what
+    /// the program pushes into it (`TIOCSTI`) it gets itself. [`Child::pty`] is its other side
+    /// ([pty(7)](https://man7.org/linux/man-pages/man7/pty.7.html), Linux 4.13).
+    ///
+    /// Sets TERM to "xterm" if it is not set. [`output`](Self::output) collects what is written to
+    /// the terminal as standard output; nothing is typed then. Where nobody reads, a program waits
+    /// once it has written some 10 KiB. 0 rows or columns stand for an unknown size.
+    ///
+    /// The standard streams cannot be given as well, and a mount namespace of the sandbox's own is
+    /// needed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let script = "test -t 0 && stty size";
+    /// let command = stockade::Sandbox::new().command("sh").args(["-c", script]).pty(24, 80);
+    /// assert_eq!(command.output()?.stdout, b"24 80\r\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn pty(mut self, rows: u16, columns: u16) -> Self {
+        self.pty = Some(Size { rows, columns });
+        self.env.entry("TERM".into()).or_insert(Secret("xterm".into()));
+        self
+    }
+
     /// How many bytes of each output stream [`output`](Self::output) and
     /// [`Child::wait_with_output`] keep; default 64 MiB. More is read and dropped.
     ///
@@ -489,7 +519,7 @@ impl Command {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn output(mut self) -> Result<Output> {
-        for stream in &mut self.streams[1..] {
+        for stream in self.streams[1..].iter_mut().filter(|_| self.pty.is_none()) {
             stream.get_or_insert_with(Stdio::piped);
         }
         self.spawn()?.wait_with_output()
@@ -529,7 +559,7 @@ impl Command {
     /// ```
     pub fn plan(&self) -> Result<Plan> {
         self.validate()?;
-        Ok(lower::lower(&self.sandbox)?.plan)
+        Ok(lower::lower(&self.sandbox, &self.search())?.plan)
     }
 
     fn start(mut self, check_only: bool) -> Result<Child> {
@@ -538,7 +568,7 @@ impl Command {
         reap_the_detached();
         let sandbox = self.sandbox.clone();
         let policy = sandbox.policy();
-        let mut lowered = lower::lower(&sandbox)?;
+        let mut lowered = lower::lower(&sandbox, &self.search())?;
         log::debug!(
             "prepare: lowered to {} operations in {:?}",
             lowered.plan.len(),
@@ -583,11 +613,12 @@ impl Command {
             program,
             descriptors: pairs.iter().map(|(source, _)| *source).collect(),
             supervised: policy.init && !check_only,
+            terminal: self.pty,
             check_only,
         };
         let mut made = make(&start).map_err(|refused| match refused {
             Refused::Error(error) => error.with_hint(out_of_memory(groups.as_ref())),
-            Refused::Start(report) => self.not_started(&report),
+            Refused::Start(report, interpreter) => self.not_started(&report, interpreter),
         })?;
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
         let remains = self.remains(&lowered, std::mem::take(&mut made.kept), held, check_only);
@@ -682,6 +713,7 @@ impl Command {
             check_text("the working directory", &directory.clone().into(), &mut problems);
         }
         self.descriptor_problems(&mut problems);
+        self.terminal_problems(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
     }
 
@@ -700,6 +732,23 @@ impl Command {
         if self.descriptors.len() + 3 > wire::DESCRIPTORS_MAX {
             problems
                 .push(format!("more than {} descriptors are passed", wire::DESCRIPTORS_MAX - 3));
+        }
+    }
+
+    fn terminal_problems(&self, problems: &mut Vec<String>) {
+        if self.pty.is_none() {
+            return;
+        }
+        for (stream, name) in self.streams.iter().zip(["stdin", "stdout", "stderr"]) {
+            if stream.is_some() {
+                problems.push(format!("pty(..) is all standard streams, and {name}(..) is given"));
+            }
+        }
+        if self.terminal {
+            problems.push("pty(..) is the controlling terminal, and another is asked for".into());
+        }
+        if !self.sandbox.policy().new_namespaces().contains(Namespaces::MOUNT) {
+            problems.push("pty(..) needs a mount namespace of the sandbox's own".into());
         }
     }
 
@@ -737,6 +786,11 @@ impl Command {
             }
         }
         Ok(streams)
+    }
+
+    /// The PATH inside.
+    fn search(&self) -> OsString {
+        self.env.get(OsStr::new("PATH")).map_or_else(OsString::new, |path| path.0.clone())
     }
 
     /// The paths that are tried: one, or the name in each directory of the sandbox's PATH.
@@ -826,6 +880,7 @@ impl Command {
             (policy.init && !check_only, wire::SUPERVISED),
             (policy.new_privileges, wire::NEW_PRIVILEGES),
             (self.terminal, wire::CONTROLLING_TERMINAL),
+            (self.pty.is_some(), wire::PTY),
             (check_only, wire::CHECK_ONLY),
             (policy.has_own_pids(), wire::OWN_PIDS),
         ] {
@@ -852,7 +907,7 @@ impl Command {
     }
 
     /// Puts init's report about the start into words.
-    fn not_started(&self, report: &Report) -> Error {
+    fn not_started(&self, report: &Report, interpreter: Option<OsString>) -> Error {
         let [_, call, errno, detail, ..] = report.numbers;
         let call = Call::from_number(call).unwrap_or(Call::Exec);
         let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(libc::EPROTO));
@@ -860,17 +915,18 @@ impl Command {
         let object = match call {
             Call::Exec => self.name_of_candidate(detail, errno),
             Call::Interpreter => {
-                let interpreter = OsString::from_vec(report.text().to_vec());
                 let name = self.name_of_candidate(detail, Errno::EACCES);
                 // A program of another word size, say, does not tell here.
-                match interpreter.is_empty() {
-                    true => format!("of {name}"),
-                    false => format!("{} of {name}", quoted(&interpreter)),
+                match &interpreter {
+                    None => format!("of {name}"),
+                    Some(interpreter) => format!("{} of {name}", quoted(interpreter)),
                 }
             }
             Call::Chdir => quoted(self.directory_inside(self.sandbox.policy())),
             Call::Rlimit => Resource::ALL.get(detail).map_or_else(String::new, ToString::to_string),
             Call::Descriptor => detail.to_string(),
+            // All else is open by then.
+            Call::Open => quoted("/dev/pts/ptmx"),
             Call::Bounding | Call::Ambient => u8::try_from(detail)
                 .ok()
                 .and_then(Capability::new)
@@ -882,7 +938,7 @@ impl Command {
         };
         let hint = match (call, errno) {
             (Call::Exec, Errno::ENOENT) => self.only_outside(&self.program),
-            (Call::Interpreter, _) => self.only_outside(OsStr::from_bytes(report.text())),
+            (Call::Interpreter, _) => self.only_outside(&interpreter.unwrap_or_default()),
             _ => hint::for_operation(call.name(), &object, errno),
         };
         Error::new(Stage::Start, call.name(), object, errno).with_hint(hint)
@@ -898,8 +954,7 @@ impl Command {
 
     /// A program that the host has and the sandbox has not.
     fn only_outside(&self, name: &OsStr) -> Option<Hint> {
-        let inside =
-            self.env.get(OsStr::new("PATH")).map_or_else(OsString::new, |path| path.0.clone());
+        let inside = self.search();
         let outside = std::env::var_os("PATH").unwrap_or_default();
         let names: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
             vec![name.into()]

@@ -25,6 +25,8 @@ mod output;
 mod plan;
 mod policy;
 mod process;
+mod program;
+mod pty;
 #[allow(dead_code, reason = "init uses the rest")]
 mod raw;
 mod rlimit;
@@ -57,6 +59,7 @@ pub use namespace::time::TimeOffsets;
 pub use namespace::{Existing, Namespaces};
 pub use outcome::{DiskFull, Left, Outcome, Output, Status, Usage};
 pub use plan::Plan;
+pub use pty::Pty;
 pub use rlimit::{Limit, Max, Resource, Rlimits};
 pub use rootfs::{Bind, Content, Data, Overlay, Proc, Rootfs, Tmpfs};
 pub use sandbox::Sandbox;

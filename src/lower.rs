@@ -1,5 +1,6 @@
 //! From a description to operations: what is done, and the order in which it is done.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -53,6 +54,11 @@ impl Lower {
         self.steps.push(Step { op, reason });
     }
 
+    /// What there is to do so far.
+    pub(crate) fn operations(&self) -> impl DoubleEndedIterator<Item = &Op<Vec<u8>>> {
+        self.steps.iter().map(|step| &step.op)
+    }
+
     pub(crate) fn directory(&mut self, path: &Path, mode: u32) {
         self.step(Op::Directory { path: bytes(path), mode }, "a place to write, or to mount on");
     }
@@ -80,7 +86,8 @@ impl Lower {
     }
 }
 
-/// Lowers everything that does not depend on the command. **The order of the operations:**
+/// Lowers everything that does not depend on the command, but for its PATH, in which the programs
+/// are looked for that scripts ask for. **The order of the operations:**
 ///
 /// 1. what is written to init's own /proc files, as long as init is dumpable,
 /// 2. namespaces that are entered late (cgroup, time), then the clocks,
@@ -98,7 +105,7 @@ impl Lower {
 /// Without a supervisor the other process does only 8, and init becomes the program.
 ///
 /// Capabilities, limits, the filter and the exec follow, in the order of that process.
-pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
+pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let policy = sandbox.policy();
     let new = policy.new_namespaces();
     let (ids, maps) = policy.user.ids(new.contains(Namespaces::USER))?;
@@ -123,6 +130,7 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         let own_names = new.contains(Namespaces::UTS);
         let inside = Inside {
             ids,
+            search,
             home: policy.tree.home(),
             hostname: own_names.then_some(&*policy.uts.hostname),
             own_pids: new.contains(Namespaces::PID),
@@ -159,8 +167,15 @@ pub(crate) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let of_init = plan.of_init.unwrap_or(plan.steps.len());
     let later = if network_beside { Namespaces::NET } else { Namespaces::empty() };
     let at_clone = new - Namespaces::CGROUP - Namespaces::TIME - later;
-    let plan =
-        Plan::new(sandbox, at_clone, joined_names(policy), (ids, &maps), plan.steps, of_init);
+    let plan = Plan::new(
+        sandbox,
+        search,
+        at_clone,
+        joined_names(policy),
+        (ids, &maps),
+        plan.steps,
+        of_init,
+    );
     Ok(Lowered { plan, trees, ids, maps, at_clone, missing })
 }
 

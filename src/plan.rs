@@ -1,6 +1,6 @@
 //! The plan: the operations that make a sandbox, as a value.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +29,8 @@ use crate::wire::{OWN, Op, Put, Sink};
 #[derive(Clone)]
 pub struct Plan {
     sandbox: Sandbox,
+    /// The PATH that it was made with.
+    search: OsString,
     at_clone: Namespaces,
     joined: Vec<(Namespaces, String)>,
     ids: Ids,
@@ -48,6 +50,7 @@ pub(crate) struct Step {
 impl Plan {
     pub(crate) fn new(
         sandbox: &Sandbox,
+        search: &OsStr,
         at_clone: Namespaces,
         joined: Vec<(Namespaces, String)>,
         (ids, maps): (Ids, &Maps),
@@ -55,7 +58,8 @@ impl Plan {
         of_init: usize,
     ) -> Self {
         let (sandbox, maps) = (sandbox.clone(), maps.clone());
-        Plan { sandbox, at_clone, joined, ids, maps, steps, of_init }
+        let search = search.to_owned();
+        Plan { sandbox, search, at_clone, joined, ids, maps, steps, of_init }
     }
 
     /// The namespaces that are made; those that are shared or joined are not among them.
@@ -117,7 +121,7 @@ impl Plan {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn check(&self) -> Result<()> {
-        self.sandbox.check()
+        self.sandbox.command("/").env("PATH", &self.search).check()
     }
 
     fn map_line(&self, f: &mut fmt::Formatter<'_>, what: &str, range: Range) -> fmt::Result {

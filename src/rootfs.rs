@@ -20,6 +20,7 @@ mod dev;
 mod etc;
 mod overlay;
 mod proc;
+mod program;
 mod tmpfs;
 
 pub use bind::Bind;
@@ -112,8 +113,8 @@ impl Rootfs {
 
     /// A directory of the host's, such as an unpacked image, read-only unless
     /// [`writable`](Self::writable). It must have the directories proc, dev and tmp: nothing is
-    /// created in it. HOME is /home/user if it has a directory home, else /tmp. A relative path
-    /// starts from the caller's directory.
+    /// created in it. Its /etc is used as it is. HOME is /home/user if it has a directory home, else
+    /// /tmp. A relative path starts from the caller's directory. docs/images.md says how to make one.
     ///
     /// # Examples
     ///
@@ -255,6 +256,7 @@ const OVERLAYS_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
     Bind(Bind),
+    Program { path: PathBuf },
     Tmpfs(Tmpfs),
     Data(Data),
     Overlay(PathBuf, Overlay),
@@ -281,6 +283,8 @@ pub(crate) struct Tree {
 pub(crate) struct Inside<'a> {
     pub(crate) ids: Ids,
     pub(crate) home: &'static str,
+    /// The PATH of the command.
+    pub(crate) search: &'a OsStr,
     /// `None` where it is not the sandbox's own.
     pub(crate) hostname: Option<&'a [u8]>,
     pub(crate) own_pids: bool,
@@ -327,6 +331,7 @@ impl Tree {
         for entry in &self.entries {
             match entry {
                 Entry::Bind(bind) => check_source(bind.source(), problems),
+                Entry::Program { path } => check_source(path, problems),
                 Entry::Tmpfs(tmpfs) => tmpfs.problems(problems),
                 Entry::Data(data) => data.problems(problems),
                 // Overlays have been looked at.
@@ -429,7 +434,7 @@ impl Tree {
                 Entry::Overlay(path, overlay) => {
                     overlay.lower(plan, path, &options.next().unwrap_or_default());
                 }
-                other => other.lower(plan)?,
+                other => other.lower(plan, inside.search)?,
             }
         }
         if self.keep_mounts {
@@ -506,7 +511,7 @@ fn system_directory(plan: &mut Lower, path: &Path) -> Result<()> {
 }
 
 impl Entry {
-    /// Where it is put; a sysfs is always at /sys.
+    /// Where it is put; a sysfs is always at /sys, and a program has places of its own.
     fn place(&self) -> Option<&Path> {
         match self {
             Entry::Bind(bind) => Some(bind.target()),
@@ -514,7 +519,7 @@ impl Entry {
             Entry::Data(data) => Some(data.path()),
             Entry::Overlay(path, _) => Some(path),
             Entry::Mqueue { path } => Some(path),
-            Entry::Sysfs => None,
+            Entry::Program { .. } | Entry::Sysfs => None,
         }
     }
 
@@ -523,9 +528,10 @@ impl Entry {
         matches!(self, Entry::Data(data) if data.is_directory())
     }
 
-    fn lower(&self, plan: &mut Lower) -> Result<()> {
+    fn lower(&self, plan: &mut Lower, search: &OsStr) -> Result<()> {
         match self {
             Entry::Bind(bind) => bind.lower(plan),
+            Entry::Program { path } => program::lower(&absolute(path), search, plan)?,
             Entry::Tmpfs(tmpfs) => tmpfs.lower(plan),
             Entry::Data(data) => data.lower(plan)?,
             // With the options that come of the stage.

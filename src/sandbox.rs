@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::capability::Capabilities;
 use crate::cgroup::{BlockDevice, CgroupParent, DeviceRule, Devices, IoLimit, Limits};
-use crate::command::Command;
+use crate::command::{Command, PATH};
 use crate::error::{Feature, Result};
 use crate::lower;
 use crate::namespace::idmap::IdMap;
@@ -459,6 +459,43 @@ impl Sandbox {
     pub fn bind_same(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         self.bind(Bind::read_only(path.clone(), path))
+    }
+
+    /// Shows what one program of the host's needs to be started, read-only and at its own paths:
+    /// the file itself, the links on the way to it, the interpreter of a script and what that needs,
+    /// the dynamic loader and all libraries that it would load. Nothing else of their directories is
+    /// there. For hosts with an empty /usr (Nix, Guix), for tool chains in a home directory, and for
+    /// sandboxes that begin with [`Rootfs::empty`].
+    ///
+    /// The libraries are found as the loader finds them (`DT_RUNPATH` and `DT_RPATH` with `$ORIGIN`,
+    /// `$LIB` and `$PLATFORM`, its cache, its own directories;
+    /// [ld.so(8)](https://man7.org/linux/man-pages/man8/ld.so.8.html)), glibc's or musl's, but
+    /// without LD_LIBRARY_PATH. Neither the program nor its loader is run. For `#!/usr/bin/env x`,
+    /// `x` is looked for in the [PATH of the command](crate::Command::env). What a program loads by
+    /// name while it runs, and the programs and data that it uses, are not known here: they take a
+    /// `program(..)` or a [`bind_same`](Self::bind_same) of their own.
+    ///
+    /// What is there already, because it was bound before or [`Rootfs::host`] has it, is not bound
+    /// again. The program's file decides what is shown (programs, scripts and libraries): it should
+    /// not be somebody's who must not see those. A relative path starts from the caller's directory.
+    ///
+    /// A file that is missing is an error when the sandbox is made, or its
+    /// [`plan`](Self::plan): [`Error::Failed`](crate::Error::Failed) at
+    /// [`Stage::Prepare`](crate::Stage::Prepare) with the library's name and who needs it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Rootfs, Sandbox};
+    /// let sandbox = Sandbox::new().rootfs(Rootfs::empty()).program("/bin/sh");
+    /// let output = sandbox.command("/bin/sh").args(["-c", "echo alone"]).output()?;
+    /// assert_eq!(output.stdout, b"alone\n");
+    /// // Nothing else is there.
+    /// assert!(sandbox.command("/bin/ls").spawn().is_err());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn program(self, path: impl Into<PathBuf>) -> Self {
+        self.push(Entry::Program { path: path.into() })
     }
 
     /// Makes a part of the host's tree visible.
@@ -1157,7 +1194,7 @@ impl Sandbox {
     /// ```
     pub fn plan(&self) -> Result<Plan> {
         self.policy.validate()?;
-        Ok(lower::lower(self)?.plan)
+        Ok(lower::lower(self, OsStr::new(PATH))?.plan)
     }
 
     /// Does all of it but the exec, in a sandbox that ends at once.

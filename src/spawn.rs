@@ -1,5 +1,6 @@
 //! Making a sandbox: clone, maps, plan, and the undoing of all that if a step fails.
 
+use std::ffi::OsString;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::Mode;
 
 use crate::cgroup::Controller;
@@ -21,6 +23,8 @@ use crate::namespace::{Namespaces, Source, user};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::process::{Launch, Launched, launch, pid_in, pid_of_pidfd, with_fallback};
+use crate::program::interpreter_of;
+use crate::pty::{Pty, Size};
 use crate::wire::{self, CHUNK, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report};
 use crate::{executable, hint, sys, warden};
 
@@ -45,6 +49,8 @@ pub(crate) struct Start<'a> {
     pub(crate) groups: Option<&'a Groups>,
     /// What init reads the CPU time from.
     pub(crate) cpu_usage: Option<&'a OwnedFd>,
+    /// The size of the new terminal, if there is to be one.
+    pub(crate) terminal: Option<Size>,
     /// All but the exec.
     pub(crate) check_only: bool,
 }
@@ -57,6 +63,7 @@ pub(crate) struct Made {
     pub(crate) control: OwnedFd,
     pub(crate) program: Option<OwnedFd>,
     pub(crate) kept: Kept,
+    pub(crate) terminal: Option<Pty>,
     pub(crate) inner_pid: u32,
     pub(crate) skipped: u64,
     pub(crate) warden_id: u64,
@@ -76,7 +83,8 @@ pub(crate) struct Kept {
 pub(crate) enum Refused {
     Error(Error),
     /// Init's report about the start of the program.
-    Start(Box<Report>),
+    /// And the interpreter that was missing, if that is it.
+    Start(Box<Report>, Option<OsString>),
 }
 
 impl From<Error> for Refused {
@@ -146,12 +154,12 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         .and_then(|()| transmit(&lines, &[0], &launched, Stage::Setup))
         .map_err(|error| match receive_now(lines.ours.as_fd()) {
             // Init has failed before.
-            Some(Received::Report(failure, _)) => failed_report(start, &failure),
+            Some(Received::Report(failure, fds)) => failed_report(start, &failure, fds),
             _ => Refused::Error(error),
         })?;
     log::debug!("identity: id maps in {:?}", mapping.elapsed());
     let mut kept = Kept::default();
-    let (ready, program) = await_start(start, &lines, &launched, &mut kept)?;
+    let (ready, program, terminal) = await_start(start, &lines, &launched, &mut kept)?;
     let started = Instant::now();
     if let Some(wall) = policy.wall {
         let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
@@ -167,6 +175,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         control: lines.ours,
         program,
         kept,
+        terminal,
         inner_pid: u32::try_from(ready.numbers[0]).unwrap_or(0),
         skipped: ready.numbers[1],
         warden_id,
@@ -271,7 +280,8 @@ fn join(
                 };
                 fds.into_iter().map(made).for_each(drop);
             }
-            Err(other.map_or_else(Refused::Error, |(answer, _)| failed_report(start, &answer)))
+            Err(other
+                .map_or_else(Refused::Error, |(answer, fds)| failed_report(start, &answer, fds)))
         }
     }
 }
@@ -331,7 +341,7 @@ fn await_start(
     lines: &Lines,
     launched: &Launched,
     kept: &mut Kept,
-) -> Result<(Report, Option<OwnedFd>), Refused> {
+) -> Result<(Report, Option<OwnedFd>, Option<Pty>), Refused> {
     let waiting = Instant::now();
     let (answer, fds) = loop {
         let (answer, fds) = next_report(lines, launched, Stage::Setup)?;
@@ -345,7 +355,7 @@ fn await_start(
         kept.others.push((answer.numbers[0], fd));
     };
     if answer.kind != report::READY {
-        return Err(failed_report(start, &answer));
+        return Err(failed_report(start, &answer, fds));
     }
     let mut fds = fds.into_iter();
     let (starting, program) = (fds.next(), if start.supervised { fds.next() } else { None });
@@ -360,24 +370,50 @@ fn await_start(
     log::debug!("setup: waited {:?} for init", waiting.elapsed());
     let starting_at = Instant::now();
     // The kernel closes this socket's other end at a successful exec.
-    let word = receive(starting.as_fd(), launched);
+    let mut word = receive(starting.as_fd(), launched);
+    let mut terminal = None;
+    if let (Some(size), Received::Report(report, fds)) = (start.terminal, &mut word) {
+        // With the master; the program's process goes on with its side.
+        if report.kind == report::READY {
+            let (ours, theirs) = Pty::accept(std::mem::take(fds), size)?;
+            terminal = Some(ours);
+            go_on(starting.as_fd(), theirs)?;
+            word = receive(starting.as_fd(), launched);
+        }
+    }
+    let complete = terminal.is_some() == start.terminal.is_some();
     log::debug!("start: waited {:?} for the exec", starting_at.elapsed());
     match word {
-        Received::Report(report, _) if start.check_only && report.kind == report::READY => {
-            Ok((answer, program))
+        Received::Report(report, _)
+            if start.check_only && complete && report.kind == report::READY =>
+        {
+            Ok((answer, program, terminal))
         }
-        Received::Closed | Received::Ended if !start.check_only => Ok((answer, program)),
+        Received::Closed | Received::Ended if complete && !start.check_only => {
+            Ok((answer, program, terminal))
+        }
         // What it was last told is unread, or it has not told what it should.
         Received::Closed | Received::Ended | Received::Reset => {
             let object = "(its process ended before that)";
             Err(Error::new(Stage::Start, "exec", object, Errno::ESRCH).into())
         }
-        Received::Report(failure, _) => Err(failed_report(start, &failure)),
+        Received::Report(failure, fds) => Err(failed_report(start, &failure, fds)),
         Received::Failed(errno) => Err(unheard(Stage::Start, errno).into()),
     }
 }
 
-fn failed_report(start: &Start<'_>, failure: &Report) -> Refused {
+/// Gives the program's process its side of the terminal, which is ready.
+fn go_on(starting: BorrowedFd<'_>, theirs: OwnedFd) -> Result<()> {
+    let (words, fds) = ([IoSlice::new(&[0])], [theirs.as_raw_fd()]);
+    let rights = [ControlMessage::ScmRights(&fds)];
+    match sendmsg::<()>(starting.as_raw_fd(), &words, &rights, MsgFlags::MSG_NOSIGNAL, None) {
+        // It has ended: what it was to say comes next.
+        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(errno) => Err(Error::new(Stage::Start, "send", "to the program's process", errno)),
+    }
+}
+
+fn failed_report(start: &Start<'_>, failure: &Report, fds: Vec<OwnedFd>) -> Refused {
     let [index, call, errno, detail, ..] = failure.numbers;
     let call = Call::from_number(call).map_or("set up", Call::name);
     let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(libc::EPROTO));
@@ -385,7 +421,10 @@ fn failed_report(start: &Start<'_>, failure: &Report) -> Refused {
         return Error::new(Stage::Setup, "understand init", "", Errno::EPROTO).into();
     }
     match index {
-        report::START => Refused::Start(Box::new(*failure)),
+        report::START => {
+            let file = fds.into_iter().next();
+            Refused::Start(Box::new(*failure), file.and_then(|file| interpreter_of(file.into())))
+        }
         report::LAUNCH => {
             let joined = usize::try_from(detail).ok().and_then(|at| start.policy.joined.get(at));
             let object = joined.map_or_else(String::new, |(kind, _)| kind.to_string());

@@ -314,6 +314,26 @@ pub(crate) fn hard_limits() -> Result<[u64; 16], Errno> {
     Ok(limits)
 }
 
+/// The other side of a terminal, by its master alone (`TIOCGPTPEER`).
+pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let (master, unlocked) = (master.as_raw_fd() as usize, 0i32);
+    call(nr::IOCTL, [master, TIOCSPTLCK, &raw const unlocked as usize, 0, 0, 0])?;
+    let flags = (O_RDWR | O_NOCTTY | O_CLOEXEC) as usize;
+    descriptor(call(nr::IOCTL, [master, TIOCGPTPEER, flags, 0, 0, 0])?)
+}
+
+/// `TIOCSWINSZ` on a terminal.
+pub(crate) fn set_window_size(
+    terminal: BorrowedFd<'_>,
+    rows: u16,
+    columns: u16,
+) -> Result<(), Errno> {
+    // struct winsize: rows, columns, and two sizes in pixels that nobody uses.
+    let size = [rows, columns, 0, 0];
+    let args = [terminal.as_raw_fd() as usize, TIOCSWINSZ, size.as_ptr() as usize, 0, 0, 0];
+    call(nr::IOCTL, args).map(drop)
+}
+
 /// `CLOCK_MONOTONIC` that far from now, in nanoseconds, as the warden counts.
 pub(crate) fn monotonic_after(delay: Duration) -> u64 {
     let mut now = [0u64; 2];

@@ -288,6 +288,10 @@ pub(crate) const CHECK_ONLY: u32 = 8;
 /// `Program::flags`: init is PID 1 of a pid namespace of its own.
 pub(crate) const OWN_PIDS: u32 = 16;
 
+/// `Program::flags`: a new terminal of the sandbox's own is the standard streams, and the
+/// controlling terminal.
+pub(crate) const PTY: u32 = 32;
+
 /// The most descriptors that a program can be given.
 pub(crate) const DESCRIPTORS_MAX: usize = 256;
 

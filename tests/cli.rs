@@ -39,7 +39,7 @@ const STOCKADE: &str = env!("CARGO_BIN_EXE_stockade");
 
 tests! {
     Needs::Program(STOCKADE) => [
-        ro_bind, bind, tmpfs, dir_and_symlink, file, rootfs, writable_rootfs, layers, empty_root,
+        ro_bind, bind, program, tmpfs, dir_and_symlink, file, rootfs, writable_rootfs, layers, empty_root,
         proc,
         sysfs, mqueue, tmp_size_and_inodes, order_of_mounts, net, share, share_pid, join,
         nested_user_namespaces, names, clocks, ids_inside, capabilities, low_port, new_privileges,
@@ -220,6 +220,19 @@ fn bind() {
     assert_eq!(fs::read(&new).unwrap(), b"made");
     assert_eq!(new.metadata().unwrap().uid(), nix::unistd::geteuid().as_raw());
     assert_eq!(sh(&["--ro-bind", &source, "/srv"], "cat /srv/new"), "made");
+}
+
+fn program() {
+    let ran = |options: &[&str], script: &str| {
+        let mut command = stockade(&["run", "--empty-root"]);
+        command.args(options).args(["--", "/bin/sh", "-c", script]);
+        Ran::of(command)
+    };
+    assert_eq!(ran(&["--program", "/bin/sh"], "echo alone").good(), "alone\n");
+    let both = ["--program", "/bin/sh", "--program", "/bin/ls"];
+    assert_eq!(ran(&both, "/bin/ls -d /bin").good(), "/bin\n");
+    assert_eq!(ran(&[], "true").code, Some(127));
+    fails(&["--program", "/no/such/program"], &["read program \"/no/such/program\"", "no such"]);
 }
 
 /// Bytes and files that a file system can have.

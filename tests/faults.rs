@@ -79,6 +79,7 @@ const TESTS: &[Test] = scenarios![
     directory,
     init_file,
     terminal,
+    pty,
     shared_pids,
     new_privileges,
     old_kernel,
@@ -135,6 +136,7 @@ fn embed(scenario: &str) {
     let wanted = if scenario == "undoing" { "/missing" } else { &target };
     let mut command = sandbox.command(wanted).args(facts::host());
     let terminal = (scenario == "terminal").then(terminal);
+    let pty = scenario == "pty";
     let before = (mounts(), descriptors());
     if let Some((_, theirs)) = &terminal {
         let open = |path| std::fs::File::open(path).unwrap();
@@ -142,7 +144,11 @@ fn embed(scenario: &str) {
         command = command.fd(9, open("/dev/zero")).fd(7, open("/dev/full"));
     }
     tracer::mark_begin();
-    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    command = match pty {
+        true => command.pty(24, 80),
+        false => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+    };
+    let spawned = command.spawn();
     let result = spawned.and_then(|child| {
         let missing = child.missing().to_vec();
         Ok((missing, child.wait_with_output()?))
@@ -159,7 +165,7 @@ fn embed(scenario: &str) {
                 let stats = &usage.stats;
                 println!("in groups: {}", used(stats.memory.peak) && used(stats.pids.peak));
             }
-            print!("{}", String::from_utf8_lossy(&output.stdout));
+            print!("{}", String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n"));
         }
         Err(error) => println!("result: {}", told(&error)),
     }
@@ -665,7 +671,7 @@ fn has_for(scenario: &str, has: &dyn Fn(&str)) {
         }
         _ => {
             has("descriptors: [\"0\", \"1\", \"2\", \"3\"]");
-            has("controlling terminal: false");
+            has(&format!("controlling terminal: {}", scenario == "pty"));
         }
     }
     match scenario {

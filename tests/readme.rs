@@ -27,10 +27,11 @@ tests! {
 const README: &str = include_str!("../README.md");
 /// What it links to; that these files exist is checked by including them, where they are ours to
 /// read.
-const DOCS: [(&str, &str); 4] = [
+const DOCS: [(&str, &str); 5] = [
     ("docs/design.md", include_str!("../docs/design.md")),
     ("docs/threat-model.md", include_str!("../docs/threat-model.md")),
     ("docs/kernel-support.md", include_str!("../docs/kernel-support.md")),
+    ("docs/images.md", include_str!("../docs/images.md")),
     ("docs/performance.md", include_str!("../docs/performance.md")),
 ];
 

@@ -48,20 +48,19 @@ impl Lines {
     }
 
     /// Says that the sandbox failed, and ends it.
-    pub(crate) fn fail(self, index: u64, fault: Fault, detail: u64, text: &[u8]) -> ! {
+    pub(crate) fn fail(self, index: u64, fault: Fault, detail: u64, fds: &[i32]) -> ! {
         let mut report = Report::new(report::FAILED);
         report.numbers[0] = index;
         report.numbers[1] = fault.call as u64;
         report.numbers[2] = fault.errno.0 as u64;
         report.numbers[3] = detail;
-        report.set_text(text);
-        self.end_with(sys::bytes_of(&report))
+        self.end_with(sys::bytes_of(&report), fds)
     }
 
     /// Says this last.
-    pub(crate) fn end_with(self, report: &[u8; REPORT]) -> ! {
+    pub(crate) fn end_with(self, report: &[u8; REPORT], fds: &[i32]) -> ! {
         // If nobody listens any more there is nobody left to tell; short of memory, it is tried again.
-        let _told = (0..4).any(|_| sys::send(self.control, report, &[]).is_ok());
+        let _told = (0..4).any(|_| sys::send(self.control, report, fds).is_ok());
         exit(1)
     }
 }

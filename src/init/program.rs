@@ -9,8 +9,8 @@ use crate::supervise;
 use crate::sys::{self, Ended, Fd, Outcome, fault};
 use crate::tree::{self, Tree, Watched};
 use crate::wire::{
-    CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, DETAIL, Fault, NEW_PRIVILEGES,
-    OWN_PIDS, Op, Program, REPORT, Reader, SUPERVISED, Text, Texts, report,
+    CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, Fault, NEW_PRIVILEGES, OWN_PIDS, Op,
+    PTY, Program, REPORT, Reader, SUPERVISED, Text, Texts, report,
 };
 
 /// The library's description of the program, as init reads it.
@@ -20,18 +20,18 @@ pub(crate) type Wanted<'a> = Program<Text<'a>, Texts<'a>>;
 const GO: &[u8] = b"g";
 
 /// Why the program did not start: the operation or [`report::START`], the fault, which of several,
-/// and the name of what was missing.
+/// and the file of which something is missing.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) index: u64,
     pub(crate) fault: Fault,
     pub(crate) detail: u64,
-    pub(crate) text: [u8; DETAIL],
+    pub(crate) file: Option<Fd>,
 }
 
 impl Failure {
     pub(crate) const fn new(fault: Fault) -> Self {
-        Failure { index: report::START, fault, detail: 0, text: [0; DETAIL] }
+        Failure { index: report::START, fault, detail: 0, file: None }
     }
 
     fn number(fault: Fault, detail: usize) -> Self {
@@ -40,7 +40,8 @@ impl Failure {
 
     /// Tells it, and ends the process.
     pub(crate) fn end(&self, lines: Lines) -> ! {
-        lines.fail(self.index, self.fault, self.detail, &self.text)
+        let file = self.file.as_ref().map(|file| file.0);
+        lines.fail(self.index, self.fault, self.detail, file.as_slice())
     }
 }
 
@@ -105,7 +106,7 @@ impl Process {
     fn hear(&self, lines: Lines) -> Outcome<Option<Fd>> {
         let mut word = [0; REPORT];
         match sys::receive(self.starting.0, &mut word, &mut [], 0)? {
-            (REPORT, _) => lines.end_with(&word),
+            (REPORT, _) => lines.end_with(&word, &[]),
             (_, handed) => Ok(handed),
         }
     }
@@ -309,9 +310,9 @@ fn supervised(
 fn become_the_program(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables, waits: bool) -> ! {
     let ready = stage(wanted, &mut lines.control).and_then(|()| {
         if waits {
-            wait_for_init(lines.control)?;
+            wait_for_word(lines.control)?;
         }
-        enter(wanted)
+        enter(wanted, lines.control)
     });
     match ready {
         Ok(()) if wanted.flags & CHECK_ONLY != 0 => {
@@ -323,12 +324,14 @@ fn become_the_program(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables, wa
     }
 }
 
-/// Until the file tree is complete; if init has ended, so does this process.
-fn wait_for_init(socket: i32) -> Outcome {
+/// Init's, when the file tree is complete, or the library's, with a descriptor. If who has it to say
+/// has ended, so does this process.
+#[inline(never)]
+fn wait_for_word(socket: i32) -> Outcome<Option<Fd>> {
     let mut word = [0];
     match sys::receive(socket, &mut word, &mut [], 0)? {
         (0, _) => exit(1),
-        _ => Ok(()),
+        (_, fd) => Ok(fd),
     }
 }
 
@@ -382,10 +385,24 @@ fn new_network(init: i32, proc_fd: i32) -> Outcome {
 }
 
 /// What needs the finished file tree.
-fn enter(wanted: &Wanted<'_>) -> Result<(), Failure> {
+fn enter(wanted: &Wanted<'_>, starting: i32) -> Result<(), Failure> {
     // This process is still in the caller's directory, from which a relative path would start.
     sys::chdir(Text::new(b"/\0"))?;
     sys::chdir(wanted.directory)?;
+    if wanted.flags & PTY != 0 {
+        // Opened here, its name is the one inside and its owner the program's id.
+        let multiplexer = Text::new(b"/dev/pts/ptmx\0");
+        let master = sys::open(AT_FDCWD, multiplexer, O_RDWR | O_NOCTTY, 0)?;
+        sys::tell(starting, report::READY, [0, 0], &[master.0])?;
+        let Some(theirs) = wait_for_word(starting)? else {
+            // The kernel drops what there is no room for.
+            return Err(Fault { call: Call::Open, errno: Errno(EMFILE) }.into());
+        };
+        for number in 0..3 {
+            sys::dup3(theirs.0, number, 0)?;
+        }
+        sys::take_terminal()?;
+    }
     sys::unblock_signals()?;
     Ok(())
 }
@@ -454,36 +471,9 @@ fn execute(wanted: &Wanted<'_>, tables: &Tables) -> Failure {
     failure
 }
 
-/// Finds out what a script or an ELF file wants to be run by.
+/// Something of it is missing: what, the library finds in the file.
 fn missing_interpreter(path: Text<'_>, index: usize) -> Failure {
     let fault = Fault { call: Call::Interpreter, errno: Errno(ENOENT) };
-    let mut failure = Failure::number(fault, index);
-    let mut head = [0; 4096];
-    let length = sys::open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0)
-        .and_then(|file| sys::read(file.0, &mut head))
-        .unwrap_or(0);
-    let name = interpreter(head.get(..length).unwrap_or(&[])).unwrap_or(&[]);
-    for (to, from) in failure.text.iter_mut().zip(name) {
-        *to = *from;
-    }
-    failure
-}
-
-/// The interpreter that the beginning of a file names.
-fn interpreter(head: &[u8]) -> Option<&[u8]> {
-    if let Some(line) = head.strip_prefix(b"#!") {
-        let end = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n');
-        return line.trim_ascii_start().split(end).next();
-    }
-    head.starts_with(b"\x7fELF").then_some(())?;
-    let number = |at: usize, length: usize| {
-        let bytes = head.get(at..at + length)?;
-        Some(bytes.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte)) as usize)
-    };
-    // ELF64, little-endian: e_phoff, e_phentsize, e_phnum; then p_type, p_offset, p_filesz.
-    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
-    let wanted = (0..count).map(|index| table.saturating_add(index * size));
-    let header = wanted.take_while(|&at| at < head.len()).find(|&at| number(at, 4) == Some(3))?;
-    let (start, length) = (number(header + 8, 8)?, number(header + 32, 8)?);
-    head.get(start..start.checked_add(length)?)?.split(|&byte| byte == 0).next()
+    let file = sys::open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0).ok();
+    Failure { file, ..Failure::number(fault, index) }
 }

@@ -145,12 +145,22 @@ pub(crate) fn open(directory: i32, path: Text<'_>, flags: u32, mode: u32) -> Out
         .map(|fd| Fd(fd as i32))
 }
 
+/// How often a path with `..` in it, or in a link, is looked up again because somebody on the machine
+/// renamed or mounted something meanwhile, so that the kernel cannot vouch for it.
+const RENAMES: u32 = 10_000;
+
 /// openat2(2) with `RESOLVE_IN_ROOT`: no link leads out of `root`.
 #[inline(never)]
 pub(crate) fn open_inside(root: i32, path: Text<'_>, flags: u32) -> Outcome<Fd> {
     let how = [u64::from(flags | O_CLOEXEC), 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS];
-    with_pointers!(Call::Resolve, OPENAT2, root, path.as_ptr(), how.as_ptr(), size_of_val(&how))
-        .map(|fd| Fd(fd as i32))
+    let mut patience = RENAMES;
+    loop {
+        let (path, size) = (path.as_ptr(), size_of_val(&how));
+        match with_pointers!(Call::Resolve, OPENAT2, root, path, how.as_ptr(), size) {
+            Err(Fault { errno, .. }) if errno.0 == EAGAIN && patience > 0 => patience -= 1,
+            other => return other.map(|fd| Fd(fd as i32)),
+        }
+    }
 }
 
 /// read(2) into `buffer`.

@@ -31,6 +31,10 @@ pub(crate) enum Needs {
     Undelegated,
     /// Any uid that may make control groups.
     Groups,
+    /// A rustup tool chain that this user can read.
+    Toolchain,
+    /// A Debian root, as `STOCKADE_TEST_IMAGE` names one.
+    Image,
 }
 
 impl Needs {
@@ -58,6 +62,13 @@ impl Needs {
             }
             Needs::Groups if root => None,
             Needs::Groups => Needs::DelegatedCgroup2.missing(),
+            Needs::Image => image()
+                .is_none()
+                .then(|| "needs STOCKADE_TEST_IMAGE, a Debian root made by mmdebstrap".to_owned()),
+            Needs::Toolchain => {
+                let missing = toolchain().is_none();
+                missing.then(|| "needs a rustup tool chain that this user can read".to_owned())
+            }
         }
     }
 }
@@ -97,6 +108,24 @@ pub(crate) fn rounds(number: u32) -> u32 {
 pub(crate) fn has(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
+/// A directory made by `mmdebstrap --variant=minbase` or by debootstrap, which takes too long to be
+/// made by a test.
+pub(crate) fn image() -> Option<PathBuf> {
+    std::env::var_os("STOCKADE_TEST_IMAGE").map(PathBuf::from)
+}
+
+/// A Rust tool chain that lies in somebody's home directory.
+pub(crate) fn toolchain() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let rustup = std::env::var_os("RUSTUP_HOME").map(PathBuf::from);
+    let all = rustup.or(home.map(|home| home.join(".rustup")))?.join("toolchains");
+    let toolchains = std::fs::read_dir(all).ok()?.flatten().map(|entry| entry.path());
+    let mut toolchains: Vec<_> =
+        toolchains.filter(|path| std::fs::File::open(path.join("bin/rustc")).is_ok()).collect();
+    toolchains.sort();
+    toolchains.into_iter().next()
 }
 
 /// One test.

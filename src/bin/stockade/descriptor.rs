@@ -1,8 +1,8 @@
-//! Descriptors that the caller names by number.
+//! Descriptors that the caller names by number, and what `nix` does not ask of one.
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A copy of a descriptor that this process was started with, closed at exec.
 pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
@@ -13,4 +13,12 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just returned this number for a new descriptor, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Rows and columns of a terminal.
+pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes one struct winsize, which lives across the call.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0).then_some((size.ws_row, size.ws_col))
 }

@@ -7,6 +7,7 @@ mod options;
 mod report;
 mod run;
 mod sandbox;
+mod terminal;
 mod values;
 
 use std::io::Write;
@@ -17,6 +18,7 @@ use stockade::{Feature, Status, Support};
 
 use crate::failure::{Failure, SET_UP, code_of_outcome};
 use crate::options::{Action, Cli, Run};
+use crate::terminal::Terminal;
 
 fn main() -> ExitCode {
     match stockade() {
@@ -80,11 +82,14 @@ fn carry_out(run: &Run, matches: &ArgMatches) -> Result<Option<(Status, Vec<Feat
     let Some((program, args)) = run.command.split_first() else {
         return print(&sandbox.plan()?.to_string()).map(|()| None);
     };
-    let command = sandbox::command(&run.program, sandbox.command(program).args(args));
+    let command = sandbox.command(program).args(args);
     if run.explain {
+        let command = sandbox::command(&run.program, command, None);
         return print(&command.plan()?.to_string()).map(|()| None);
     }
-    run::run(command).map(Some)
+    let terminal = run.program.tty.then(Terminal::of_caller).transpose()?;
+    let size = terminal.as_ref().map(Terminal::size);
+    run::run(sandbox::command(&run.program, command, size), terminal).map(Some)
 }
 
 /// The exit code, and a word about what no exit code can say.

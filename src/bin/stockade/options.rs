@@ -95,6 +95,10 @@ pub(crate) struct Tree {
     /// Show a file or directory of the host's, writable
     #[arg(long, num_args = 2, value_names = ["SRC", "DST"])]
     pub(crate) bind: Vec<PathBuf>,
+    /// Show what this program of the host's needs to be started: itself, its interpreter, its
+    /// libraries
+    #[arg(long = "program", value_name = "PATH")]
+    pub(crate) programs: Vec<PathBuf>,
     /// Put an empty file system in memory here, of at most SIZE (64m)
     #[arg(long, value_name = "DST[:SIZE]",
         value_parser = OsStringValueParser::new().try_map(values::scratch))]
@@ -331,6 +335,9 @@ pub(crate) struct Program {
     /// The name under which the program is started
     #[arg(long, value_name = "NAME")]
     pub(crate) argv0: Option<OsString>,
+    /// Give the program a terminal of its own, shown on this one; TERM is passed on
+    #[arg(short, long)]
+    pub(crate) tty: bool,
     /// The permissions that new files do not get
     #[arg(long, value_name = "MASK", value_parser = values::mask)]
     pub(crate) umask: Option<u32>,

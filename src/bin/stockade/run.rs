@@ -11,29 +11,52 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use stockade::{Child, Command, Feature, Status};
 
 use crate::failure::Failure;
+use crate::terminal::{Session, Terminal};
 
 /// What a terminal or a service manager sends to end a program, and Ctrl-Z.
 const TAKEN: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
 
+/// What is about the caller's terminal, where the program has one of its own.
+const OF_TERMINAL: [Signal; 2] = [Signal::SIGWINCH, Signal::SIGCONT];
+
 /// Runs until the sandbox has ended; returns how, and what it lacked.
-pub(crate) fn run(command: Command) -> Result<(Status, Vec<Feature>), Failure> {
-    let signals = Signals::block()?;
+pub(crate) fn run(
+    command: Command,
+    terminal: Option<Terminal>,
+) -> Result<(Status, Vec<Feature>), Failure> {
+    let signals = Signals::block(terminal.is_some())?;
     let (mut child, waiting) = spawn(command, &signals)?;
     match waiting {
         Some(libc::SIGTSTP) => stop(&mut child)?,
         Some(signal) => forward(&child, signal),
         None => {}
     }
+    let mut session = match (terminal, child.take_pty()) {
+        (Some(terminal), Some(inside)) => Some(Session::new(terminal, inside)?),
+        _ => None,
+    };
     loop {
         if let Some(status) = child.try_wait()? {
+            session.map_or(Ok(()), Session::finish)?;
             return Ok((status, child.missing().to_vec()));
         }
-        wait(&[child.pidfd(), signals.0.as_fd()])?;
+        let others = [child.pidfd(), signals.0.as_fd()];
+        match &mut session {
+            Some(session) => session.pass(&others)?,
+            None => drop(wait(&others)?),
+        }
         while let Some(signal) = signals.next()? {
-            match signal {
-                libc::SIGTSTP => stop(&mut child)?,
-                other => forward(&child, other),
+            match (&mut session, signal) {
+                (Some(session), libc::SIGWINCH) => session.resize()?,
+                (Some(session), libc::SIGTSTP) => {
+                    session.terminal.restore();
+                    stop(&mut child)?;
+                    session.begin()?;
+                }
+                (Some(session), libc::SIGCONT) => session.begin()?,
+                (None, libc::SIGTSTP) => stop(&mut child)?,
+                _ => forward(&child, signal),
             }
         }
     }
@@ -54,7 +77,8 @@ fn spawn(command: Command, signals: &Signals) -> Result<(Child, Option<i32>), Fa
         if wait(&[finished.as_fd(), signals.0.as_fd()])? {
             break;
         }
-        match (signals.next()?, waiting) {
+        let to_end = |signal: &i32| TAKEN.iter().any(|one| *one as i32 == *signal);
+        match (signals.next()?.filter(to_end), waiting) {
             (Some(second), Some(_)) => return Err(Failure::Interrupted(second)),
             (Some(first), None) => waiting = Some(first),
             (None, _) => {}
@@ -101,9 +125,10 @@ fn forward(child: &Child, signal: i32) {
 struct Signals(SignalFd);
 
 impl Signals {
-    fn block() -> Result<Self, Failure> {
+    fn block(of_terminal: bool) -> Result<Self, Failure> {
         let failed = |operation| move |errno: Errno| Failure::Io(operation, errno.into());
-        let set: SigSet = TAKEN.into_iter().collect();
+        let more = OF_TERMINAL.into_iter().filter(|_| of_terminal);
+        let set: SigSet = TAKEN.into_iter().chain(more).collect();
         set.thread_block().map_err(failed("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         SignalFd::with_flags(&set, flags).map(Signals).map_err(failed("signalfd"))

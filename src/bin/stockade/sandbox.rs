@@ -238,6 +238,12 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
         let tmpfs = scratch.size.map_or(tmpfs.clone(), |size| tmpfs.size(size));
         Step { place, add: Box::new(|sandbox| sandbox.mount_tmpfs(tmpfs)) }
     }));
+    steps.extend(
+        places(matches, "programs").zip(&tree.programs).map(|(place, path)| Step {
+            place,
+            add: Box::new(move |sandbox| sandbox.program(path)),
+        }),
+    );
     for (place, data) in given(tree, matches)? {
         steps.push(Step { place, add: Box::new(move |sandbox| sandbox.data(data)) });
     }
@@ -334,7 +340,19 @@ fn read(number: &OsString) -> Result<Vec<u8>, Failure> {
 }
 
 /// The command with its environment, directory and streams.
-pub(crate) fn command(program: &Program, mut command: Command) -> Command {
+/// With a terminal of its own, of this size, it has no other streams.
+pub(crate) fn command(
+    program: &Program,
+    mut command: Command,
+    terminal: Option<(u16, u16)>,
+) -> Command {
+    if let Some((rows, columns)) = terminal {
+        command = command.pty(rows, columns);
+        // A kind of terminal tells nothing of who uses it.
+        if let Some(kind) = std::env::var_os("TERM") {
+            command = command.env("TERM", kind);
+        }
+    }
     if program.clear_env {
         command = command.env_clear();
     }
@@ -347,6 +365,9 @@ pub(crate) fn command(program: &Program, mut command: Command) -> Command {
     }
     if let Some(mask) = program.umask {
         command = command.umask(mask);
+    }
+    if terminal.is_some() {
+        return command;
     }
     command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit())
 }
