@@ -179,14 +179,14 @@ fn modes_after_each_end() {
     let (code, text) = Seat::of(&["--timeout", "200ms", "--", "sleep", "1000"]).end();
     assert_eq!(code, Some(124), "{text}");
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
-        let mut seat = Seat::shell("echo ready; sleep 1000 & wait");
+        let mut seat = Seat::shell("echo ready; exec sleep 1000");
         seat.user.sees("ready");
         await_that("raw mode", || seat.is_raw());
         life::signal(seat.process.id(), signal);
         assert_eq!(seat.end().0, Some(128 + signal));
     }
     // Init is killed: nothing inside can have any part in it.
-    let mut seat = Seat::shell("echo ready; sleep 1000 & wait");
+    let mut seat = Seat::shell("echo ready; exec sleep 1000");
     seat.user.sees("ready");
     await_that("raw mode", || seat.is_raw());
     let parent = seat.process.id().to_string();
@@ -257,7 +257,7 @@ fn output_to_a_file() {
 
 /// As when a window is closed.
 fn the_terminal_goes_away() {
-    let mut seat = Seat::shell("echo ready; sleep 1000 & wait");
+    let mut seat = Seat::shell("echo ready; exec sleep 1000");
     seat.user.sees("ready");
     await_that("raw mode", || seat.is_raw());
     let Seat { user, mut process, theirs, .. } = seat;

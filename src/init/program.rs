@@ -352,11 +352,18 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     if wanted.nice != 0 {
         sys::setpriority(PRIO_PROCESS, 0, wanted.nice)?;
     }
-    for (resource, pair) in wanted.rlimits.bytes().chunks_exact(16).enumerate() {
-        sys::set_rlimit(resource, pair).map_err(|fault| Failure::number(fault, resource))?;
+    if wanted.flags & PTY == 0 {
+        limits(wanted)?;
     }
     if wanted.flags & NEW_PRIVILEGES == 0 && !wanted.filter.bytes().is_empty() {
         sys::install_filter(wanted.filter.bytes())?;
+    }
+    Ok(())
+}
+
+fn limits(wanted: &Wanted<'_>) -> Result<(), Failure> {
+    for (resource, pair) in wanted.rlimits.bytes().chunks_exact(16).enumerate() {
+        sys::set_rlimit(resource, pair).map_err(|fault| Failure::number(fault, resource))?;
     }
     Ok(())
 }
@@ -402,6 +409,8 @@ fn enter(wanted: &Wanted<'_>, starting: i32) -> Result<(), Failure> {
             sys::dup3(theirs.0, number, 0)?;
         }
         sys::take_terminal()?;
+        // Only now: that of open files counts what is on its way through sockets as well.
+        limits(wanted)?;
     }
     sys::unblock_signals()?;
     Ok(())
