@@ -1,13 +1,11 @@
 //! The library's end of the sockets to init.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result, Stage};
@@ -152,33 +150,14 @@ pub(crate) fn receive_now(control: BorrowedFd<'_>) -> Option<Received> {
 
 fn receive_once(control: BorrowedFd<'_>) -> Option<Received> {
     let mut bytes = [0; wire::REPORT + 1];
-    let mut space = nix::cmsg_space!([RawFd; wire::REPORT_FDS]);
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let (length, fds) = {
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let raw = control.as_raw_fd();
-        match recvmsg::<()>(raw, &mut slices, Some(&mut space), flags) {
-            Err(Errno::EAGAIN | Errno::EINTR) => return None,
-            Err(Errno::ECONNRESET) => return Some(Received::Reset),
-            Err(errno) => return Some(Received::Failed(errno)),
-            Ok(message) => (message.bytes, message.cmsgs().map_or(Vec::new(), descriptors)),
-        }
+    let (length, fds) = match sys::receive_with_fds(control, &mut bytes) {
+        Err(Errno::EAGAIN | Errno::EINTR) => return None,
+        Err(Errno::ECONNRESET) => return Some(Received::Reset),
+        Err(errno) => return Some(Received::Failed(errno)),
+        Ok((0, _)) => return Some(Received::Closed),
+        Ok(message) => message,
     };
-    if length == 0 {
-        return Some(Received::Closed);
-    }
     let report = bytes.get(..length).and_then(Report::from_bytes);
     let unreadable = Received::Failed(Errno::EPROTO);
     Some(report.map_or(unreadable, |report| Received::Report(Box::new(report), fds)))
-}
-
-/// The descriptors that came with a message; each is closed with the vector.
-fn descriptors(messages: nix::sys::socket::CmsgIterator<'_>) -> Vec<OwnedFd> {
-    let mut fds = Vec::new();
-    for message in messages {
-        if let ControlMessageOwned::ScmRights(numbers) = message {
-            fds.extend(numbers.into_iter().map(sys::received));
-        }
-    }
-    fds
 }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use crate::abi::*;
 use crate::raw::{self, nr, syscall};
+use crate::wire::REPORT_FDS;
 
 fn call(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
     // SAFETY: every caller in this file passes addresses of live values with their lengths.
@@ -27,6 +28,36 @@ fn descriptor(number: usize) -> Result<OwnedFd, Errno> {
 pub(crate) fn received(number: RawFd) -> OwnedFd {
     // SAFETY: the kernel just made it for the received message; nobody else knows its number.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// recvmsg(2) of a message that is there, with its descriptors: those too that came where the caller's
+/// limit kept others out, which `nix` would drop without closing them.
+pub(crate) fn receive_with_fds(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> Result<(usize, Vec<OwnedFd>), Errno> {
+    #[repr(C)]
+    struct Rights {
+        head: libc::cmsghdr,
+        fds: [RawFd; REPORT_FDS],
+    }
+    // SAFETY: numbers only, for which zeros are a value.
+    let mut control: Rights = unsafe { std::mem::zeroed() };
+    // SAFETY: numbers and addresses only, for which zeros are a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut vector, 1);
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Rights>();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: both buffers live across the call, with their lengths.
+    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let length = usize::try_from(Errno::result(got)?).unwrap_or(0);
+    let head = &control.head;
+    let carries = (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+    let size = if carries { head.cmsg_len } else { 0 };
+    let count = size.saturating_sub(size_of::<libc::cmsghdr>()) / size_of::<RawFd>();
+    Ok((length, control.fds.into_iter().take(count).map(received).collect()))
 }
 
 /// open_tree(2) of a path.
