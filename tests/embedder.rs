@@ -590,7 +590,7 @@ fn has_few_descriptors() {
     let spawn = |init| with_init(init).command("cat").stdin(stockade::Stdio::piped()).spawn();
     drop(spawn(true).unwrap());
     let (open, mut refused, mut made) = (life::descriptors() as u64, 0, 0);
-    for limit in 3..open + 80 {
+    for limit in 3..open + 24 {
         for init in [true, false] {
             raise_descriptor_limit(limit);
             let result = spawn(init);
