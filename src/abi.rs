@@ -137,6 +137,7 @@ constants! {
     ENOTDIR: i32 = 20;
     EINVAL: i32 = 22;
     EMFILE: i32 = 24;
+    ETXTBSY: i32 = 26;
     EROFS: i32 = 30;
     EPIPE: i32 = 32;
     ENAMETOOLONG: i32 = 36;

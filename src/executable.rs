@@ -164,7 +164,10 @@ impl Embedded {
         name.push(format!(".{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
         let name = Path::new(&name);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o555).open(name)?;
-        let made = file.write_all(self.bytes).and_then(|()| match std::fs::hard_link(name, path) {
+        let written = file.write_all(self.bytes);
+        // A file that is open for writing cannot be executed: it gets its name afterwards.
+        drop(file);
+        let made = written.and_then(|()| match std::fs::hard_link(name, path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         });

@@ -8,6 +8,11 @@ use crate::abi::*;
 use crate::raw::{Errno, exit, nr, syscall};
 use crate::wire::{Call, Fault};
 
+/// How often, a millisecond apart, the exec is tried while the file is open for writing: whatever the
+/// embedder clones while another of its threads makes the init file has that descriptor up to its own
+/// exec.
+const BUSY_TRIES: u32 = 1000;
+
 /// All that the stage needs, made ready before the clone.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
@@ -39,15 +44,28 @@ fn run(stage: &Stage<'_>) -> Fault {
     match prepare(stage) {
         Err(fault) => fault,
         Ok(()) => {
+            let fault = |errno| Fault { call: Call::Exec, errno };
             let (argv, envp) = (stage.argv.as_ptr() as usize, stage.envp.as_ptr() as usize);
             let path = c"".as_ptr() as usize;
             let flags = AT_EMPTY_PATH as usize;
             let args = [stage.executable as usize, path, argv, envp, flags, 0];
-            // SAFETY: the vectors end in null pointers and their strings in NUL.
-            let result = unsafe { syscall(nr::EXECVEAT, args) };
-            Fault { call: Call::Exec, errno: result.err().unwrap_or(Errno(EIO)) }
+            for _ in 0..BUSY_TRIES {
+                // SAFETY: the vectors end in null pointers and their strings in NUL.
+                match unsafe { syscall(nr::EXECVEAT, args) } {
+                    Err(Errno(ETXTBSY)) => pause(),
+                    other => return fault(other.err().unwrap_or(Errno(EIO))),
+                }
+            }
+            fault(Errno(ETXTBSY))
         }
     }
+}
+
+fn pause() {
+    let millisecond = [0usize, 1_000_000];
+    let args = [0, 0, millisecond.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: no descriptors, and a timespec. Woken early, the exec is only tried earlier.
+    let _woken = unsafe { syscall(nr::PPOLL, args) };
 }
 
 fn prepare(stage: &Stage<'_>) -> Result<(), Fault> {

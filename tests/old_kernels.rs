@@ -67,7 +67,7 @@ fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(named![Needs::Nothing =>
         default_in_5_10, without_init_in_5_10, everything_in_5_10, directory_in_5_10,
-        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, covered_in_5_10, twice_in_5_10, nosymfollow_in_5_10, full_proc_in_5_10, init_file_that_is_a_fifo, several_threads_make_one_file, program_without_init_in_its_time, later_mount_calls_are_missing,time_offsets_are_missing_and_best_effort, support_in_5_10,
+        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, covered_in_5_10, twice_in_5_10, nosymfollow_in_5_10, full_proc_in_5_10, init_file_that_is_a_fifo, several_threads_make_one_file, init_file_that_is_still_written, program_without_init_in_its_time, later_mount_calls_are_missing,time_offsets_are_missing_and_best_effort, support_in_5_10,
         mount_setattr_is_missing, memfd_flag_is_unknown, shared_memory_in_a_new_time_namespace,
         exit_status_that_somebody_took,
         memory_cannot_be_made, memory_cannot_be_made_nor_a_file, memory_cannot_be_executed,
@@ -1052,6 +1052,25 @@ fn several_threads_make_one_file() {
     for _ in 0..10 {
         let (traced, _) = run("threads+init_file", &mut refusing(MEMFD, libc::EACCES));
         assert_eq!(traced.stdout, "result: exited with code 0\n".repeat(8));
+    }
+}
+
+/// Another process may have it open still, from before its exec.
+fn init_file_that_is_still_written() {
+    for (count, works) in [(3, true), (u32::MAX, false)] {
+        let mut left = count;
+        let mut busy = |call: &Call| match call.number {
+            MEMFD => Some(libc::EACCES),
+            libc::SYS_execveat if left > 0 && !executable(call).starts_with("/memfd:") => {
+                left -= 1;
+                Some(libc::ETXTBSY)
+            }
+            _ => None,
+        };
+        match works {
+            true => expect_success(&run("default+init_file", &mut busy).0),
+            false => tells("default+init_file", &mut busy, &["exec stockade-init", "busy"]),
+        }
     }
 }
 
