@@ -14,6 +14,8 @@ mod checks;
 mod contender;
 #[path = "spawn/data.rs"]
 mod data;
+#[path = "spawn/etc.rs"]
+mod etc;
 #[path = "spawn/floor.rs"]
 mod floor;
 #[allow(dead_code, unused_imports, reason = "the floor needs the clone and the bare call")]
@@ -34,16 +36,6 @@ use worker::{BINDS, Task, Worker};
 
 /// The host's system directories besides /usr, as in the default sandbox.
 const SYSTEM: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
-/// What the default sandbox shows of /etc.
-const ETC: &[&str] = &[
-    "/etc/alternatives",
-    "/etc/ld.so.cache",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/pki/tls",
-    "/etc/pki/ca-trust/extracted",
-    "/etc/crypto-policies",
-];
 /// The parents' sizes, in GB.
 const SIZES: [usize; 3] = [0, 1, 4];
 /// Counted starts in each turn.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use stockade::{Outcome, Sandbox};
 
+use crate::etc::Etc;
 use crate::floor::{Bare, Floor};
 
 /// One way of starting the program and waiting for its end.
@@ -203,7 +204,7 @@ fn bubblewrap(program: &Program, binds: &[(PathBuf, PathBuf)]) -> Option<Vec<OsS
             Err(_) => args.extend(["--ro-bind-try", path, path].map(OsString::from)),
         }
     }
-    for path in crate::ETC {
+    for path in &Etc::of_default().shown {
         args.extend(["--ro-bind-try", path, path].map(OsString::from));
     }
     let rest = "--proc /proc --dev /dev --tmpfs /tmp --tmpfs /home/user --tmpfs /dev/shm";
@@ -238,7 +239,7 @@ fn container(binds: &[(PathBuf, PathBuf)]) -> hakoniwa::Container {
             Err(_) => {}
         }
     }
-    for path in crate::ETC.iter().filter(|path| Path::new(path).exists()) {
+    for path in &Etc::of_default().shown {
         container.bindmount_ro(path, path);
     }
     for (from, to) in binds {

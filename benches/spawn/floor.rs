@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::etc::Etc;
 use crate::raw::{self, syscall};
 
 const NAMESPACES: i32 = libc::CLONE_NEWUSER
@@ -237,8 +238,13 @@ impl Layout {
                 Err(_) => {}
             }
         }
+        self.etc();
+    }
+
+    fn etc(&mut self) {
+        let etc = Etc::of_default();
         let mut parents = Vec::new();
-        for path in crate::ETC.iter().filter(|path| Path::new(path).exists()) {
+        for path in &etc.shown {
             let above: Vec<_> = Path::new(path).ancestors().skip(1).collect();
             for parent in above.iter().rev().filter(|above| above.components().count() > 2) {
                 if !parents.contains(&parent.to_path_buf()) {
@@ -248,6 +254,27 @@ impl Layout {
             }
             self.shown(path);
         }
+        for path in &etc.masked {
+            let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+            self.bind("/dev/null", &path[1..], attributes);
+        }
+        for (path, data) in &etc.files {
+            self.file(&path[1..], data);
+        }
+        for (path, target) in &etc.links {
+            self.symlink(target, &path[1..]);
+        }
+    }
+
+    fn file(&mut self, path: &str, data: &str) {
+        let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_EXCL;
+        let (path, text) = (self.text(path), self.text(data));
+        self.call(libc::SYS_openat, &[HERE, path, flags as usize, 0o644]);
+        self.last().keeps = true;
+        self.call(libc::SYS_write, &[0, text, data.len()]);
+        self.last().first = First::Kept;
+        self.call(libc::SYS_close, &[0]);
+        self.last().first = First::Kept;
     }
 
     fn shown(&mut self, path: &str) {
