@@ -14,6 +14,7 @@ pub(crate) mod bpf;
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
 pub(crate) mod devices;
+pub(crate) mod end;
 pub(crate) mod events;
 pub(crate) mod freezer;
 pub(crate) mod group;
@@ -245,12 +246,14 @@ pub(crate) struct Write {
     pub(crate) otherwise: Option<&'static str>,
     /// Where the kernel has no such file nothing is lost.
     pub(crate) dispensable: bool,
+    /// What a new group has already.
+    pub(crate) default: bool,
 }
 
 impl Write {
     pub(crate) fn new(file: impl Into<String>, data: impl fmt::Display) -> Self {
         let (file, data) = (file.into(), data.to_string());
-        Write { file, data, otherwise: None, dispensable: false }
+        Write { file, data, otherwise: None, dispensable: false, default: false }
     }
 
     pub(crate) fn or(self, other: &'static str) -> Self {
@@ -259,6 +262,10 @@ impl Write {
 
     pub(crate) fn dispensable(self, dispensable: bool) -> Self {
         Write { dispensable, ..self }
+    }
+
+    pub(crate) fn default(self, default: bool) -> Self {
+        Write { default, ..self }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The handle of a running sandbox.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{IoSlice, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, TryLockError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, send, sendmsg, shutdown};
 
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
@@ -25,7 +25,7 @@ use crate::process::{kill, pid_of_pidfd};
 use crate::pty::Pty;
 use crate::sandbox::Sandbox;
 use crate::spawn::{Made, SLACK, tell_limit, tell_places};
-use crate::wire::{BY_SIGNAL, DETACH, PAUSE, RESUME, Report, report};
+use crate::wire::{BY_SIGNAL, CPU_TIME, DETACH, PAUSE, RESUME, Report, report};
 use crate::{sys, warden};
 
 /// How long dropping a handle waits for the kernel to end the sandbox. A process in the middle of
@@ -570,7 +570,7 @@ impl Child {
             return Err(Error::Unsupported { feature, reason: reason.to_owned() });
         }
         let paused = Paused { since: Instant::now(), by_signal };
-        self.tell_init(PAUSE | if by_signal { BY_SIGNAL } else { 0 })?;
+        self.tell_init(&[PAUSE | if by_signal { BY_SIGNAL } else { 0 }], &[])?;
         self.paused = Some(paused);
         let stopped = self.tell_deadline(None).and_then(|()| match &self.pausable {
             Some(pausable) => pausable.freeze(self.groups.as_ref(), self.pid, self.supervised),
@@ -619,15 +619,18 @@ impl Child {
         self.started = self.started.checked_add(stood).unwrap_or(self.started);
         self.deadline = self.deadline.and_then(|at| at.checked_add(stood));
         self.tell_deadline(self.deadline)?;
-        self.tell_init(RESUME | if by_signal { BY_SIGNAL } else { 0 })
+        self.tell_init(&[RESUME | if by_signal { BY_SIGNAL } else { 0 }], &[])
     }
 
     /// A word to init, if there is one; it may have ended.
-    fn tell_init(&self, word: u8) -> Result<()> {
+    fn tell_init(&self, word: &[u8], fds: &[RawFd]) -> Result<()> {
         let Some(control) = self.control.as_ref().filter(|_| self.supervised) else {
             return Ok(());
         };
-        match send(std::os::fd::AsRawFd::as_raw_fd(control), &[word], MsgFlags::MSG_NOSIGNAL) {
+        let (control, words) = (std::os::fd::AsRawFd::as_raw_fd(control), [IoSlice::new(word)]);
+        let rights = [ControlMessage::ScmRights(fds)];
+        let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+        match sendmsg::<()>(control, &words, rights, MsgFlags::MSG_NOSIGNAL, None) {
             Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(Error::new(Stage::Run, "tell init", "", errno)),
         }
@@ -694,13 +697,14 @@ impl Child {
         Events::new(self.groups.as_ref(), &self.pidfd)
     }
 
-    /// Changes limits while the sandbox runs: those that are given, the others stay. Only what was
-    /// limited at the start can be: a group is not made later.
+    /// Changes limits while the sandbox runs: those that are given, the others stay. A group is not
+    /// made later: an empty value at the start, which limits nothing, makes room for one.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for contradictions; [`Error::Unsupported`] for a kind of limit that the
-    /// sandbox was started without; [`Error::Failed`] if the kernel refuses one: those before it
+    /// [`Error::Invalid`] for contradictions; [`Error::Unsupported`] for a kind of limit whose
+    /// controller is not where the sandbox has a group already, and for memory on v2 if that was not
+    /// counted from the start; [`Error::Failed`] if the kernel refuses one: those before it
     /// are in force then.
     ///
     /// # Examples
@@ -714,19 +718,24 @@ impl Child {
     /// ```
     pub fn update(&mut self, limits: &Limits) -> Result<()> {
         let mut problems = Vec::new();
-        limits.problems(&mut problems);
-        if limits.cpu_time.is_some() {
-            problems.push("a limit of all CPU time is not changed later".to_owned());
-        }
+        self.sandbox.policy().limit_problems(limits, &mut problems);
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
         }
         if self.ended() {
             return Err(Error::new(Stage::Run, "update limits", "(it has ended)", Errno::ESRCH));
         }
-        match &mut self.groups {
-            Some(groups) => groups.update(limits),
-            None => Groups::default().update(limits),
+        let mut none = Groups::default();
+        let groups = self.groups.as_mut().unwrap_or(&mut none);
+        groups.update(limits)?;
+        match (limits.cpu_time, groups.cpu_usage(limits)?) {
+            (Some(time), Some(used)) => {
+                let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                let head = u64::from(CPU_TIME).to_le_bytes();
+                let word = [head, nanos.to_ne_bytes()].concat();
+                self.tell_init(&word, &[std::os::fd::AsRawFd::as_raw_fd(&used)])
+            }
+            _ => Ok(()),
         }
     }
 
@@ -847,6 +856,10 @@ impl Child {
             // The embedder ignores SIGCHLD or has reaped it itself.
             Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
         };
+        if let Some(groups) = self.groups.as_ref().filter(|_| !self.own_pids) {
+            // Init may have been killed before it had ended what it follows.
+            groups.kill();
+        }
         // Read before the groups are removed.
         let stats = self.groups.as_ref().map(Groups::stats).unwrap_or_default();
         let end = End {

@@ -601,7 +601,8 @@ impl Command {
         pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_raw_fd(), *number)));
         // Declared before what is in them, and so removed after it.
         let groups = make_groups(policy)?;
-        let cpu_usage = groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(policy))?;
+        let cpu_usage =
+            groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
         let program = self.lower(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
         let start = Start {
             groups: groups.as_ref(),

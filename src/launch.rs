@@ -20,6 +20,10 @@ pub(crate) struct Stage<'a> {
     pub(crate) keep: &'a [i32],
     /// The init program.
     pub(crate) executable: i32,
+    /// Files of control groups that this process puts itself into.
+    pub(crate) entrances: &'a [i32],
+    /// Into how many of them it has.
+    pub(crate) entered: usize,
     /// NUL-terminated arguments, then a null pointer.
     pub(crate) argv: &'a [*const u8],
     /// An empty environment: one null pointer.
@@ -35,8 +39,20 @@ pub(crate) extern "C" fn entry(argument: *mut u8) -> ! {
     // SAFETY: the launching function passes the address of its own Stage, and is suspended
     // (CLONE_VFORK) until this process has executed init or ended.
     let stage = unsafe { &mut *argument.cast::<Stage<'_>>() };
-    stage.fault = Some(run(stage));
+    stage.fault = Some(enter(stage).map_or_else(|fault| fault, |()| run(stage)));
     exit(1)
+}
+
+/// First of all: what is done from here on is charged to the groups.
+fn enter(stage: &mut Stage<'_>) -> Result<(), Fault> {
+    for &fd in stage.entrances {
+        let args = [fd as usize, c"0".as_ptr() as usize, 1, 0, 0, 0];
+        // SAFETY: there is one byte to be written.
+        let written = unsafe { syscall(nr::WRITE, args) };
+        written.map_err(|errno| Fault { call: Call::Write, errno })?;
+        stage.entered += 1;
+    }
+    Ok(())
 }
 
 /// Returns only if something failed.

@@ -183,11 +183,24 @@ impl Policy {
         }
     }
 
-    fn cgroup_problems(&self, problems: &mut Vec<String>) {
-        self.limits.problems(problems);
-        if self.limits.cpu_time.is_some() && !self.init {
+    /// What is wrong with limits for this sandbox, the ones it has or others.
+    pub(crate) fn limit_problems(&self, limits: &Limits, problems: &mut Vec<String>) {
+        limits.problems(problems);
+        if limits.cpu_time.is_some() && !self.init {
             problems.push("a limit of CPU time needs init, which keeps it".to_owned());
         }
+        let nets = self.new_namespaces() | self.joined_namespaces();
+        if limits.net_prio.is_some() && nets.contains(Namespaces::NET) {
+            problems.push(
+                "priorities of packets are for interfaces of the caller's network, which needs \
+                 network(Network::Host)"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn cgroup_problems(&self, problems: &mut Vec<String>) {
+        self.limit_problems(&self.limits, problems);
         match &self.cgroup_parent {
             CgroupParent::Path(path) if !hierarchy::is_plain(path) => {
                 problems.push(format!("{path:?} does not name a group below its start"));

@@ -1,7 +1,7 @@
 //! The processes that are launched for a sandbox: started, known by a descriptor, ended.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -94,11 +94,13 @@ pub(crate) struct Launch<'a> {
     pub(crate) capabilities: CapabilitySet,
     /// The control group that it is to be born in, where the kernel can do that.
     pub(crate) into: Option<BorrowedFd<'a>>,
+    /// What it puts itself into the others by, and their paths.
+    pub(crate) entrances: &'a [(OwnedFd, PathBuf)],
 }
 
 /// Clones and executes the init program in one of its modes.
 pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launched> {
-    let Launch { mode, flags, numbers, keep, capabilities, into } = wanted;
+    let Launch { mode, flags, numbers, keep, capabilities, into, entrances } = wanted;
     let capabilities = NEEDED.into_iter().collect::<CapabilitySet>().union(capabilities).bits();
     let executable = executable.as_raw_fd();
     let mut arguments = vec![b"stockade-init\0".to_vec(), vec![mode, 0]];
@@ -108,9 +110,17 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
     let mut keep: Vec<_> = keep.iter().chain(numbers).copied().chain([executable]).collect();
     keep.sort_unstable();
     keep.dedup();
-    let (envp, fault) = ([std::ptr::null()], None);
-    let mut stage =
-        stage::Stage { keep: &keep, executable, argv: &argv, envp, capabilities, fault };
+    let tasks: Vec<_> = entrances.iter().map(|(file, _)| file.as_raw_fd()).collect();
+    let mut stage = stage::Stage {
+        keep: &keep,
+        executable,
+        entrances: &tasks,
+        entered: 0,
+        argv: &argv,
+        envp: [std::ptr::null()],
+        capabilities,
+        fault: None,
+    };
     let cloned = sys::with_signals_blocked(|| sys::clone_stage(flags, into, &mut stage));
     let with_user = flags & crate::abi::CLONE_NEWUSER != 0;
     let sys::Cloned { pid, pidfd, born_inside } =
@@ -125,6 +135,10 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
         Some(fault) => {
             launched.finish();
             let errno = Errno::from_raw(fault.errno.0);
+            if let Some((_, group)) = entrances.get(stage.entered) {
+                let object = format!("\"0\" to {:?}", group.join("tasks"));
+                return Err(Error::new(Stage::Cgroup, "write", object, errno).explained());
+            }
             let hint = match fault.call {
                 Call::Exec => hint::for_memfd(errno),
                 call => hint::for_operation(call.name(), "", errno),

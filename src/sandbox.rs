@@ -133,7 +133,8 @@ impl Sandbox {
     }
 
     /// Allows a shared or joined pid namespace, and gives up that the end of the sandbox ends all
-    /// of its processes at once: init follows and kills what it can see. A widening. Needs init.
+    /// of its processes at once: init follows and kills what it can see, and with limits the
+    /// sandbox's control groups end what it has missed. A widening. Needs init.
     ///
     /// # Examples
     ///

@@ -133,7 +133,9 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     if let Some(groups) = groups {
         // Before it gets its plan, and so before it does or is charged for anything.
         let attaching = Instant::now();
-        groups.attach(launched.pid, launched.born_inside)?;
+        if !launched.born_inside {
+            groups.attach(launched.pid)?;
+        }
         log::debug!("cgroup: attached in {:?}", attaching.elapsed());
     }
     let joining = Instant::now();
@@ -191,6 +193,7 @@ fn launch_first(
     theirs: &OwnedFd,
 ) -> Result<(Launched, Vec<u8>)> {
     let into = start.groups.and_then(Groups::v2);
+    let entrances = &start.groups.map_or(Ok(Vec::new()), Groups::entrances)?[..];
     let numbers = [theirs.as_raw_fd(), lines.embedder.as_raw_fd()];
     let mut keep = start.descriptors.clone();
     keep.push(lines.proc.as_raw_fd());
@@ -202,14 +205,14 @@ fn launch_first(
     if start.policy.joined.is_empty() {
         let flags = new.flags();
         let (mode, numbers, keep) = (mode::INIT, &numbers, &keep);
-        let launch = launch(executable, Launch { mode, flags, numbers, keep, capabilities, into });
-        return launch.map(|launched| (launched, Vec::new()));
+        let wanted = Launch { mode, flags, numbers, keep, capabilities, into, entrances };
+        return launch(executable, wanted).map(|launched| (launched, Vec::new()));
     }
     let opened = open_joined(start.policy)?;
     keep.extend(opened.iter().map(|(fd, _)| fd.as_raw_fd()));
-    let (mode, numbers, keep) = (mode::JOIN, &numbers, &keep);
-    let launched =
-        launch(executable, Launch { mode, flags: 0, numbers, keep, capabilities, into })?;
+    let (mode, flags, numbers, keep) = (mode::JOIN, 0, &numbers, &keep);
+    let wanted = Launch { mode, flags, numbers, keep, capabilities, into, entrances };
+    let launched = launch(executable, wanted)?;
     let mut message = wire::Join { namespaces: [(-1, 0); wire::JOIN_MAX], flags: 0 };
     for (to, (fd, kind)) in message.namespaces.iter_mut().zip(&opened) {
         *to = (fd.as_raw_fd(), kind.bits());

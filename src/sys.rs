@@ -172,7 +172,11 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
 
 /// A pidfd of the calling process.
 pub(crate) fn own_pidfd() -> Result<OwnedFd, Errno> {
-    let pid = nix::unistd::getpid().as_raw();
+    pidfd(std::process::id())
+}
+
+/// pidfd_open(2).
+pub(crate) fn pidfd(pid: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: pidfd_open takes numbers.
     let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     descriptor(usize::try_from(number).map_err(|_| Errno::last())?)

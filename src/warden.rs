@@ -119,8 +119,8 @@ impl Warden {
         let embedder = sys::own_pidfd().map_err(failed("pidfd_open"))?;
         let numbers = [theirs.as_raw_fd(), listen.as_raw_fd(), embedder.as_raw_fd()];
         let (mode, capabilities) = (mode::WARDEN, CapabilitySet::empty());
-        let wanted =
-            Launch { mode, flags: 0, numbers: &numbers, keep: &[], capabilities, into: None };
+        let (numbers, keep, entrances) = (&numbers, &[], &[]);
+        let wanted = Launch { mode, flags: 0, numbers, keep, capabilities, into: None, entrances };
         let mut executable = executable::WARDEN.open(init_file)?;
         let mut started = with_fallback(&executable::WARDEN, &mut executable, init_file, |it| {
             launch(it, wanted)

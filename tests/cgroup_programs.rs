@@ -280,12 +280,13 @@ fn packets_have_a_priority() {
 
 fn an_interface_that_does_not_exist() {
     let priority = NetPrio::new().priority("lo", 1).priority("nowhere0", 2);
-    let error = refused(&limited(Limits::new().net_prio(priority)));
+    let sandbox = |priority| limited(Limits::new().net_prio(priority)).network(Network::Host);
+    let error = refused(&sandbox(priority));
     let failed = error.failed().unwrap();
     assert_eq!(failed.object, r#""nowhere0""#);
     assert_eq!(failed.raw_os_error(), libc::ENODEV);
     // Nothing was left of it: the next one is like the first.
-    sh(&limited(Limits::new().net_prio(NetPrio::new().priority("lo", 1))), "true");
+    sh(&sandbox(NetPrio::new().priority("lo", 1)), "true");
 }
 
 fn two_sandboxes_do_not_mix() {
@@ -320,7 +321,8 @@ fn without_privilege() {
         (Feature::NetworkPriority, Limits::new().net_prio(NetPrio::new().priority("lo", 1))),
     ];
     for (wanted, limits) in kinds {
-        match refused(&limited(limits.clone())) {
+        let sandbox = limited(limits).network(Network::Host);
+        match refused(&sandbox) {
             Error::Unsupported { feature, reason } => {
                 assert_eq!(feature, wanted);
                 assert!(reason.contains("CAP_BPF"), "{reason}");
@@ -328,7 +330,7 @@ fn without_privilege() {
             other => panic!("{other}"),
         }
         // It says what is missing where that is allowed.
-        let child = limited(limits).best_effort(wanted).command("true").spawn().unwrap();
+        let child = sandbox.best_effort(wanted).command("true").spawn().unwrap();
         assert!(child.missing().contains(&wanted));
     }
 }

@@ -26,15 +26,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Needs, moment, rounds};
-use groups::{Delegated, delegated_to_me, is_v1};
-use inside::{is_root, myself_outside, refused, role, sh, shell};
+use common::{HugePages, Needs, is_v1, moment, mounted, rounds};
+use groups::{Delegated, delegated_to_me};
+use inside::{is_root, myself, myself_outside, refused, role, sh, shell};
 use mounts::{mount, own_mounts};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
-    Bind, CgroupParent, Child, Controller, Cpu, DeviceRule, Devices, Error, Event, Feature, Hint,
-    IoLimit, Limits, Memory, NetCls, NetPrio, Network, Outcome, PerfEvent, Pids, Sandbox, Stage,
-    Stats, Stdio,
+    Bind, CgroupParent, Child, Cpu, DeviceRule, Devices, Error, Event, Feature, Hint, IoLimit,
+    Limits, Memory, NetCls, NetPrio, Network, Outcome, PerfEvent, Pids, Sandbox, Stage, Stats,
+    Stdio,
 };
 
 const MIB: u64 = 1 << 20;
@@ -49,10 +49,21 @@ tests! {
         many_spawns_leave_nothing,
         a_failed_spawn_leaves_nothing,
         a_detached_sandbox_keeps_its_group,
-        denied_devices_cannot_be_opened,
-        reads_are_held_back_and_counted,
-        classes_priorities_and_events_have_groups,
         everything_is_done_for_a_delegated_user,
+        a_group_that_somebody_else_removes,
+        a_hierarchy_that_becomes_read_only,
+        a_stranger_in_the_group_delays_its_removal,
+    ];
+    Needs::RootAndV1("devices") => [denied_devices_cannot_be_opened];
+    Needs::RootAndController("blkio") => [reads_are_held_back_and_counted];
+    Needs::RootAndUnmounted(&["net_cls", "net_prio", "perf_event"]) => [
+        classes_priorities_and_events_have_groups,
+    ];
+    Needs::RootAndHugePages => [huge_pages_stop_at_the_limit];
+    Needs::RootAndV2("hugetlb") => [
+        a_full_parent_is_told,
+        controllers_that_vanish_are_passed_on_again,
+        a_group_does_more_later,
     ];
     Needs::Groups => [
         an_allocator_is_killed_and_its_sibling_lives,
@@ -65,6 +76,8 @@ tests! {
         weights_order_two_competitors,
         cpus_are_those_that_were_given,
         cpu_time_ends_the_whole_tree,
+        cpu_time_changes_while_it_runs,
+        what_init_followed_ends_with_the_groups,
         raw_writes_are_done,
         limits_change_while_it_runs,
         what_limits_do_is_told_as_it_happens,
@@ -208,10 +221,67 @@ fn cpu_time_ends_the_whole_tree() {
     assert_eq!(outcome, Outcome::Exited(4));
 }
 
-fn denied_devices_cannot_be_opened() {
-    if is_v1("devices") != Some(true) {
-        return v1_only(Controller::Devices, |limits| limits.devices(Devices::none()));
+fn cpu_time_changes_while_it_runs() {
+    // More than it may use at first; to be seen only by who was told of it.
+    let script = "read go; (while :; do :; done) & read end; exit 7";
+    let start = |limit| {
+        let command = Sandbox::new().cpu_time(limit).command("sh").args(["-c", script]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        (child, stdin)
+    };
+    let limit = moment(500);
+    let (mut child, mut stdin) = start(limit);
+    child.update(&Limits::new().cpu_time(limit * 1000)).unwrap();
+    stdin.write_all(b"go\n").unwrap();
+    while usage(&mut child) < limit * 2 {
+        std::thread::sleep(Duration::from_millis(10));
     }
+    assert_eq!(child.try_wait().unwrap(), None);
+    stdin.write_all(b"end\n").unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(7));
+    let (mut child, mut stdin) = start(limit * 1000);
+    stdin.write_all(b"go\n").unwrap();
+    child.update(&Limits::new().cpu_time(limit)).unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::CpuTime);
+    // Where CPU time is counted, a limit may come later.
+    let counting = Limits::new().cpu(Cpu::new()).pids(Pids::new());
+    let mut child = Sandbox::new().limits(counting).command("sh");
+    child = child.args(["-c", "while :; do :; done"]);
+    let mut child = child.spawn().unwrap();
+    child.update(&Limits::new().cpu_time(Duration::from_millis(100))).unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::CpuTime);
+    let error = child.update(&Limits::new().cpu_time(Duration::ZERO)).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+}
+
+/// Without a pid namespace of its own what init has started outlives an init that is killed; in its
+/// groups it does not.
+fn what_init_followed_ends_with_the_groups() {
+    let spaces = stockade::Namespaces::all() - stockade::Namespaces::PID;
+    let sandbox = Sandbox::new().namespaces(spaces).without_atomic_end();
+    let script = "trap '' HUP INT TERM; (setsid sleep 1000 &); echo go; while :; do (:); done";
+    for paused in [false, true] {
+        let command = sandbox.clone().pids_limit(50).command("sh").args(["-c", script]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let program = child.program_id().unwrap();
+        let procs = group_path(&child, "pids").join("cgroup.procs");
+        assert!(fs::read_to_string(&procs).unwrap().lines().count() >= 3);
+        if paused {
+            child.pause().unwrap();
+            child.resume().unwrap();
+        }
+        kill(child.id());
+        child.wait().unwrap();
+        assert!(!procs.exists(), "{procs:?}");
+        let stat = fs::read_to_string(format!("/proc/{program}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    }
+}
+
+fn denied_devices_cannot_be_opened() {
     let read = "head -c 1 /dev/zero | wc -c; head -c 1 /dev/null | wc -c";
     let with = |devices| Sandbox::new().limits(Limits::new().devices(devices));
     assert_eq!(sh(&with(Devices::standard()), read), "1\n0\n");
@@ -223,14 +293,6 @@ fn denied_devices_cannot_be_opened() {
     // For reading only.
     let output = shell(&with(null().allow(DeviceRule::char(1, 5).access("r"))), "echo > /dev/zero");
     assert_ne!(output.outcome, Outcome::Exited(0));
-}
-
-/// On v2 another means does it, or it is told that there is none.
-fn v1_only(controller: Controller, limits: impl Fn(Limits) -> Limits) {
-    let error = Sandbox::new().limits(limits(Limits::new())).command("true").status().err();
-    if let Some(error) = error {
-        assert!(error.to_string().contains("v2") || controller == Controller::Devices, "{error}");
-    }
 }
 
 /// A loop device that is taken away at the end.
@@ -252,9 +314,6 @@ impl Drop for Loop {
 }
 
 fn reads_are_held_back_and_counted() {
-    if is_v1("blkio").is_none() {
-        return;
-    }
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), vec![0u8; 4 << 20]).unwrap();
     let Some(device) = Loop::new(file.path()) else { panic!("no loop device") };
@@ -288,22 +347,13 @@ fn private_hierarchies(names: &[&str]) -> tempfile::TempDir {
 
 fn classes_priorities_and_events_have_groups() {
     let names = ["net_cls", "net_prio", "perf_event"];
-    let cgroups = fs::read_to_string("/proc/cgroups").unwrap();
-    let unused = |name: &&&str| {
-        cgroups.lines().any(|line| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            words[0] == **name && words[1] == "0" && words[3] == "1"
-        })
-    };
-    let names: Vec<_> = names.iter().filter(unused).copied().collect();
-    if names.len() < 3 {
-        return v1_only(Controller::NetCls, |limits| limits.net_cls(NetCls::new(1, 1)));
-    }
     let directory = private_hierarchies(&names);
     let limits = Limits::new()
         .net_cls(NetCls::new(0x10, 1))
         .net_prio(NetPrio::new().priority("lo", 5))
         .perf_event(PerfEvent);
+    let error = Sandbox::new().limits(limits.clone()).plan().unwrap_err();
+    assert!(error.to_string().contains("needs network(Network::Host)"), "{error}");
     let sandbox = Sandbox::new().network(Network::Host).limits(limits);
     let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
     let own = fs::read_to_string(format!("/proc/{}/cgroup", child.program_id().unwrap())).unwrap();
@@ -355,14 +405,17 @@ fn raw_writes_are_done() {
     assert_eq!(group_file(&child, "memory", file), "1048576");
     let error = refused(&Sandbox::new().cgroup_raw("memory.no_such_file", "1"));
     assert!(matches!(error, Error::Unsupported { feature: Feature::MemoryLimits, .. }), "{error}");
-    let error = refused(&Sandbox::new().cgroup_raw("memory.swappiness", "nonsense"));
-    if is_v1("memory") == Some(true) {
-        assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
-    }
+    let error = refused(&Sandbox::new().cgroup_raw(file, "nonsense"));
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
 }
 
 /// A file of a sandbox's group, as the host sees it.
 fn group_file(child: &Child, controller: &str, file: &str) -> String {
+    let file = group_path(child, controller).join(file);
+    fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+fn group_path(child: &Child, controller: &str) -> PathBuf {
     let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
     let v1 = is_v1(controller) == Some(true);
     let path = own.lines().find_map(|line| {
@@ -372,12 +425,11 @@ fn group_file(child: &Child, controller: &str, file: &str) -> String {
             if v1 { names.split(',').any(|one| one == controller) } else { names.is_empty() };
         ours.then(|| path.trim_start_matches('/').to_owned())
     });
-    let point = groups::mounted().into_iter().find_map(|(point, v2)| {
+    let point = mounted().into_iter().find_map(|(point, v2)| {
         let named = point.file_name()?.to_str()?.split(',').any(|one| one == controller);
         (if v1 { named } else { v2 }).then_some(point)
     });
-    let file = point.unwrap().join(path.unwrap()).join(file);
-    fs::read_to_string(file).unwrap().trim().to_owned()
+    point.unwrap().join(path.unwrap())
 }
 
 fn limits_change_while_it_runs() {
@@ -389,8 +441,14 @@ fn limits_change_while_it_runs() {
     }
     child.update(&Limits::new().pids(Pids::new().max(9))).unwrap();
     assert_eq!(group_file(&child, "pids", "pids.max"), "10");
-    let error = child.update(&Limits::new().cpu(Cpu::new().limit(1.0))).unwrap_err();
-    assert!(matches!(error, Error::Unsupported { feature: Feature::CpuLimits, .. }), "{error}");
+    let io = child.update(&Limits::new().io(stockade::Io::new()));
+    if [is_v1("pids"), is_v1("blkio")] == [Some(false); 2] {
+        io.unwrap();
+    } else {
+        let error = io.unwrap_err();
+        assert!(matches!(error, Error::Unsupported { feature: Feature::IoLimits, .. }), "{error}");
+        assert!(error.to_string().contains("start it with an empty value"), "{error}");
+    }
     let error = child.update(&Limits::new().pids(Pids::new().max(0))).unwrap_err();
     assert!(matches!(error, Error::Invalid(_)), "{error}");
     child.kill().unwrap();
@@ -457,12 +515,13 @@ fn a_missing_parent_is_told_with_the_command() {
 }
 
 fn what_the_kernel_lacks_is_told_or_missing() {
-    if is_v1("memory") != Some(true) {
-        return;
-    }
-    let sandbox = Sandbox::new().limits(Limits::new().memory(Memory::new().high(MIB)));
+    let (memory, what) = match is_v1("memory") {
+        Some(true) => (Memory::new().high(MIB), "memory high"),
+        _ => (Memory::new().soft_limit(MIB), "the soft limit"),
+    };
+    let sandbox = Sandbox::new().limits(Limits::new().memory(memory));
     let error = refused(&sandbox);
-    assert!(error.is_unsupported() && error.to_string().contains("memory high"), "{error}");
+    assert!(error.is_unsupported() && error.to_string().contains(what), "{error}");
     let child = sandbox.best_effort(Feature::MemoryLimits).command("true").spawn().unwrap();
     assert!(child.missing().contains(&Feature::MemoryLimits));
     let rdma = Sandbox::new().limits(Limits::new().rdma(stockade::Rdma::new().max("x", 1, 1)));
@@ -772,6 +831,170 @@ fn delegated_user() {
         let devices = base.limits(Limits::new().devices(Devices::standard()));
         let error = refused(&devices);
         assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+    }
+}
+
+fn a_group_that_somebody_else_removes() {
+    let parent = Delegated::to(0);
+    let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
+    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let group = group_path(&child, "pids");
+    let above = if is_v1("pids") == Some(true) {
+        group.parent().unwrap().to_owned()
+    } else {
+        parent.v2().join("caller")
+    };
+    for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap().lines() {
+        fs::write(above.join("cgroup.procs"), pid).unwrap();
+    }
+    fs::remove_dir(&group).unwrap();
+    let error = child.update(&Limits::new().pids(Pids::new().max(5))).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{error}");
+    assert_eq!(child.stats().unwrap().pids, stockade::PidsStats::default());
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+    assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+}
+
+fn a_hierarchy_that_becomes_read_only() {
+    let parent = Delegated::to(0);
+    own_mounts();
+    let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
+    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let group = group_path(&child, "pids");
+    let point = group.parent().unwrap().parent().unwrap();
+    let bind = libc::MS_REMOUNT | libc::MS_BIND;
+    mount("none", point, "", bind | libc::MS_RDONLY);
+    let error = child.update(&Limits::new().pids(Pids::new().max(5))).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
+    let error = refused(&sandbox);
+    assert!(error.is_unsupported() && error.to_string().contains("read-only"), "{error}");
+    assert!(group.exists());
+    mount("none", point, "", bind);
+    assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+fn a_stranger_in_the_group_delays_its_removal() {
+    let parent = Delegated::to(0);
+    let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
+    let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let group = group_path(&child, "pids");
+    fs::write(group.join("cgroup.procs"), stranger.id().to_string()).unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(stranger.try_wait().unwrap(), None);
+    assert_eq!(parent.content(), [group]);
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+/// Needs a group of v2, where that has hugetlb.
+fn in_v2(parent: &Delegated) -> Sandbox {
+    let limits = Limits::new().hugetlb(stockade::Hugetlb::new().max(2 << 20, 2 << 20));
+    Sandbox::new().limits(limits).cgroup_parent(parent.parent())
+}
+
+fn a_full_parent_is_told() {
+    let parent = Delegated::to(0);
+    let sandbox = in_v2(&parent);
+    let most = parent.v2().join("cgroup.max.descendants");
+    // There is one already.
+    fs::write(&most, "1").unwrap();
+    let error = refused(&sandbox);
+    assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
+    assert_eq!(error.hint(), Some(&Hint::MaxGroups), "{error}");
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+    fs::write(&most, "2").unwrap();
+    let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    assert_eq!(refused(&sandbox).hint(), Some(&Hint::MaxGroups));
+    // A pause needs one more.
+    let error = child.pause();
+    if is_v1("freezer").is_none() {
+        assert_eq!(error.unwrap_err().hint(), Some(&Hint::MaxGroups));
+    } else {
+        error.unwrap();
+        child.resume().unwrap();
+    }
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+fn controllers_that_vanish_are_passed_on_again() {
+    let parent = Delegated::to(0);
+    let sandbox = in_v2(&parent);
+    let vanish = || fs::write(parent.v2().join("cgroup.subtree_control"), "-hugetlb").unwrap();
+    let limit = |child: &Child| group_file(child, "hugetlb", "hugetlb.2MB.max");
+    for _ in 0..3 {
+        let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert_eq!(limit(&child), "2097152");
+        vanish();
+        assert!(!group_path(&child, "hugetlb").join("hugetlb.2MB.max").exists());
+        child.stats().unwrap();
+        child.update(&Limits::new().hugetlb(stockade::Hugetlb::new().max(2 << 20, 0))).unwrap();
+        assert_eq!(limit(&child), "0");
+        vanish();
+        assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+        assert_eq!(parent.content(), Vec::<PathBuf>::new());
+    }
+}
+
+fn a_group_does_more_later() {
+    let parent = Delegated::to(0);
+    let sandbox = Sandbox::new().limits(Limits::new().net_cls(NetCls::new(1, 1)));
+    let sandbox = sandbox.cgroup_parent(parent.parent());
+    let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    child.update(&Limits::new().hugetlb(stockade::Hugetlb::new().max(2 << 20, 0))).unwrap();
+    assert_eq!(group_file(&child, "hugetlb", "hugetlb.2MB.max"), "0");
+    // What is in use already would not be counted.
+    let error = child.update(&Limits::new().memory(Memory::new().max(64 * MIB))).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { feature: Feature::MemoryLimits, .. }), "{error}");
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+}
+
+fn huge_pages_stop_at_the_limit() {
+    if role().is_some() {
+        return touch_huge_pages();
+    }
+    let pages = HugePages::reserve(2).unwrap();
+    let with = |hugetlb| {
+        let sandbox = Sandbox::new().limits(Limits::new().hugetlb(hugetlb));
+        let output = myself(&sandbox, "huge_pages_stop_at_the_limit", "touch").output().unwrap();
+        (output.outcome, String::from_utf8(output.stdout).unwrap())
+    };
+    let size = 2 * MIB;
+    let hugetlb = stockade::Hugetlb::new;
+    let all = with(hugetlb().max(size, 2 * size));
+    assert_eq!(all, (Outcome::Exited(0), "mapped\ntouched\ntouched\n".to_owned()));
+    let (outcome, text) = with(hugetlb().max(size, size));
+    assert_eq!(text, "mapped\ntouched\n");
+    assert_eq!(outcome, Outcome::Signaled { signal: libc::SIGBUS, core_dumped: false });
+    let none = with(hugetlb().max_reserved(size, size));
+    assert_eq!(none, (Outcome::Exited(0), "refused\n".to_owned()));
+    drop(pages);
+}
+
+/// Two huge pages, one after the other.
+fn touch_huge_pages() {
+    const SIZE: usize = 2 << 20;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+    let (protection, none) = (libc::PROT_READ | libc::PROT_WRITE, std::ptr::null_mut());
+    // SAFETY: new memory at a place of the kernel's choice.
+    let memory = unsafe { libc::mmap(none, 2 * SIZE, protection, flags, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return println!("refused");
+    }
+    println!("mapped");
+    for page in 0..2 {
+        let byte = memory.cast::<u8>().wrapping_add(page * SIZE);
+        // SAFETY: the mapping is that long.
+        unsafe { byte.write_volatile(1) };
+        println!("touched");
     }
 }
 

@@ -41,7 +41,7 @@ tests! {
         modes_while_it_is_stopped, no_terminal, explained_without_a_terminal, a_lot_of_output,
         output_to_a_file, the_terminal_goes_away, typed_before_it_is_read,
     ];
-    Needs::Program("bash") => [job_control];
+    Needs::Program("bash") => [job_control, stopped_and_continued_as_a_job];
     Needs::Program("perl") => [forced_input];
     Needs::Program("vim.tiny") => [editor];
 }
@@ -63,6 +63,10 @@ impl Seat {
     }
 
     fn with(shape: impl FnOnce(&mut Command)) -> Self {
+        Seat::of_program(STOCKADE, shape)
+    }
+
+    fn of_program(program: &str, shape: impl FnOnce(&mut Command)) -> Self {
         let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).unwrap();
         for side in [&pair.master, &pair.slave] {
@@ -71,7 +75,7 @@ impl Seat {
         }
         let before = tcgetattr(&pair.slave).unwrap();
         let stream = || Stdio::from(pair.slave.try_clone().unwrap());
-        let mut command = Command::new(STOCKADE);
+        let mut command = Command::new(program);
         command.stdin(stream()).stdout(stream()).stderr(stream()).env("TERM", "vt220");
         shape(&mut command);
         let session = || {
@@ -294,6 +298,51 @@ fn job_control() {
     seat.user.sees("ready> ");
     seat.user.types("exit 5\r");
     assert_eq!(seat.end().0, Some(5));
+}
+
+/// Ctrl-Z and `fg` in a shell outside: what is inside does nothing meanwhile, and its time does not
+/// pass.
+fn stopped_and_continued_as_a_job() {
+    let mut seat = Seat::of_program("bash", |command| {
+        command.args(["--norc", "--noprofile", "-i"]).env("PS1", "ready> ");
+    });
+    seat.user.sees("ready> ");
+    let marker = format!("marker-{}", std::process::id());
+    let script = format!(
+        "(while :; do :; done) & echo begun; read word; echo got $word; kill $!; exit 6; {marker}"
+    );
+    seat.user.types(&format!("{STOCKADE} run --timeout 50s -- sh -c '{script}'; echo code=$?\r"));
+    seat.user.sees("\rbegun\r\n");
+    let used = || {
+        let inside = |pid: &i32| {
+            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm == "sh\n"
+        };
+        let ticks = |pid: i32| -> u64 {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let words: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+            words[11].parse::<u64>().unwrap() + words[12].parse::<u64>().unwrap()
+        };
+        let found: Vec<_> = life::anyone_with(&marker).into_iter().filter(inside).collect();
+        assert_eq!(found.len(), 2, "the program and its loop");
+        found.into_iter().map(ticks).sum::<u64>()
+    };
+    for _ in 0..2 {
+        seat.user.types("\x1a");
+        seat.user.sees("Stopped");
+        seat.user.sees("ready> ");
+        let before = used();
+        std::thread::sleep(common::moment(100));
+        assert_eq!(used(), before);
+        seat.user.types("fg\r");
+        seat.user.sees("run --timeout");
+        await_that("it goes on", || used() > before);
+    }
+    seat.user.types("word\r");
+    seat.user.sees("got word");
+    seat.user.sees("ready> ");
+    seat.user.types("exit\r");
+    seat.end();
 }
 
 /// Waits until some descendant of the process sleeps as told.

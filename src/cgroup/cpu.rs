@@ -238,7 +238,8 @@ impl Cpu {
     fn v1(&self) -> Vec<Write> {
         let mut writes = Vec::new();
         if let Some((quota, period)) = self.quota() {
-            writes.push(Write::new("cpu.cfs_period_us", period));
+            let is_default = u128::from(period) == PERIOD.as_micros();
+            writes.push(Write::new("cpu.cfs_period_us", period).default(is_default));
             let quota = quota.map_or("-1".to_owned(), |quota| quota.to_string());
             writes.push(Write::new("cpu.cfs_quota_us", quota));
         }

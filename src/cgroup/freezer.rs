@@ -17,7 +17,7 @@ use super::{CgroupParent, CgroupVersion, Controller, Write, Writes};
 use crate::error::{Error, Result, Stage, quoted};
 
 /// The name of the inner group, which holds everything but init; the warden knows it too.
-const PAUSED: &str = "paused";
+pub(crate) const PAUSED: &str = "paused";
 /// How often processes that were forked meanwhile are looked for.
 const ROUNDS: u32 = 10_000;
 /// How long the kernel has to stop everything: it waits for the end of some system calls.
@@ -135,9 +135,9 @@ impl Pausable {
     /// Moves in what is not in it. What comes in is frozen, and forks no more.
     fn take_in(&self, groups: Option<&Groups>, first: u32, init: bool) -> Result<()> {
         for _ in 0..ROUNDS {
-            let inside = group::members(self.dir.as_fd());
+            let inside = group::members(self.dir.as_fd(), "");
             let all = match groups.and_then(|groups| groups.groups.first()) {
-                Some(group) => group::members(group.dir.as_fd()),
+                Some(group) => group::members(group.dir.as_fd(), ""),
                 None => descendants(first),
             };
             let is_out = |pid: &u32| !(inside.contains(pid) || init && *pid == first);

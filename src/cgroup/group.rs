@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Group {
     }
 
     pub(crate) fn version(&self) -> CgroupVersion {
-        self.place.version
+        self.place.hierarchy.version
     }
 
     pub(crate) fn has(&self, controller: Controller) -> bool {
@@ -90,14 +90,13 @@ impl Group {
             // Before it is locked, another process may take it for a dead one's and remove it.
             let kept = opened.and_then(|dir| {
                 sys::lock(dir.as_fd())?;
-                let (now, own) = (stat(place.dir.as_fd(), &name)?, stat(dir.as_fd(), ".")?);
-                if now.st_ino == own.st_ino { Ok(dir) } else { Err(Errno::ENOENT) }
+                let (place, name) = (Arc::clone(place), name.clone());
+                let (controllers, programs) = (controllers.clone(), BTreeMap::new());
+                let group = Group { place, dir, controllers, name, programs };
+                if group.is_there() { Ok(group) } else { Err(Errno::ENOENT) }
             });
             match kept {
-                Ok(dir) => {
-                    let (place, programs) = (Arc::clone(place), BTreeMap::new());
-                    return Ok(Group { place, dir, controllers, name, programs });
-                }
+                Ok(group) => return Ok(group),
                 Err(Errno::ENOENT | Errno::ENODEV | Errno::EWOULDBLOCK) if left > 0 => {}
                 Err(errno) => {
                     let _as_it_was = place::remove_tree(place.dir.as_fd(), &name, &path, 0);
@@ -114,12 +113,24 @@ impl Group {
             result = self.write_to(other, &write.data);
         }
         match result {
+            Err(Errno::ENOENT) if !self.is_there() => result = Err(Errno::ENODEV),
+            _ => {}
+        }
+        match result {
             Err(Errno::ENOENT) if write.dispensable || is_vacuous(&write.file) => Ok(()),
             other => other.map_err(|errno| Failure {
                 object: format!("{:?} to {:?}", write.data, self.path().join(&write.file)),
                 errno,
             }),
         }
+    }
+
+    /// Whether nobody has removed it, or another one with its name is there.
+    fn is_there(&self) -> bool {
+        let same = |found: FileStat| {
+            stat(self.dir.as_fd(), ".").is_ok_and(|own| own.st_ino == found.st_ino)
+        };
+        stat(self.place.dir.as_fd(), &self.name).is_ok_and(same)
     }
 
     fn write_to(&self, file: &str, data: &str) -> Result<(), Errno> {
@@ -156,15 +167,22 @@ impl Group {
         read_at(self.dir.as_fd(), file)
     }
 
-    /// Puts a process into it, with its threads.
-    pub(crate) fn attach(&self, pid: u32) -> Result<()> {
-        self.write(&Write::new("cgroup.procs", pid)).map_err(|Failure { object, errno }| {
-            Error::new(Stage::Cgroup, "write", object, errno).explained()
+    /// What a process writes to, to put itself into it: the kernel need not stop every other fork
+    /// for a single thread that moves itself.
+    fn entrance(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.dir, "tasks", flags, Mode::empty()).map_err(|errno| {
+            let object = quoted(self.path().join("tasks"));
+            Error::new(Stage::Cgroup, "open", object, errno).explained()
         })
     }
 
     /// On v1 a cpuset is empty until something is written to it, and takes no process before.
     fn copy_cpuset(&self) -> Result<(), Failure> {
+        let Hierarchy { version, .. } = self.place.hierarchy;
+        if version == CgroupVersion::V2 || !self.place.hierarchy.has(Controller::Cpuset) {
+            return Ok(());
+        }
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let above = read_at(self.place.dir.as_fd(), file).unwrap_or_default();
             self.write(&Write::new(file, above.trim()))?;
@@ -269,9 +287,13 @@ impl Groups {
         may_be_missing: impl Fn(Feature) -> bool,
     ) -> Result<()> {
         for group in &mut self.groups {
+            if fresh {
+                let feature = Controller::Cpuset.feature();
+                group.copy_cpuset().map_err(|failure| refused(feature, failure))?;
+            }
             for controller in group.controllers.clone() {
                 let (feature, version) = (controller.feature(), group.version());
-                let writes = match limits.writes(controller, version, self.besides) {
+                let mut writes = match limits.writes(controller, version, self.besides) {
                     Ok(writes) => writes,
                     Err(_) if may_be_missing(feature) => {
                         self.missing.push(feature);
@@ -281,10 +303,15 @@ impl Groups {
                         return Err(Error::Unsupported { feature, reason: lacking.to_string() });
                     }
                 };
-                let needs_copy =
-                    fresh && controller == Controller::Cpuset && version == CgroupVersion::V1;
-                let copied = if needs_copy { group.copy_cpuset() } else { Ok(()) };
-                let written = copied.and_then(|()| write_all(group, &writes));
+                writes.retain(|write| !(fresh && write.default));
+                let mut written = write_all(group, &writes);
+                if let (Err(Failure { errno: Errno::ENOENT, .. }), CgroupVersion::V2) =
+                    (&written, version)
+                {
+                    // Somebody no longer has it passed on.
+                    group.place.pass_on(&group.controllers)?;
+                    written = write_all(group, &writes);
+                }
                 let written = written.map_err(|failure| refused(feature, failure));
                 match written.and_then(|()| group.attach_program(limits, controller)) {
                     Ok(()) => {}
@@ -300,12 +327,38 @@ impl Groups {
     pub(crate) fn update(&mut self, limits: &Limits) -> Result<()> {
         let limits = resolved(limits)?;
         for controller in limits.controllers() {
-            if !self.groups.iter().any(|group| group.has(controller)) {
-                let reason = format!("the sandbox was started without a limit of {controller}");
-                return Err(Error::Unsupported { feature: controller.feature(), reason });
+            if self.of(controller).is_none() {
+                self.add(controller)?;
             }
         }
         self.limit(&limits, false, |_| false)
+    }
+
+    /// Has a group that is there do one more thing. Another group cannot be made later: nothing
+    /// that is in use already would be counted there, and its name would be seen inside.
+    fn add(&mut self, controller: Controller) -> Result<()> {
+        let feature = controller.feature();
+        let hierarchies = find_hierarchies()?;
+        let wanted = hierarchies.of(controller).map_err(|why| unavailable(controller, why))?;
+        let same = |group: &&mut Group| {
+            let Hierarchy { version, point, .. } = &group.place.hierarchy;
+            (*version, point) == (wanted.version, &wanted.point)
+        };
+        let counted = (wanted.version, controller) != (CgroupVersion::V2, Controller::Memory);
+        match self.groups.iter_mut().find(same).filter(|_| counted) {
+            Some(group) => {
+                group.place.pass_on(&[controller])?;
+                group.controllers.push(controller);
+                Ok(())
+            }
+            None => {
+                let reason = format!(
+                    "what the sandbox uses already of {controller} would not be counted; start it \
+                     with an empty value, which limits nothing yet"
+                );
+                Err(Error::Unsupported { feature, reason })
+            }
+        }
     }
 
     /// The v2 group, for `CLONE_INTO_CGROUP`.
@@ -331,15 +384,23 @@ impl Groups {
         }
     }
 
-    /// Puts a process into all of them, or into all but the v2 one, in which it was born.
-    pub(crate) fn attach(&self, pid: u32, born_inside: bool) -> Result<()> {
-        let born = |group: &&Group| !(born_inside && group.version() == CgroupVersion::V2);
-        self.groups.iter().filter(born).try_for_each(|group| group.attach(pid))
+    /// What a process writes to, to put itself into those of v1, each with its path.
+    pub(crate) fn entrances(&self) -> Result<Vec<(OwnedFd, PathBuf)>> {
+        let v1 = self.groups.iter().filter(|group| group.version() == CgroupVersion::V1);
+        v1.map(|group| Ok((group.entrance()?, group.path()))).collect()
+    }
+
+    /// Puts a process into the v2 group, where it could not be born in it.
+    pub(crate) fn attach(&self, pid: u32) -> Result<()> {
+        let Some(group) = self.v2_group() else { return Ok(()) };
+        group.write(&Write::new("cgroup.procs", pid)).map_err(|Failure { object, errno }| {
+            Error::new(Stage::Cgroup, "write", object, errno).explained()
+        })
     }
 
     /// What init reads the CPU time from, if that is limited.
-    pub(crate) fn cpu_usage(&self, policy: &Policy) -> Result<Option<OwnedFd>> {
-        let accounting = self.of(Controller::Cpuacct).filter(|_| policy.limits.cpu_time.is_some());
+    pub(crate) fn cpu_usage(&self, limits: &Limits) -> Result<Option<OwnedFd>> {
+        let accounting = self.of(Controller::Cpuacct).filter(|_| limits.cpu_time.is_some());
         let Some(group) = accounting else { return Ok(None) };
         let file = match group.version() {
             CgroupVersion::V1 => "cpuacct.usage",
@@ -403,7 +464,6 @@ static PLACES: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 struct Known {
     parent: CgroupParent,
-    hierarchy: Hierarchy,
     controllers: Vec<Controller>,
     place: Arc<Place>,
 }
@@ -415,11 +475,9 @@ pub(crate) fn find_place(
 ) -> Result<Arc<Place>> {
     let same = |known: &&Known| {
         known.parent == *parent
-            && known.hierarchy == *hierarchy
+            && known.place.hierarchy == *hierarchy
             && known.controllers == controllers
-            // It may have been removed meanwhile.
-            && stat(known.place.dir.as_fd(), ".").is_ok_and(|found| found.st_nlink > 0)
-            && known.place.path.exists()
+            && known.place.is_there()
     };
     if let Ok(places) = PLACES.try_lock() {
         if let Some(known) = places.iter().find(same) {
@@ -432,9 +490,8 @@ pub(crate) fn find_place(
         if places.len() >= 64 {
             places.remove(0);
         }
-        let (parent, hierarchy) = (parent.clone(), hierarchy.clone());
-        let (controllers, place) = (controllers.to_vec(), Arc::clone(&place));
-        places.push(Known { parent, hierarchy, controllers, place });
+        let (parent, controllers) = (parent.clone(), controllers.to_vec());
+        places.push(Known { parent, controllers, place: Arc::clone(&place) });
     }
     Ok(place)
 }
@@ -500,17 +557,18 @@ fn stat(dir: BorrowedFd<'_>, name: &str) -> Result<FileStat, Errno> {
     fstatat(dir, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-pub(crate) fn read_at(dir: BorrowedFd<'_>, file: &str) -> Option<String> {
+pub(crate) fn read_at(dir: BorrowedFd<'_>, file: impl AsRef<Path>) -> Option<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let open = openat(dir, file, flags, Mode::empty()).ok()?;
+    let open = openat(dir, file.as_ref(), flags, Mode::empty()).ok()?;
     let mut text = String::new();
     std::fs::File::from(open).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
-/// The processes that are in a group itself.
-pub(crate) fn members(dir: BorrowedFd<'_>) -> Vec<u32> {
-    let text = read_at(dir, "cgroup.procs").unwrap_or_default();
+/// The processes that are in a group itself, or in one directly below it.
+pub(crate) fn members(dir: BorrowedFd<'_>, inner: &str) -> Vec<u32> {
+    let file = Path::new(inner).join("cgroup.procs");
+    let text = read_at(dir, &file).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 

@@ -113,6 +113,14 @@ pub(crate) struct Hierarchy {
     pub(crate) controllers: Vec<String>,
 }
 
+impl Hierarchy {
+    /// Whether v1's hierarchy has this one, or v2's passes it down to `point`.
+    pub(crate) fn has(&self, controller: Controller) -> bool {
+        let name = controller.name(self.version);
+        self.controllers.iter().any(|one| one == name)
+    }
+}
+
 /// Why a controller cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unavailable {
@@ -193,15 +201,9 @@ impl Hierarchies {
     /// The one that has this controller.
     pub(crate) fn of(&self, controller: Controller) -> Result<&Hierarchy, Unavailable> {
         let v1 = controller.name(CgroupVersion::V1);
-        let has = |one: &&Hierarchy| match one.version {
-            CgroupVersion::V1 => one.controllers.iter().any(|name| name == v1),
-            CgroupVersion::V2 => {
-                let name = controller.name(CgroupVersion::V2);
-                one.controllers.iter().any(|other| other == name)
-                    || controller.is_in_every_v2_group()
-                    || controller.is_bpf_on_v2()
-            }
-        };
+        let every_v2 = controller.is_in_every_v2_group() || controller.is_bpf_on_v2();
+        let has =
+            |one: &&Hierarchy| one.has(controller) || one.version == CgroupVersion::V2 && every_v2;
         let usable = |one: &&Hierarchy| !one.read_only && one.own.is_some();
         let found = || self.all.iter().filter(has);
         match found().find(usable).or(found().next()) {

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use super::bpf::Program;
 use super::{CgroupVersion, Write, Writes};
 
-/// The priority of a sandbox's packets, by interface of the caller's network namespace
+/// The priority of a sandbox's packets, by interface of the caller's network namespace, which it
+/// must have: [`Network::Host`](crate::Network::Host)
 /// (`SO_PRIORITY` of [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html)).
 ///
 /// On v2 a BPF program sets it on IPv4 and IPv6 packets, which needs CAP_BPF and CAP_NET_ADMIN
@@ -17,8 +18,9 @@ use super::{CgroupVersion, Write, Writes};
 /// # Examples
 ///
 /// ```
-/// use stockade::{Limits, NetPrio, Sandbox};
-/// let sandbox = Sandbox::new().limits(Limits::new().net_prio(NetPrio::new().priority("eth0", 5)));
+/// use stockade::{Limits, NetPrio, Network, Sandbox};
+/// let limits = Limits::new().net_prio(NetPrio::new().priority("eth0", 5));
+/// let sandbox = Sandbox::new().network(Network::Host).limits(limits);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "it marks nothing until it is given to a sandbox"]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstat, lstat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 
 use super::hierarchy::Hierarchy;
@@ -25,7 +25,9 @@ const BRAND: &str = "stockade-";
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
     pub(crate) dir: OwnedFd,
-    pub(crate) version: CgroupVersion,
+    pub(crate) hierarchy: Hierarchy,
+    /// Device and inode, by which it is known again.
+    identity: (u64, u64),
 }
 
 /// What names the groups of this process; a forked copy has another.
@@ -68,17 +70,33 @@ impl Place {
         controllers: &[Controller],
     ) -> Result<Arc<Self>> {
         let path = Self::path(parent, hierarchy)?;
-        let (version, point) = (hierarchy.version, &hierarchy.point);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let dir = open(&path, flags, Mode::empty()).map_err(|errno| {
             let hint = (errno == Errno::ENOENT).then(|| Hint::Run(format!("mkdir {path:?}")));
             Error::new(Stage::Cgroup, "open", quoted(&path), errno).with_hint(hint)
         })?;
-        let place = Arc::new(Place { path, dir, version });
-        if version == CgroupVersion::V2 {
-            pass_on(point, &place.path, controllers)?;
+        let found =
+            fstat(&dir).map_err(|errno| Error::new(Stage::Cgroup, "stat", quoted(&path), errno))?;
+        let identity = (found.st_dev, found.st_ino);
+        let place = Place { path, dir, hierarchy: hierarchy.clone(), identity };
+        place.pass_on(controllers)?;
+        Ok(Arc::new(place))
+    }
+
+    /// Whether it is still where it was, and what its descriptor stands for.
+    pub(crate) fn is_there(&self) -> bool {
+        let same = |found: Result<FileStat, Errno>| {
+            found.is_ok_and(|found| (found.st_dev, found.st_ino) == self.identity)
+        };
+        same(fstat(&self.dir)) && same(lstat(&self.path))
+    }
+
+    /// On v2 has each group from the mount point down to this one pass controllers on.
+    pub(crate) fn pass_on(&self, controllers: &[Controller]) -> Result<()> {
+        match self.hierarchy.version {
+            CgroupVersion::V1 => Ok(()),
+            CgroupVersion::V2 => pass_on(&self.hierarchy.point, &self.path, controllers),
         }
-        Ok(place)
     }
 
     /// Where it is, without looking whether it is there.

@@ -173,7 +173,7 @@ proptest! {
             format!("{kind} avg10=0.12 avg60=3.40 avg300=99.99 total={total}\n")
         };
         let text = line("some", some) + &full.map(|full| line("full", full)).unwrap_or_default();
-        let full = Duration::from_micros(full.unwrap_or_default());
+        let full = full.map(Duration::from_micros);
         let some = Duration::from_micros(some);
         prop_assert_eq!(parse_pressure(&text), Some(Pressure { some, full }));
     }

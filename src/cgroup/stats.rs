@@ -154,8 +154,8 @@ pub struct IoStats {
 pub struct Pressure {
     /// At least one waited.
     pub some: Duration,
-    /// All that could have run waited.
-    pub full: Duration,
+    /// All that could have run waited (for a CPU Linux 5.13).
+    pub full: Option<Duration>,
 }
 
 impl Stats {
@@ -328,7 +328,7 @@ pub(crate) fn parse_pressure(text: &str) -> Option<Pressure> {
         let total = line.split(' ').find_map(|word| word.strip_prefix("total="))?;
         total.trim().parse().ok().map(Duration::from_micros)
     };
-    Some(Pressure { some: total("some")?, full: total("full").unwrap_or_default() })
+    Some(Pressure { some: total("some")?, full: total("full") })
 }
 
 /// `major:minor`
@@ -337,47 +337,51 @@ fn parse_device(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// v2's `io.stat`.
+/// v2's `io.stat`; a device of which one of the numbers is missing is left out.
 pub(crate) fn parse_io_stat(text: &str) -> Vec<IoStats> {
     let line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let mut stats = IoStats { device: parse_device(words.next()?)?, ..IoStats::default() };
-        for (key, number) in words.filter_map(|word| word.split_once('=')) {
-            let number = number.parse().unwrap_or(0);
-            match key {
-                "rbytes" => stats.read_bytes = number,
-                "wbytes" => stats.write_bytes = number,
-                "rios" => stats.reads = number,
-                "wios" => stats.writes = number,
-                _ => {}
-            }
-        }
-        Some(stats)
+        let (device, rest) = line.split_once(' ')?;
+        let number = |key: &str| {
+            let mut words = rest.split_whitespace().filter_map(|word| word.split_once('='));
+            words.find(|(name, _)| *name == key)?.1.parse().ok()
+        };
+        Some(IoStats {
+            device: parse_device(device)?,
+            read_bytes: number("rbytes")?,
+            write_bytes: number("wbytes")?,
+            reads: number("rios")?,
+            writes: number("wios")?,
+        })
     };
     text.lines().filter_map(line).collect()
 }
 
-/// v1's `blkio.throttle.io_service_bytes` and `blkio.throttle.io_serviced`.
+/// v1's `blkio.throttle.io_service_bytes` and `blkio.throttle.io_serviced`; a device of which one of
+/// the numbers is missing is left out.
 pub(crate) fn parse_blkio(bytes: &str, operations: &str) -> Vec<IoStats> {
-    let mut devices: BTreeMap<(u32, u32), IoStats> = BTreeMap::new();
-    for (text, is_bytes) in [(bytes, true), (operations, false)] {
+    let [bytes, operations] = [bytes, operations].map(|text| {
+        let mut numbers: BTreeMap<((u32, u32), &str), u64> = BTreeMap::new();
         for line in text.lines() {
             let words: Vec<_> = line.split_whitespace().collect();
             let [device, kind, number] = words[..] else { continue };
-            let (Some(device), Ok(number)) = (parse_device(device), number.parse()) else {
-                continue;
-            };
-            let stats = devices.entry(device).or_insert(IoStats { device, ..IoStats::default() });
-            match (kind, is_bytes) {
-                ("Read", true) => stats.read_bytes = number,
-                ("Write", true) => stats.write_bytes = number,
-                ("Read", false) => stats.reads = number,
-                ("Write", false) => stats.writes = number,
-                _ => {}
+            if let (Some(device), Ok(number)) = (parse_device(device), number.parse()) {
+                numbers.insert((device, kind), number);
             }
         }
-    }
-    devices.into_values().collect()
+        numbers
+    });
+    let device = |&(device, kind): &((u32, u32), &str)| {
+        let number = |of: &BTreeMap<_, _>, kind| of.get(&(device, kind)).copied();
+        let read_bytes = number(&bytes, "Read").filter(|_| kind == "Read")?;
+        Some(IoStats {
+            device,
+            read_bytes,
+            write_bytes: number(&bytes, "Write")?,
+            reads: number(&operations, "Read")?,
+            writes: number(&operations, "Write")?,
+        })
+    };
+    bytes.keys().filter_map(device).collect()
 }
 
 #[cfg(test)]
@@ -396,7 +400,7 @@ mod tests {
         let text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500\n\
                     full avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
         let (some, full) = (Duration::from_micros(1500), Duration::from_micros(7));
-        assert_eq!(parse_pressure(text), Some(Pressure { some, full }));
+        assert_eq!(parse_pressure(text), Some(Pressure { some, full: Some(full) }));
         assert_eq!(parse_pressure(""), None);
     }
 
@@ -405,9 +409,23 @@ mod tests {
         let wanted =
             IoStats { device: (7, 1), read_bytes: 4096, write_bytes: 8, reads: 2, writes: 1 };
         let v2 = "7:1 rbytes=4096 wbytes=8 rios=2 wios=1 dbytes=0 dios=0\n8:0 \n";
-        assert_eq!(parse_io_stat(v2)[0], wanted);
+        assert_eq!(parse_io_stat(v2), [wanted]);
         let bytes = "7:1 Read 4096\n7:1 Write 8\n7:1 Sync 4104\n7:1 Total 4104\nTotal 4104\n";
         let operations = "7:1 Read 2\n7:1 Write 1\nTotal 3\n";
         assert_eq!(parse_blkio(bytes, operations), [wanted]);
+    }
+
+    #[test]
+    fn no_number_is_made_up() {
+        for bad in ["", "-", "-1", "x", "99999999999999999999"] {
+            let v2 = format!("7:1 rbytes=4096 wbytes={bad} rios=2 wios=1\n");
+            assert_eq!(parse_io_stat(&v2), [], "{bad:?}");
+            let bytes = format!("7:1 Read 4096\n7:1 Write {bad}\n");
+            assert_eq!(parse_blkio(&bytes, "7:1 Read 2\n7:1 Write 1\n"), [], "{bad:?}");
+            let full = format!("some avg10=0.00 total=5\nfull avg10=0.00 total={bad}\n");
+            let some = Duration::from_micros(5);
+            assert_eq!(parse_pressure(&full), Some(Pressure { some, full: None }), "{bad:?}");
+        }
+        assert_eq!(parse_blkio("7:1 Read 1\n7:1 Write 1\n", "7:1 Read 2\n"), []);
     }
 }

@@ -6,7 +6,7 @@ use crate::program::Running;
 use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
 use crate::tree::Watched;
-use crate::wire::{BY_SIGNAL, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report};
+use crate::wire::{BY_SIGNAL, CPU_TIME, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report};
 
 /// How many of the processes that the program left are named.
 const NAMED: u64 = 32;
@@ -122,15 +122,23 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A word on the control socket: the embedder lets go, stops the time, or has closed it.
+    /// A word on the control socket: the embedder lets go, stops the time, limits it anew, or has
+    /// closed it.
     fn listen(&mut self) {
-        let mut word = [0; 8];
-        match sys::receive(self.lines.control, &mut word, &mut [], MSG_DONTWAIT) {
+        let (mut word, mut limit) = ([0; 8], [0; 8]);
+        match sys::receive(self.lines.control, &mut word, &mut limit, MSG_DONTWAIT) {
             Ok((1, _)) if word[0] == DETACH => {
                 self.detached = true;
                 self.lines.control = -1;
             }
             Ok((1, _)) => self.pause_or_resume(word[0]),
+            Ok((16, Some(fd))) if word[0] == CPU_TIME => {
+                // Of an earlier limit; closing none does no harm.
+                sys::close(self.running.cpu_fd);
+                self.running.cpu_time = u64::from_ne_bytes(limit);
+                self.running.cpu_fd = fd.0;
+                core::mem::forget(fd);
+            }
             _ => self.abandon(),
         }
     }

@@ -211,8 +211,10 @@ impl Warden {
 
     /// Removes the embedder's control groups; whether some could not be, as something still ends in
     /// them.
-    fn remove_groups(&self) -> bool {
+    fn remove_groups(&mut self) -> bool {
         let mut left = false;
+        // Then whatever is in them is to end, and without a pid namespace may not have yet.
+        let ends = self.living().iter().all(|one| !one.detached);
         for &place in self.places.iter().take(self.placed) {
             // Not the embedder's own opening, which may have been read before.
             let Ok(list) = sys::open(place, Text::new(b".\0"), O_RDONLY, 0) else { continue };
@@ -222,7 +224,7 @@ impl Warden {
                 for at in 0..length {
                     let name = entries.get(at..).unwrap_or(&[]);
                     if name.starts_with(&self.prefix) {
-                        left |= remove_group(place, Text::new(name)).is_err();
+                        left |= remove_group(place, Text::new(name), ends).is_err();
                     }
                 }
             }
@@ -232,9 +234,13 @@ impl Warden {
 }
 
 /// Removes a group, and before it the one in which what it has is paused. On v1 that has to run on,
-/// or it would not end.
-fn remove_group(place: i32, name: Text<'_>) -> Outcome {
+/// or it would not end; on v2 the kernel may be told to end it.
+fn remove_group(place: i32, name: Text<'_>, ends: bool) -> Outcome {
     if let Ok(group) = sys::open(place, name, O_RDONLY, 0) {
+        let kill = Text::new(b"cgroup.kill\0");
+        if let (true, Ok(kill)) = (ends, sys::open(group.0, kill, O_WRONLY, 0)) {
+            let _nothing_in_it = sys::write(kill.0, b"1");
+        }
         let state = Text::new(b"paused/freezer.state\0");
         if let Ok(state) = sys::open(group.0, state, O_WRONLY, 0) {
             let _goes_on = sys::write(state.0, b"THAWED");

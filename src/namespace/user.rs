@@ -311,6 +311,7 @@ fn make_namespace<T>(
         keep: &[],
         capabilities: CapabilitySet::empty(),
         into: None,
+        entrances: &[],
     };
     let waiting =
         with_fallback(&executable::INIT, &mut executable, init_file, |it| launch(it, wanted))?;

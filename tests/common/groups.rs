@@ -10,37 +10,7 @@ use std::time::Duration;
 
 use stockade::CgroupParent;
 
-/// Where v1 and v2 are mounted here.
-pub(crate) fn mounted() -> Vec<(PathBuf, bool)> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let v2 = after.starts_with("cgroup2 ");
-        let here = v2 || after.starts_with("cgroup ");
-        let named = after.contains("name=");
-        here.then(|| (PathBuf::from(before.split(' ').nth(4).unwrap()), v2)).filter(|_| !named)
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// Whether a controller is in a v1 hierarchy here; `None` if it is nowhere.
-pub(crate) fn is_v1(name: &str) -> Option<bool> {
-    let v2_name = if name == "blkio" { "io" } else { name };
-    mounted().into_iter().find_map(|(point, v2)| match v2 {
-        true => {
-            let all = fs::read_to_string(point.join("cgroup.controllers")).unwrap();
-            all.split_whitespace().any(|one| one == v2_name).then_some(false)
-        }
-        false => point
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .split(',')
-            .any(|one| one == name)
-            .then_some(true),
-    })
-}
+use crate::common::mounted;
 
 /// A group with the same path in each hierarchy; removed at the end, when nothing may be in it.
 #[derive(Debug)]
@@ -83,6 +53,11 @@ impl Delegated {
 
     pub(crate) fn parent(&self) -> CgroupParent {
         CgroupParent::Path(Path::new("/").join(&self.name))
+    }
+
+    /// Its group in the hierarchy of v2.
+    pub(crate) fn v2(&self) -> &Path {
+        &self.groups.iter().find(|(_, v2)| *v2).unwrap().0
     }
 
     /// What is in it in all hierarchies.

@@ -25,6 +25,16 @@ pub(crate) enum Needs {
     RootAndProgram(&'static str),
     /// uid 0 and a hierarchy of cgroup v2.
     RootAndCgroup2,
+    /// uid 0 and a hierarchy with this controller, as v1 calls it.
+    RootAndController(&'static str),
+    /// The same of cgroup v1.
+    RootAndV1(&'static str),
+    /// The same of cgroup v2.
+    RootAndV2(&'static str),
+    /// uid 0 and controllers of cgroup v1 that the kernel has and nobody has mounted.
+    RootAndUnmounted(&'static [&'static str]),
+    /// uid 0, a hierarchy with hugetlb, and memory in such pages.
+    RootAndHugePages,
     /// Any other uid, to which a group of cgroup v2 is delegated.
     DelegatedCgroup2,
     /// Any other uid, to which none is.
@@ -52,6 +62,21 @@ impl Needs {
             Needs::RootAndCgroup2 => {
                 cgroup2().is_none().then(|| "needs a mount of cgroup v2".to_owned())
             }
+            Needs::RootAndController(_)
+            | Needs::RootAndV1(_)
+            | Needs::RootAndV2(_)
+            | Needs::RootAndUnmounted(_)
+            | Needs::RootAndHugePages
+                if !root =>
+            {
+                Some("needs root".to_owned())
+            }
+            Needs::RootAndController(name) => lacks(name, None),
+            Needs::RootAndV1(name) => lacks(name, Some(true)),
+            Needs::RootAndV2(name) => lacks(name, Some(false)),
+            Needs::RootAndUnmounted(names) => cannot_be_mounted(names),
+            Needs::RootAndHugePages => lacks("hugetlb", None)
+                .or_else(|| HugePages::reserve(2).is_none().then(|| "needs huge pages".to_owned())),
             Needs::DelegatedCgroup2 if root => Needs::Unprivileged.missing(),
             Needs::DelegatedCgroup2 => {
                 (!is_delegated()).then(|| "needs a delegated group of cgroup v2".to_owned())
@@ -77,6 +102,79 @@ impl Needs {
 fn is_delegated() -> bool {
     let above = cgroup2().and_then(|own| Some(own.parent()?.join("cgroup.procs")));
     above.is_some_and(|procs| nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).is_ok())
+}
+
+/// Where v1 and v2 are mounted here.
+pub(crate) fn mounted() -> Vec<(PathBuf, bool)> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let v2 = after.starts_with("cgroup2 ");
+        let here = v2 || after.starts_with("cgroup ");
+        let named = after.contains("name=");
+        here.then(|| (PathBuf::from(before.split(' ').nth(4).unwrap()), v2)).filter(|_| !named)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// Whether a controller is in a v1 hierarchy here; `None` if it is nowhere.
+pub(crate) fn is_v1(name: &str) -> Option<bool> {
+    let v2_name = if name == "blkio" { "io" } else { name };
+    mounted().into_iter().find_map(|(point, v2)| match v2 {
+        true => {
+            let all = std::fs::read_to_string(point.join("cgroup.controllers")).unwrap();
+            all.split_whitespace().any(|one| one == v2_name).then_some(false)
+        }
+        false => point
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .split(',')
+            .any(|one| one == name)
+            .then_some(true),
+    })
+}
+
+/// Why there is no such controller in a hierarchy of this version, or of any.
+fn lacks(name: &str, v1: Option<bool>) -> Option<String> {
+    let found = is_v1(name);
+    let fits = found.is_some() && (v1.is_none() || v1 == found);
+    let version = v1.map_or("", |v1| if v1 { " v1" } else { " v2" });
+    (!fits).then(|| format!("needs the controller {name} of cgroup{version}"))
+}
+
+/// Why these controllers of v1 cannot be mounted by a test.
+fn cannot_be_mounted(names: &[&str]) -> Option<String> {
+    let enabled = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let is_free = |name: &&str| {
+        let mut lines = enabled.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.any(|words| words[0] == *name && words[3] == "1") && is_v1(name) != Some(true)
+    };
+    let all = names.iter().all(is_free);
+    (!all).then(|| format!("needs {} of cgroup v1, not mounted", names.join(", ")))
+}
+
+/// Pages of 2 MiB that the kernel was made to set aside, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct HugePages(u64);
+
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+impl HugePages {
+    pub(crate) fn reserve(count: u64) -> Option<Self> {
+        let number = || std::fs::read_to_string(HUGE_PAGES).ok()?.trim().parse::<u64>().ok();
+        let before = number()?;
+        std::fs::write(HUGE_PAGES, (before + count).to_string()).ok()?;
+        let pages = HugePages(before);
+        (number()? >= before + count).then_some(pages)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        std::fs::write(HUGE_PAGES, self.0.to_string()).unwrap();
+    }
 }
 
 /// This process's group of cgroup v2, where that is mounted.

@@ -137,7 +137,7 @@ fn memory(memory: &MemoryStats) -> Value {
 
 fn pressure(pressure: Pressure) -> Value {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    json!({ "some_us": micros(pressure.some), "full_us": micros(pressure.full) })
+    json!({ "some_us": micros(pressure.some), "full_us": pressure.full.map(micros) })
 }
 
 fn io(io: &IoStats) -> Value {
