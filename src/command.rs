@@ -29,7 +29,6 @@ use crate::pty::Size;
 use crate::rlimit::{Max, Resource};
 use crate::rootfs::{self, Held, Overlay, Trees};
 use crate::sandbox::Sandbox;
-use crate::seccomp::Filter;
 use crate::secret::Secret;
 use crate::spawn::{Kept, Refused, Start, make, make_groups};
 use crate::sys;
@@ -604,6 +603,7 @@ impl Command {
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
         let program = self.lower(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
+        let allows_setup = policy.filter().map_err(Error::Invalid)?.allow_setup();
         let start = Start {
             groups: groups.as_ref(),
             cpu_usage: cpu_usage.as_ref(),
@@ -614,6 +614,7 @@ impl Command {
             program,
             descriptors: pairs.iter().map(|(source, _)| *source).collect(),
             supervised: policy.init && !check_only,
+            told_by_init: policy.init && !check_only && !allows_setup,
             terminal: self.pty,
             check_only,
         };
@@ -832,10 +833,15 @@ impl Command {
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (first, operations) = plan.encode_own();
+        let filters = policy.filter().map_err(Error::Invalid)?;
+        // Without init nobody could tell that they are in place, nor that they are not.
+        let tried = !check_only || filters.allow_report();
+        let filter = |at: usize| filters.0.get(at).filter(|_| tried).cloned().unwrap_or_default();
         let program = Program {
             first,
             operations,
-            flags: self.flags(policy, check_only),
+            flags: self.flags(policy, check_only)
+                | if filters.allow_setup() { 0 } else { wire::FILTERS_LAST },
             umask: self.umask,
             nice: policy.nice,
             securebits: securebits(),
@@ -854,7 +860,8 @@ impl Command {
             directory: self.directory_inside(policy).into_os_string().into_vec(),
             rlimits: self.rlimits(policy)?,
             descriptors,
-            filter: filter(policy).bytes()?,
+            filter: filter(0),
+            second_filter: filter(1),
             candidates: self.candidates(),
             argv,
             envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
@@ -979,11 +986,6 @@ fn is_program(path: &Path) -> bool {
 fn out_of_memory(groups: Option<&Groups>) -> Option<Hint> {
     let kills = groups.and_then(|groups| groups.stats().memory.oom_kills);
     (kills.unwrap_or(0) > 0).then_some(Hint::MemoryLimit)
-}
-
-/// The filter that a policy asks for.
-fn filter(policy: &Policy) -> Filter {
-    Filter { nesting: !policy.nested_user_namespaces, init: policy.init && policy.has_own_pids() }
 }
 
 /// `NOROOT`, `NO_SETUID_FIXUP` and `NO_CAP_AMBIENT_RAISE`, and all four of them locked.

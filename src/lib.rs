@@ -63,4 +63,5 @@ pub use pty::Pty;
 pub use rlimit::{Limit, Max, Resource, Rlimits};
 pub use rootfs::{Bind, Content, Data, Overlay, Proc, Rootfs, Tmpfs};
 pub use sandbox::Sandbox;
+pub use seccomp::{Action, Condition, Rule, Seccomp};
 pub use support::{Ability, Need, Support};

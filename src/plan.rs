@@ -183,6 +183,7 @@ impl Plan {
                 "filter prlimit, sched_*, setpriority, ioprio_set: init's are not its".into(),
             );
         }
+        lines.push(format!("filter system calls: {}", policy.seccomp));
         lines.push("execute the program: in its directory, with its descriptors only".to_owned());
         for (what, time) in [
             ("end it after", policy.wall),
@@ -255,6 +256,7 @@ impl PartialEq for Plan {
             && self.maps == other.maps
             && self.steps == other.steps
             && self.of_the_program() == other.of_the_program()
+            && self.sandbox.policy().seccomp == other.sandbox.policy().seccomp
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capability::Capabilities;
 use crate::cgroup::hierarchy;
 use crate::cgroup::{CgroupParent, Limits};
-use crate::error::{Error, Feature, Result};
+use crate::error::{Error, Feature};
 use crate::namespace::net::{self, Network};
 use crate::namespace::time::TimeOffsets;
 use crate::namespace::user::User;
@@ -16,6 +17,7 @@ use crate::namespace::uts::Uts;
 use crate::namespace::{Existing, Namespaces, ipc, mount, pid};
 use crate::rlimit::Rlimits;
 use crate::rootfs::Tree;
+use crate::seccomp::{Kept, Programs, Seccomp};
 use crate::wire;
 
 /// All that a sandbox is to be.
@@ -46,6 +48,7 @@ pub(crate) struct Policy {
     pub(crate) init_file: Option<PathBuf>,
     pub(crate) limits: Limits,
     pub(crate) cgroup_parent: CgroupParent,
+    pub(crate) seccomp: Seccomp,
 }
 
 impl Default for Policy {
@@ -76,6 +79,7 @@ impl Default for Policy {
             init_file: None,
             limits: Limits::default(),
             cgroup_parent: CgroupParent::default(),
+            seccomp: Seccomp::default(),
         }
     }
 }
@@ -102,7 +106,7 @@ impl Policy {
     }
 
     /// Finds everything that contradicts itself.
-    pub(crate) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> crate::error::Result<()> {
         let mut problems = Vec::new();
         self.namespace_problems(&mut problems);
         self.user.problems(&mut problems);
@@ -111,6 +115,7 @@ impl Policy {
         problems.extend(self.rlimits.problems());
         self.process_problems(&mut problems);
         self.cgroup_problems(&mut problems);
+        self.filter_problems(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
     }
 
@@ -180,6 +185,32 @@ impl Policy {
         }
         if !self.init && (self.grace > Duration::ZERO || self.linger > Duration::ZERO) {
             problems.push("a grace period and lingering need init".to_owned());
+        }
+    }
+
+    /// The system call filter.
+    pub(crate) fn filter(&self) -> Result<Arc<Programs>, Vec<String>> {
+        self.seccomp.programs(Kept {
+            capabilities: self.capabilities.bounding().bits(),
+            nesting_forbidden: !self.nested_user_namespaces,
+            init_guarded: self.init && self.has_own_pids(),
+        })
+    }
+
+    fn filter_problems(&self, problems: &mut Vec<String>) {
+        match self.filter() {
+            Err(more) => problems.extend(more),
+            Ok(programs) if !programs.allow_setup() && self.new_privileges => problems.push(
+                "where exec may gain privileges the filter comes before what is given up, and the \
+                 seccomp profile refuses that"
+                    .to_owned(),
+            ),
+            Ok(programs) if !programs.allow_report() && !self.init => problems.push(
+                "the seccomp profile refuses openat, faccessat or sendmsg, without which only init \
+                 can tell that the program did not start"
+                    .to_owned(),
+            ),
+            Ok(_) => {}
         }
     }
 

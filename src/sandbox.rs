@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::rlimit::{Limit, Max, Resource, Rlimits};
 use crate::rootfs::{Bind, Data, Entry, Overlay, Proc, Rootfs, Tmpfs, Tree};
+use crate::seccomp::Seccomp;
 
 /// A description of a sandbox, from which any number of programs can be started.
 ///
@@ -837,6 +838,22 @@ impl Sandbox {
     pub fn rlimit(self, resource: Resource, limit: impl Into<Limit>) -> Self {
         let limit = limit.into();
         self.with(|policy| policy.rlimits = policy.rlimits.clone().set(resource, limit))
+    }
+
+    /// Which system calls the program may make; the default is [`Seccomp::default`], Linux 3.5,
+    /// [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Seccomp};
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::strict());
+    /// let output = sandbox.command("cat").arg("/etc/hostname").output()?;
+    /// assert_eq!(output.stdout, b"stockade\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn seccomp(self, seccomp: Seccomp) -> Self {
+        self.with(|policy| policy.seccomp = seccomp)
     }
 
     /// All resource limits; what was said before with [`rlimit`](Self::rlimit) is forgotten.

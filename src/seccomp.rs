@@ -1,178 +1,552 @@
-//! The small system call filter of every sandbox; [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
+//! What a program may ask of the kernel; [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
 //!
-//! It closes what namespaces and capabilities leave open: a nested user namespace, in which a full
-//! /proc could be mounted, and the limits and scheduling of init, which a program of the same uid
-//! could lower.
+//! Some rules precede every profile: they close what namespaces and capabilities leave open. A nested user namespace
+//! would be one in which a full /proc can be mounted, and a program of the same uid could lower the
+//! limits and the scheduling of init.
+
+mod bpf;
+mod calls;
+#[cfg(feature = "serde")]
+mod oci;
+mod profile;
+mod rule;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::fmt;
+#[cfg(feature = "serde")]
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Compare,
-    SeccompCondition as Condition, SeccompFilter, SeccompRule as Rule, TargetArch, sock_filter,
-};
+pub use rule::{Action, Condition, Rule};
 
-use crate::abi::{CLONE_NEWUSER, EPERM};
-use crate::error::{Error, Result};
+#[cfg(feature = "serde")]
+use crate::error::{Error, Result, Stage, quoted};
+#[cfg(feature = "serde")]
+use crate::executable::errno_of;
 
-/// What the filter is to forbid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Filter {
-    /// New user namespaces, and entering any namespace.
-    pub(crate) nesting: bool,
-    /// Limits and scheduling of PID 1.
-    pub(crate) init: bool,
+/// Which system calls a program may make, and what it gets for the others; Linux 3.5,
+/// [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
+///
+/// The default is a profile of this crate's own: what compilers, interpreters, test binaries and
+/// plugins use, at least as strict as Docker's for a program without capabilities, and widened
+/// by the capabilities that are kept. Refused calls answer `EPERM`; calls that are newer than the
+/// crate's table, and `clone3` and `io_uring_setup`, answer `ENOSYS`, so that programs fall back. x32 and i386
+/// calls do not exist.
+///
+/// Whatever the profile, new user namespaces, entering other namespaces, and changes to the limits
+/// and scheduling of init stay forbidden, unless
+/// [`allow_nested_user_namespaces`](crate::Sandbox::allow_nested_user_namespaces) and
+/// [`init`](crate::Sandbox::init) say otherwise. A filter is installed just before the program
+/// starts and does not bind what the sandbox itself does; only `execve`, with which it starts, has
+/// to be allowed.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Sandbox, Seccomp};
+///
+/// let quiet = Sandbox::new().seccomp(Seccomp::strict());
+/// assert!(quiet.command("/bin/true").status()?.outcome.is_success());
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seccomp {
+    base: Base,
+    /// They come before those of the base.
+    rules: Vec<Rule>,
+    otherwise: Option<Action>,
 }
 
-/// `PRIO_PGRP` and `IOPRIO_WHO_PGRP` are the number after the one for a process, the user's next.
-const PRIO_PROCESS: u64 = 0;
-const IOPRIO_PROCESS: u64 = 1;
-/// `AUDIT_ARCH_…` of the machine that this is compiled for.
-#[cfg(target_arch = "x86_64")]
-const NATIVE: u32 = 0xC000_003E;
-/// `AUDIT_ARCH_…` of the machine that this is compiled for.
-#[cfg(target_arch = "aarch64")]
-const NATIVE: u32 = 0xC000_00B7;
-/// `AUDIT_ARCH_…` of the machine that this is compiled for.
-#[cfg(target_arch = "riscv64")]
-const NATIVE: u32 = 0xC000_00F3;
-/// Set in the number of every x32 call.
-const X32: u32 = 0x4000_0000;
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Base {
+    Default,
+    Strict,
+    Allow(Vec<String>),
+    Deny(Vec<String>),
+    None,
+    Raw(Arc<[u8]>),
+    #[cfg(feature = "serde")]
+    Oci(Arc<oci::Profile>),
+}
 
-impl Filter {
-    /// The program as bytes, empty if nothing is forbidden; assembled once for each combination.
-    pub(crate) fn bytes(self) -> Result<Vec<u8>> {
-        static MADE: [OnceLock<Vec<u8>>; 4] = [const { OnceLock::new() }; 4];
-        let slot = &MADE[usize::from(self.nesting) * 2 + usize::from(self.init)];
-        if let Some(made) = slot.get() {
-            return Ok(made.clone());
-        }
-        let made = if self.nesting || self.init { self.assemble()? } else { Vec::new() };
-        Ok(slot.get_or_init(|| made).clone())
+impl Default for Seccomp {
+    fn default() -> Self {
+        Seccomp::new(Base::Default)
+    }
+}
+
+impl Seccomp {
+    fn new(base: Base) -> Self {
+        Seccomp { base, rules: Vec::new(), otherwise: None }
     }
 
-    fn assemble(self) -> Result<Vec<u8>> {
-        let failed = |error: seccompiler::BackendError| {
-            Error::Invalid(vec![format!("the system call filter cannot be assembled: {error}")])
-        };
-        let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(failed)?;
-        let (allow, deny) = (SeccompAction::Allow, SeccompAction::Errno(EPERM.unsigned_abs()));
-        let rules = self.rules().map_err(failed)?;
-        let calls: Vec<_> = rules.keys().filter_map(|&call| u32::try_from(call).ok()).collect();
-        let filter = SeccompFilter::new(rules, allow, deny, arch).map_err(failed)?;
-        let program = BpfProgram::try_from(filter).map_err(failed)?;
-        let prefix = self.shortcut(&calls);
-        Ok(prefix.into_iter().chain(program).flat_map(to_bytes).collect())
-    }
-
-    fn rules(self) -> Result<BTreeMap<i64, Vec<Rule>>, seccompiler::BackendError> {
-        let mut rules = BTreeMap::new();
-        let flag = |argument| {
-            let mask = Compare::MaskedEq(CLONE_NEWUSER as u64);
-            condition(argument, mask, CLONE_NEWUSER as u64)
-        };
-        let equals = |argument, value: u64| condition(argument, Compare::Eq, value);
-        if self.nesting {
-            rules.insert(libc::SYS_clone, vec![Rule::new(vec![flag(0)?])?]);
-            rules.insert(libc::SYS_unshare, vec![Rule::new(vec![flag(0)?])?]);
-            rules.insert(libc::SYS_setns, Vec::new());
-        }
-        if self.init {
-            for call in [
-                libc::SYS_prlimit64,
-                libc::SYS_sched_setaffinity,
-                libc::SYS_sched_setattr,
-                libc::SYS_sched_setparam,
-                libc::SYS_sched_setscheduler,
-            ] {
-                rules.insert(call, vec![Rule::new(vec![equals(0, 1)?])?]);
-            }
-            for (call, process) in
-                [(libc::SYS_setpriority, PRIO_PROCESS), (libc::SYS_ioprio_set, IOPRIO_PROCESS)]
-            {
-                rules.insert(
-                    call,
-                    vec![
-                        Rule::new(vec![equals(0, process)?, equals(1, 1)?])?,
-                        Rule::new(vec![equals(0, process + 1)?, equals(1, 1)?])?,
-                        // By user: init may be one of its processes.
-                        Rule::new(vec![equals(0, process + 2)?])?,
-                    ],
-                );
-            }
-        }
-        Ok(rules)
-    }
-
-    /// What comes before the library's filter, and decides most calls in a few steps. At every
-    /// installation the kernel runs the filter once for each call that there is, so this is what
-    /// the installation costs.
+    /// For a program that computes on its files and streams: of the default's calls no sockets but
+    /// pairs, no message queues and System V memory, no watching of files, no asynchronous I/O, no changes
+    /// of scheduling, and few ioctls. Capabilities do not widen it.
     ///
-    /// `ENOSYS` for all x32 calls, which would bypass every rule by their number, and for clone3,
-    /// whose flags a filter cannot see (libc then uses clone). That comes before the check of the
-    /// architecture: for a foreign one it can only refuse more. A call without a rule is allowed;
-    /// the others, and foreign architectures, are left to the library's filter.
-    fn shortcut(self, calls: &[u32]) -> Vec<sock_filter> {
-        const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-        const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-        const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-        const ANSWER: u16 = 0x06; // BPF_RET | BPF_K
-        const NUMBER: u32 = 0; // offsetof(seccomp_data, nr)
-        const ARCH: u32 = 4; // offsetof(seccomp_data, arch)
-        let statement = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-        // A number that no call has stands for "none".
-        let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
-        let clone3 = if self.nesting { clone3 } else { u32::MAX };
-        let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
-        let (first, last) = (calls.first().copied(), calls.last().copied());
-        // Behind the checks of single calls: the answer "allowed", then the library's filter.
-        let rest = u8::try_from(calls.len()).unwrap_or(u8::MAX);
-        let mut program = vec![
-            statement(LOAD, 0, 0, NUMBER),
-            statement(AT_LEAST, 1, 0, X32),
-            statement(EQUAL, 0, 1, clone3),
-            statement(ANSWER, 0, 0, refusal),
-            statement(LOAD, 0, 0, ARCH),
-            statement(EQUAL, 0, 4 + rest, NATIVE),
-            statement(LOAD, 0, 0, NUMBER),
-            statement(AT_LEAST, 0, 1 + rest, first.unwrap_or(u32::MAX)),
-            statement(AT_LEAST, rest, 0, last.map_or(u32::MAX, |last| last + 1)),
-        ];
-        for (call, left) in calls.iter().zip((0..rest).rev()) {
-            program.push(statement(EQUAL, left + 1, 0, *call));
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Seccomp};
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::strict());
+    /// assert!(sandbox.command("ls").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn strict() -> Self {
+        Seccomp::new(Base::Strict)
+    }
+
+    /// No profile: every call that namespaces and capabilities leave.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Seccomp};
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::none());
+    /// assert!(sandbox.command("/bin/true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn none() -> Self {
+        Seccomp::new(Base::None)
+    }
+
+    /// These calls and no others. `execve` has to be among them, and what the program's loader and libc need.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Seccomp};
+    /// let forgotten = Seccomp::allow_list(["read", "write", "exit_group"]);
+    /// let error = Sandbox::new().seccomp(forgotten).command("/bin/true").spawn().unwrap_err();
+    /// assert!(error.to_string().contains("execve"), "{error}");
+    /// ```
+    #[must_use]
+    pub fn allow_list<I: IntoIterator<Item = S>, S: Into<String>>(calls: I) -> Self {
+        Seccomp::new(Base::Allow(calls.into_iter().map(Into::into).collect()))
+    }
+
+    /// All calls but these, those that are newer than the table included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Seccomp};
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::deny_list(["symlink", "symlinkat"]));
+    /// let status = sandbox.command("ln").args(["-s", "x", "/tmp/link"]).status()?;
+    /// assert!(!status.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn deny_list<I: IntoIterator<Item = S>, S: Into<String>>(calls: I) -> Self {
+        Seccomp::new(Base::Deny(calls.into_iter().map(Into::into).collect()))
+    }
+
+    /// A ready program: an array of `struct sock_filter` (8 bytes each, at most 4096) in native byte order, as
+    /// bubblewrap's `--seccomp` takes it. Rules and `otherwise` do not apply to it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Seccomp};
+    /// // BPF_RET | BPF_K, SECCOMP_RET_ALLOW
+    /// let everything = [0x06, 0, 0, 0, 0, 0, 0xff, 0x7f];
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::bpf(everything));
+    /// assert!(sandbox.command("/bin/true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn bpf(program: impl AsRef<[u8]>) -> Self {
+        Seccomp::new(Base::Raw(program.as_ref().into()))
+    }
+
+    /// A profile as Docker, Podman and the OCI runtimes have it, Docker's `default.json` for example.
+    ///
+    /// `includes` and `excludes` by capability, architecture and kernel are decided by what the
+    /// sandbox keeps and where it runs. Needs the feature `serde`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if it is no such profile, or asks for what cannot be done: a listener, an
+    /// action or an operator that does not exist. Unknown names of calls are told by `spawn`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, Seccomp};
+    /// let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+    ///     {"names": ["symlinkat", "symlink"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#;
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::from_json(profile)?);
+    /// let status = sandbox.command("ln").args(["-s", "x", "/tmp/link"]).status()?;
+    /// assert!(!status.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[cfg(feature = "serde")]
+    pub fn from_json(text: impl AsRef<[u8]>) -> Result<Self> {
+        let profile =
+            oci::Profile::parse(text.as_ref()).map_err(|one| Error::Invalid(vec![one]))?;
+        Ok(Seccomp::new(Base::Oci(Arc::new(profile))))
+    }
+
+    /// As [`from_json`](Self::from_json), from a file.
+    ///
+    /// # Errors
+    ///
+    /// As there, or with stage `Prepare` if the file cannot be read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Seccomp;
+    /// let error = Seccomp::from_json_file("/no/such/profile.json").unwrap_err();
+    /// assert!(error.to_string().contains("/no/such/profile.json"));
+    /// ```
+    #[cfg(feature = "serde")]
+    pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |error: std::io::Error| {
+            let object = quoted(path);
+            Error::new(Stage::Prepare, "read seccomp profile", object, errno_of(&error))
+        };
+        Self::from_json(std::fs::read(path).map_err(failed)?)
+    }
+
+    /// Adds a rule before those of the profile, and after earlier ones: the first that fits decides.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Action, Rule, Sandbox, Seccomp};
+    /// let profile = Seccomp::default().rule(Rule::new("mkdirat").then(Action::Errno(28)));
+    /// # drop(profile);
+    /// ```
+    #[must_use]
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// What is done with the calls of the table that nothing allows or refuses, in place of `EPERM`,
+    /// or of allowing them where a list refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Action, Seccomp};
+    /// let profile = Seccomp::strict().otherwise(Action::KillProcess);
+    /// # drop(profile);
+    /// ```
+    #[must_use]
+    pub fn otherwise(mut self, action: Action) -> Self {
+        self.otherwise = Some(action);
+        self
+    }
+
+    /// What this comes to in a sandbox that keeps `kept`; remembered, as most sandboxes of a
+    /// process have the same.
+    pub(crate) fn programs(&self, kept: Kept) -> std::result::Result<Arc<Programs>, Vec<String>> {
+        static LAST: Mutex<Option<(Seccomp, Kept, Arc<Programs>)>> = Mutex::new(None);
+        // Nobody waits here: in a forked copy of the embedder the lock may be held for ever.
+        let mut last = LAST.try_lock().ok();
+        if let Some((seccomp, as_kept, programs)) = last.as_deref().and_then(Option::as_ref) {
+            if seccomp == self && *as_kept == kept {
+                return Ok(Arc::clone(programs));
+            }
         }
-        program.push(statement(ANSWER, 0, 0, libc::SECCOMP_RET_ALLOW));
-        program
+        let made = Arc::new(self.assemble(&kept)?);
+        if let Some(last) = last.as_deref_mut() {
+            *last = Some((self.clone(), kept, Arc::clone(&made)));
+        }
+        Ok(made)
+    }
+
+    fn assemble(&self, kept: &Kept) -> std::result::Result<Programs, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut programs = Programs(Vec::new());
+        programs.0.extend(self.table(kept, &mut problems).map(|table| table.assemble()));
+        if let Base::Raw(program) = &self.base {
+            programs.0.push(program.to_vec());
+        }
+        for program in &programs.0 {
+            let (count, rest) = (program.len() / 8, program.len() % 8);
+            if rest != 0 || count == 0 || count > bpf::LONGEST {
+                problems.push(format!(
+                    "a filter program has 1 to {} instructions of 8 bytes, and not {count} and {rest} bytes",
+                    bpf::LONGEST
+                ));
+            }
+        }
+        for (call, why) in [
+            (libc::SYS_execve, "execve, with which the program itself is started"),
+            (libc::SYS_exit_group, "exit_group, with which programs end"),
+        ] {
+            if problems.is_empty() && !programs.allow(call, [0; 6]) {
+                problems.push(format!("the seccomp profile refuses {why}"));
+            }
+        }
+        if problems.is_empty() { Ok(programs) } else { Err(problems) }
+    }
+
+    /// All rules together; none if there is nothing to refuse.
+    fn table(&self, kept: &Kept, problems: &mut Vec<String>) -> Option<bpf::Table> {
+        let refused = Action::Errno(libc::EPERM.unsigned_abs());
+        let missing = Action::Errno(libc::ENOSYS.unsigned_abs());
+        let (profile, otherwise, unknown) = match &self.base {
+            Base::Default => (profile::default(kept), refused, missing),
+            Base::Strict => (profile::strict(), refused, missing),
+            Base::Allow(names) => (named(names, Action::Allow), refused, missing),
+            Base::Deny(names) => (named(names, refused), Action::Allow, Action::Allow),
+            Base::None | Base::Raw(_) => (Vec::new(), Action::Allow, Action::Allow),
+            #[cfg(feature = "serde")]
+            Base::Oci(profile) => profile.lower(kept, problems),
+        };
+        let rules = self.rules.iter().map(Listed::from);
+        let all: Vec<_> = profile::guards(kept).into_iter().chain(rules).chain(profile).collect();
+        let otherwise = self.otherwise.unwrap_or(otherwise);
+        if all.is_empty() && otherwise == Action::Allow && unknown == Action::Allow {
+            return None;
+        }
+        let mut calls: BTreeMap<_, _> =
+            calls::all().map(|(number, _)| (number, Undecided::default())).collect();
+        for listed in all {
+            listed.problems(problems);
+            match calls::number(&listed.call) {
+                Ok(Some(number)) => calls.entry(number).or_default().add(listed),
+                Ok(None) => {}
+                Err(unknown) => problems.push(unknown_name(&unknown)),
+            }
+        }
+        let calls =
+            calls.into_iter().map(|(number, call)| (number, call.decide(otherwise))).collect();
+        Some(bpf::Table { calls, unknown })
     }
 }
 
-fn condition(
-    argument: u8,
-    compare: Compare,
-    value: u64,
-) -> Result<Condition, seccompiler::BackendError> {
-    Condition::new(argument, Length::Dword, compare, value)
+impl fmt::Display for Seccomp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.base {
+            Base::Default => f.write_str("the default profile")?,
+            Base::Strict => f.write_str("the strict profile")?,
+            Base::Allow(names) => write!(f, "only {}", names.join(", "))?,
+            Base::Deny(names) => write!(f, "all but {}", names.join(", "))?,
+            Base::None => f.write_str("no profile")?,
+            Base::Raw(program) => write!(f, "a program of {} instructions", program.len() / 8)?,
+            #[cfg(feature = "serde")]
+            Base::Oci(_) => f.write_str("a profile in JSON")?,
+        }
+        match self.rules.len() {
+            0 => Ok(()),
+            count => write!(f, " with {count} rules before it"),
+        }
+    }
 }
 
-fn to_bytes(one: sock_filter) -> [u8; 8] {
-    let (code, k) = (one.code.to_ne_bytes(), one.k.to_ne_bytes());
-    [code[0], code[1], one.jt, one.jf, k[0], k[1], k[2], k[3]]
+fn named(names: &[String], action: Action) -> Vec<Listed> {
+    names.iter().map(|name| Listed { action, ..Listed::from(&Rule::new(name)) }).collect()
+}
+
+fn unknown_name(calls::Unknown { name, near }: &calls::Unknown<'_>) -> String {
+    let near = match near.as_slice() {
+        [] => String::new(),
+        near => format!("; is it {}?", near.join(" or ")),
+    };
+    format!("{name:?} is no system call{near}")
+}
+
+/// What the rest of the sandbox leaves to the filter, and takes from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The bounding set.
+    pub(crate) capabilities: u64,
+    /// New user namespaces, and entering any namespace.
+    pub(crate) nesting_forbidden: bool,
+    /// Limits and scheduling of PID 1.
+    pub(crate) init_guarded: bool,
+}
+
+impl Kept {
+    fn has(&self, capability: u8) -> bool {
+        self.capabilities >> capability & 1 != 0
+    }
+}
+
+/// A rule of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listed {
+    call: String,
+    conditions: Vec<Condition>,
+    action: Action,
+}
+
+impl From<&Rule> for Listed {
+    fn from(Rule { call, conditions, action }: &Rule) -> Self {
+        Listed { call: call.clone(), conditions: conditions.clone(), action: *action }
+    }
+}
+
+impl Listed {
+    fn when(call: &str, conditions: Vec<Condition>, action: Action) -> Self {
+        Listed { call: call.to_owned(), conditions, action }
+    }
+
+    fn always(call: &str, action: Action) -> Self {
+        Listed::when(call, Vec::new(), action)
+    }
+
+    fn problems(&self, problems: &mut Vec<String>) {
+        for condition in self.conditions.iter().filter(|condition| condition.argument > 5) {
+            let number = condition.argument;
+            problems.push(format!("{:?} has no argument {number}: they are 0 to 5", self.call));
+        }
+        if matches!(self.action, Action::Errno(number) if number > 4095) {
+            problems.push(format!("the error of {:?} is not between 0 and 4095", self.call));
+        }
+    }
+}
+
+/// A call's rules while they are collected.
+#[derive(Debug, Default)]
+struct Undecided {
+    alternatives: Vec<(Vec<Condition>, Action)>,
+    otherwise: Option<Action>,
+}
+
+impl Undecided {
+    fn add(&mut self, Listed { conditions, action, .. }: Listed) {
+        match (self.otherwise, conditions.is_empty()) {
+            (Some(_), _) => {}
+            (None, true) => self.otherwise = Some(action),
+            (None, false) => self.alternatives.push((conditions, action)),
+        }
+    }
+
+    fn decide(self, otherwise: Action) -> bpf::Decision {
+        let otherwise = self.otherwise.unwrap_or(otherwise);
+        bpf::Decision { alternatives: self.alternatives, otherwise }
+    }
+}
+
+/// What init installs, in this order: arrays of `sock_filter`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Programs(pub(crate) Vec<Vec<u8>>);
+
+impl Programs {
+    fn allow(&self, number: i64, args: [u64; 6]) -> bool {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        self.0.iter().all(|program| {
+            let answer = bpf::answer(program, number, args);
+            answer.is_some_and(|(code, _)| Action::is_allowed(code))
+        })
+    }
+
+    /// Whether a process can say that its exec failed.
+    pub(crate) fn allow_report(&self) -> bool {
+        let calls = [libc::SYS_faccessat, libc::SYS_openat, libc::SYS_sendmsg];
+        calls.into_iter().all(|call| self.allow(call, [0; 6]))
+    }
+
+    /// Whether everything may still be done that the program's process does from its first steps
+    /// to the exec, or to the report of its failure.
+    pub(crate) fn allow_setup(&self) -> bool {
+        const TIOCSCTTY: u64 = 0x540e;
+        let with = |argument: usize, value: u64| {
+            let mut args = [0; 6];
+            args[argument] = value;
+            args
+        };
+        let calls = [
+            libc::SYS_capget,
+            libc::SYS_capset,
+            libc::SYS_chdir,
+            libc::SYS_close,
+            libc::SYS_close_range,
+            libc::SYS_dup3,
+            libc::SYS_fcntl,
+            libc::SYS_prctl,
+            libc::SYS_prlimit64,
+            libc::SYS_recvmsg,
+            libc::SYS_rt_sigprocmask,
+            libc::SYS_setpriority,
+            libc::SYS_umask,
+        ];
+        self.allow_report()
+            && calls.into_iter().all(|call| self.allow(call, [0; 6]))
+            && self.allow(libc::SYS_ioctl, with(1, TIOCSCTTY))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn nothing_forbidden_is_no_filter() {
-        assert!(Filter { nesting: false, init: false }.bytes().unwrap().is_empty());
+    const PLAIN: Kept = Kept { capabilities: 0, nesting_forbidden: true, init_guarded: true };
+
+    fn assembled(seccomp: &Seccomp, kept: Kept) -> Programs {
+        seccomp.assemble(&kept).unwrap()
     }
 
     #[test]
-    fn every_combination_assembles() {
-        for (nesting, init) in [(true, true), (true, false), (false, true)] {
-            let bytes = Filter { nesting, init }.bytes().unwrap();
-            assert!(bytes.len() > 8 * 8 && bytes.len() % 8 == 0);
+    fn nothing_forbidden_is_no_filter() {
+        let kept = Kept { capabilities: 0, nesting_forbidden: false, init_guarded: false };
+        assert!(assembled(&Seccomp::none(), kept).0.is_empty());
+        for (nesting_forbidden, init_guarded) in [(true, false), (false, true), (true, true)] {
+            let kept = Kept { capabilities: 0, nesting_forbidden, init_guarded };
+            assert_eq!(assembled(&Seccomp::none(), kept).0.len(), 1);
         }
+    }
+
+    #[test]
+    fn the_default_fits_a_page_and_decides_in_few_steps() {
+        let programs = assembled(&Seccomp::default(), PLAIN);
+        assert!(programs.0[0].len() <= 4096, "{} bytes", programs.0[0].len());
+        let steps = |(number, _)| bpf::answer(&programs.0[0], number, [0; 6]).unwrap().1;
+        let most = calls::all().map(steps).max().unwrap();
+        assert!(most <= 30, "{most}");
+        assert!(programs.allow_setup());
+    }
+
+    #[test]
+    fn every_name_of_the_profiles_is_known() {
+        let none = Kept { capabilities: u64::MAX, nesting_forbidden: false, init_guarded: false };
+        for kept in [PLAIN, none] {
+            assembled(&Seccomp::default(), kept);
+            assembled(&Seccomp::strict(), kept);
+        }
+    }
+
+    #[test]
+    fn capabilities_widen_the_default() {
+        let all = Kept { capabilities: u64::MAX, ..PLAIN };
+        for call in [libc::SYS_mount, libc::SYS_ptrace, libc::SYS_bpf, libc::SYS_reboot] {
+            assert!(!assembled(&Seccomp::default(), PLAIN).allow(call, [0; 6]), "{call}");
+            assert!(assembled(&Seccomp::default(), all).allow(call, [0; 6]), "{call}");
+        }
+        assert!(!assembled(&Seccomp::default(), all).allow(libc::SYS_setns, [0; 6]));
+    }
+
+    #[test]
+    fn the_first_rule_decides_and_guards_come_before() {
+        let profile = Seccomp::default()
+            .rule(Rule::new("setns"))
+            .rule(Rule::new("mkdirat").when(Condition::equal(2, 0)).then(Action::Log))
+            .rule(Rule::new("mkdirat").then(Action::Errno(28)));
+        let programs = assembled(&profile, PLAIN);
+        assert!(!programs.allow(libc::SYS_setns, [0; 6]));
+        assert!(programs.allow(libc::SYS_mkdirat, [0; 6]));
+        assert!(!programs.allow(libc::SYS_mkdirat, [0, 0, 1, 0, 0, 0]));
+    }
+
+    #[test]
+    fn all_problems_are_told() {
+        let profile = Seccomp::allow_list(["reed"])
+            .rule(Rule::new("write").when(Condition::equal(6, 0)))
+            .rule(Rule::new("read").then(Action::Errno(5000)));
+        let problems = profile.assemble(&PLAIN).unwrap_err();
+        for part in ["\"reed\"", "argument 6", "4095"] {
+            assert!(problems.iter().any(|one| one.contains(part)), "{part}: {problems:?}");
+        }
+        let refused = Seccomp::deny_list(["execve"]).assemble(&PLAIN).unwrap_err();
+        assert!(refused[0].contains("execve"), "{refused:?}");
     }
 }

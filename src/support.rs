@@ -16,6 +16,7 @@ use crate::namespace::{Namespaces, user};
 use crate::outcome::Outcome;
 use crate::rootfs::{Bind, Overlay, Proc, Rootfs};
 use crate::sandbox::Sandbox;
+use crate::seccomp::Seccomp;
 use crate::wire::{Call, JOIN, JOIN_MAX, Join, Put, report};
 use crate::{executable, hint, sys};
 
@@ -364,7 +365,7 @@ fn blank(new: Namespaces) -> Sandbox {
 
 /// The same without a system call filter: nothing but the namespaces.
 fn bare(new: Namespaces) -> Sandbox {
-    blank(new).allow_nested_user_namespaces()
+    blank(new).allow_nested_user_namespaces().seccomp(Seccomp::none())
 }
 
 /// Whatever comes after the launch, init was executed.

@@ -292,6 +292,9 @@ pub(crate) const OWN_PIDS: u32 = 16;
 /// controlling terminal.
 pub(crate) const PTY: u32 = 32;
 
+/// `Program::flags`: the filters refuse what the start needs, so they come last, and init tells what came of it.
+pub(crate) const FILTERS_LAST: u32 = 64;
+
 /// The most descriptors that a program can be given.
 pub(crate) const DESCRIPTORS_MAX: usize = 256;
 
@@ -328,8 +331,9 @@ record! {
         rlimits: S,
         /// Pairs of i32: a descriptor of init's and its number in the program.
         descriptors: S,
-        /// A `sock_filter` array, or nothing.
+        /// `sock_filter` arrays, in the order of their installation; empty ones are not installed.
         filter: S,
+        second_filter: S,
         /// The paths to try, in order.
         candidates: L,
         argv: L,

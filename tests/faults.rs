@@ -33,8 +33,8 @@ use common::{Needs, Test};
 use groups::Delegated;
 use mounts::{mount, own_mounts};
 use stockade::{
-    Bind, Capability, Cpuset, Data, Error, Feature, IdMap, Limits, Memory, Namespaces, Overlay,
-    Pids, Proc, Resource, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Action, Bind, Capability, Cpuset, Data, Error, Feature, IdMap, Limits, Memory, Namespaces,
+    Overlay, Pids, Proc, Resource, Rootfs, Rule, Sandbox, Seccomp, Stdio, TimeOffsets, Tmpfs,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -86,6 +86,7 @@ const TESTS: &[Test] = scenarios![
     compat,
     own_ids,
     layers,
+    narrow_filter,
 ];
 
 /// Of these more calls than the first of every kind are tried.
@@ -122,7 +123,13 @@ fn embed(scenario: &str) {
     let program = std::env::current_exe().unwrap();
     let directory = PathBuf::from(std::env::var_os("STOCKADE_FAULTS_DIRECTORY").unwrap());
     let target = format!("/{}", tracer::PROGRAM);
-    let mut sandbox = Sandbox::new().bind_ro(&program, &target);
+    // The program asks for its keyring.
+    let seccomp = Seccomp::default().rule(Rule::new("keyctl"));
+    let mut sandbox = Sandbox::new().bind_ro(&program, &target).seccomp(seccomp.clone());
+    if scenario == "narrow_filter" {
+        // What init's own steps need: it comes last.
+        sandbox = sandbox.seccomp(seccomp.rule(Rule::new("umask").then(Action::Errno(1))));
+    }
     if let Some(neighbour) = &neighbour {
         sandbox = neighbour.join(sandbox);
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, inside, my_role};
-use stockade::{Outcome, Proc, Resource, Sandbox, Stdio};
+use stockade::{Outcome, Proc, Resource, Sandbox, Seccomp, Stdio};
 
 tests! {
     Needs::Nothing => [
@@ -195,6 +195,10 @@ fn seen_of(pid: u32) -> Vec<String> {
     std::iter::once(seen).chain(affinity.map(str::to_owned)).collect()
 }
 
+/// What the default profile refuses whoever is the victim.
+const OF_THE_PROFILE: &str =
+    "[\"ptrace attach\", \"ptrace seize\", \"memory by call\", \"a descriptor\"]";
+
 fn init_cannot_be_attacked() {
     if my_role().is_some() {
         let mut proof = Vec::new();
@@ -216,8 +220,13 @@ fn init_cannot_be_attacked() {
         std::io::stdin().read_to_end(&mut end).unwrap();
         std::process::exit(17);
     }
-    for proc in [Proc::Processes, Proc::Full] {
-        let sandbox = Sandbox::new().proc(proc);
+    // With no profile the other walls hold it alone.
+    for (proc, seccomp, refused) in [
+        (Proc::Processes, Seccomp::none(), "[]"),
+        (Proc::Full, Seccomp::none(), "[]"),
+        (Proc::Full, Seccomp::default(), OF_THE_PROFILE),
+    ] {
+        let sandbox = Sandbox::new().proc(proc).seccomp(seccomp);
         let mut command = inside(sandbox, "attacker").stdin(Stdio::piped());
         command = command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -227,7 +236,8 @@ fn init_cannot_be_attacked() {
         while said.matches('\n').count() < 2 {
             said.push(char::from(await_byte(&stdout, "the attacker")));
         }
-        assert_eq!(said.trim_end(), "not on others: []\non init: []", "{proc:?}");
+        let expected = format!("not on others: {refused}\non init: []");
+        assert_eq!(said.trim_end(), expected, "{proc:?}");
         // The line break is still to be read.
         assert_eq!(seen_of(child.id()), before);
         drop(child.stdin.take());
@@ -245,9 +255,10 @@ fn init_cannot_be_attacked_at_its_start() {
         }
         attack_forever();
     }
-    for _ in 0..rounds(30) {
+    for round in 0..rounds(30) {
         let (reading, writing) = std::io::pipe().unwrap();
-        let sandbox = Sandbox::new().wall_time(moment(150));
+        let seccomp = if round % 3 == 0 { Seccomp::default() } else { Seccomp::none() };
+        let sandbox = Sandbox::new().wall_time(moment(150)).seccomp(seccomp);
         let mut child = inside(sandbox, "attacker").fd(5, writing).spawn().unwrap();
         // Nobody waits: init or the warden must do it.
         await_released(&reading, "an attacker");
@@ -272,11 +283,12 @@ fn init_is_not_confused_by_a_tracee() {
         }
         std::process::exit(19);
     }
-    let status = inside(Sandbox::new(), "goes on").status().unwrap();
+    let traceable = Sandbox::new().seccomp(Seccomp::none());
+    let status = inside(traceable.clone(), "goes on").status().unwrap();
     assert_eq!(status.outcome, Outcome::Exited(19));
     // It stands still until its time is up, and has not ended before.
     let (reading, writing) = std::io::pipe().unwrap();
-    let sandbox = Sandbox::new().wall_time(moment(300));
+    let sandbox = traceable.wall_time(moment(300));
     let status = inside(sandbox, "stops").fd(5, writing).status().unwrap();
     assert_eq!(status.outcome, Outcome::TimedOut);
     await_released(&reading, "the tracee");
@@ -323,7 +335,7 @@ fn a_fork_bomb_ends() {
     let status = child.wait().unwrap();
     assert_eq!(status.outcome, Outcome::TimedOut);
     assert!(status.left_count > 10);
-    assert_eq!(life::anyone_with(&marker), []);
+    assert_eq!(life::anyone_with(&marker), [0; 0]);
 }
 
 fn a_flood_of_output_ends() {

@@ -306,7 +306,8 @@ fn session_keyring_is_new() {
         let found = raw(libc::SYS_keyctl, [10, -3isize as usize, kind, name, 0]);
         println!("{} {}", id.unwrap(), found.is_ok());
         if role == "outside" {
-            let sandbox = Sandbox::new();
+            // The profile would refuse even to ask.
+            let sandbox = Sandbox::new().seccomp(stockade::Seccomp::none());
             print!("{}", succeed(myself(&sandbox, "session_keyring_is_new", "inside")));
         }
         std::process::exit(0);

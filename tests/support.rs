@@ -30,7 +30,7 @@ use seccompiler::{BpfProgram, SeccompRule};
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter};
 use stockade::{
     Ability, Bind, Capability, Command, Feature, Hint, Namespaces, Need, Network, Outcome, Overlay,
-    Proc, Sandbox, Stage, Support,
+    Proc, Sandbox, Seccomp, Stage, Support,
 };
 
 tests! {
@@ -126,7 +126,8 @@ fn best_effort(sandbox: Sandbox) -> Sandbox {
 fn shared(new: Namespaces) -> Sandbox {
     let network = if new.contains(Namespaces::NET) { Network::Loopback } else { Network::Host };
     let sandbox = Sandbox::new().network(network).namespaces(new).without_atomic_end();
-    best_effort(sandbox).allow_nested_user_namespaces().init(!new.contains(Namespaces::PID))
+    let sandbox = best_effort(sandbox).allow_nested_user_namespaces().seccomp(Seccomp::none());
+    sandbox.init(!new.contains(Namespaces::PID))
 }
 
 /// The user namespace that the others need of most callers.

@@ -1,16 +1,17 @@
 //! The program's process, from its start to its exec.
 
 use core::convert::Infallible;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
 use crate::supervise;
-use crate::sys::{self, Ended, Fd, Outcome, fault};
+use crate::sys::{self, Ended, Fd, Outcome, Poll, fault};
 use crate::tree::{self, Tree, Watched};
 use crate::wire::{
-    CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, Fault, NEW_PRIVILEGES, OWN_PIDS, Op,
-    PTY, Program, REPORT, Reader, SUPERVISED, Text, Texts, report,
+    CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, FILTERS_LAST, Fault, NEW_PRIVILEGES,
+    OWN_PIDS, Op, PTY, Program, REPORT, Reader, Report, SUPERVISED, Text, Texts, report,
 };
 
 /// The library's description of the program, as init reads it.
@@ -91,6 +92,7 @@ pub(crate) struct Process {
     pidfd: Fd,
     /// Our end of the socket that closes at its exec.
     starting: Fd,
+    told: &'static Told,
 }
 
 impl Process {
@@ -150,6 +152,25 @@ struct Child {
     tables: Tables,
     lines: Lines,
     proc_fd: i32,
+    told: Told,
+}
+
+/// Why the exec failed, for init to read in the memory that both share.
+#[derive(Debug)]
+struct Told(AtomicU32, AtomicU32);
+
+impl Told {
+    fn set(&self, failure: &Failure) {
+        self.1.store(failure.detail as u32, Ordering::Relaxed);
+        let Fault { call, errno } = failure.fault;
+        self.0.store((call as u32) << 16 | errno.0 as u32, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<[u64; 3]> {
+        let fault = u64::from(self.0.load(Ordering::Acquire));
+        let detail = u64::from(self.1.load(Ordering::Relaxed));
+        (fault != 0).then_some([fault >> 16, fault & 0xffff, detail])
+    }
 }
 
 /// Starts the program's process, or without a supervisor one that only does the program's own
@@ -162,19 +183,21 @@ pub(crate) fn launch(
     let (starting, ours) = sys::socketpair()?;
     let tables = Tables::new(wanted)?;
     let lines = Lines { control: ours.0, ..lines };
-    let child = sys::keep(Child { wanted, tables, lines, proc_fd })?;
+    let told = Told(AtomicU32::new(0), AtomicU32::new(0));
+    let child = sys::keep(Child { wanted, tables, lines, proc_fd, told })?;
     let (pid, pidfd) = sys::clone_program(child_entry, (&raw const *child).cast_mut().cast())
         .map_err(|errno| Fault { call: Call::Clone, errno })?;
-    Ok(Process { pid, pidfd: Fd(pidfd), starting })
+    Ok(Process { pid, pidfd: Fd(pidfd), starting, told: &child.told })
 }
 
 /// Its first and only function, on a stack of its own in init's memory.
 extern "C" fn child_entry(argument: *mut u8) -> ! {
-    let Child { wanted, tables, lines, proc_fd } = sys::argument(argument.cast_const().cast());
+    let Child { wanted, tables, lines, proc_fd, told } =
+        sys::argument(argument.cast_const().cast());
     match carry_out(wanted, lines.control, *proc_fd) {
         Err(failure) => failure.end(*lines),
         Ok(()) if wanted.flags & SUPERVISED == 0 => exit(0),
-        Ok(()) => become_the_program(*lines, wanted, tables, true),
+        Ok(()) => become_the_program(*lines, wanted, tables, Some(told)),
     }
 }
 
@@ -200,7 +223,7 @@ pub(crate) fn start(
         let (theirs, ours) = sys::socketpair()?;
         announce(lines, [1, done.skipped], &[theirs.0, done.root.0])?;
         drop(theirs);
-        become_the_program(Lines { control: ours.0, ..lines }, wanted, &tables, false)
+        become_the_program(Lines { control: ours.0, ..lines }, wanted, &tables, None)
     }
     let process = match process {
         Some(process) => process,
@@ -268,6 +291,16 @@ impl Tables {
     }
 }
 
+/// Tells whether the program has started, in place of its process.
+fn tell_start(lines: Lines, failed: Option<[u64; 3]>) -> Outcome {
+    let Some([call, errno, detail]) = failed else {
+        return sys::tell(lines.control, report::READY, [0, 0], &[]);
+    };
+    let mut report = Report::new(report::FAILED);
+    report.numbers[..4].copy_from_slice(&[report::START, call, errno, detail]);
+    lines.end_with(sys::bytes_of(&report), &[])
+}
+
 /// With init as PID 1, which does not wait for the exec.
 fn supervised(
     lines: Lines,
@@ -295,6 +328,10 @@ fn supervised(
     sys::capset(0, 0, 0)?;
     let fds = [process.starting.0, process.pidfd.0, done.root.0];
     announce(lines, [process.pid as u64, skipped], &fds)?;
+    if wanted.flags & FILTERS_LAST != 0 {
+        while sys::poll(&mut [Poll::hang_up(process.starting.0)], sys::FOREVER) == 0 {}
+        tell_start(lines, process.told.get())?;
+    }
     let pid = process.let_go();
     for (source, _) in descriptors(wanted) {
         sys::close(source);
@@ -307,19 +344,36 @@ fn supervised(
 
 /// The rest of the life of the process that becomes the program; `lines` has the socket for its
 /// failure.
-fn become_the_program(mut lines: Lines, wanted: &Wanted<'_>, tables: &Tables, waits: bool) -> ! {
+fn become_the_program(
+    mut lines: Lines,
+    wanted: &Wanted<'_>,
+    tables: &Tables,
+    told: Option<&Told>,
+) -> ! {
     let ready = stage(wanted, &mut lines.control).and_then(|()| {
-        if waits {
+        if told.is_some() {
             wait_for_word(lines.control)?;
         }
-        enter(wanted, lines.control)
+        enter(wanted, lines.control)?;
+        if wanted.flags & FILTERS_LAST != 0 {
+            install_filters(wanted)?;
+        }
+        Ok(())
     });
     match ready {
         Ok(()) if wanted.flags & CHECK_ONLY != 0 => {
             let _told = sys::tell(lines.control, report::READY, [0, 0], &[]);
             exit(0)
         }
-        Ok(()) => execute(wanted, tables).end(lines),
+        Ok(()) => {
+            let failure = execute(wanted, tables);
+            if let (Some(told), true) = (told, wanted.flags & FILTERS_LAST != 0) {
+                // A filter may keep it from saying so.
+                told.set(&failure);
+                exit(1)
+            }
+            failure.end(lines)
+        }
         Err(failure) => failure.end(lines),
     }
 }
@@ -340,9 +394,9 @@ fn wait_for_word(socket: i32) -> Outcome<Option<Fd>> {
 fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     sys::setsid()?;
     place_descriptors(wanted, errors)?;
-    if wanted.flags & NEW_PRIVILEGES != 0 && !wanted.filter.bytes().is_empty() {
-        // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
-        sys::install_filter(wanted.filter.bytes())?;
+    // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
+    if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == NEW_PRIVILEGES {
+        install_filters(wanted)?;
     }
     privileges(wanted)?;
     if wanted.flags & CONTROLLING_TERMINAL != 0 {
@@ -355,8 +409,17 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     if wanted.flags & PTY == 0 {
         limits(wanted)?;
     }
-    if wanted.flags & NEW_PRIVILEGES == 0 && !wanted.filter.bytes().is_empty() {
-        sys::install_filter(wanted.filter.bytes())?;
+    if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == 0 {
+        install_filters(wanted)?;
+    }
+    Ok(())
+}
+
+fn install_filters(wanted: &Wanted<'_>) -> Outcome {
+    for filter in [wanted.filter, wanted.second_filter] {
+        if !filter.bytes().is_empty() {
+            sys::install_filter(filter.bytes())?;
+        }
     }
     Ok(())
 }

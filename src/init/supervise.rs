@@ -6,7 +6,9 @@ use crate::program::Running;
 use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
 use crate::tree::Watched;
-use crate::wire::{BY_SIGNAL, CPU_TIME, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report};
+use crate::wire::{
+    BY_SIGNAL, CPU_TIME, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report,
+};
 
 /// How many of the processes that the program left are named.
 const NAMED: u64 = 32;

@@ -529,6 +529,11 @@ impl Poll {
     pub(crate) const fn new(fd: i32) -> Self {
         Poll { fd, events: POLLIN, revents: 0 }
     }
+
+    /// Only for the end of the other side, which is always told.
+    pub(crate) const fn hang_up(fd: i32) -> Self {
+        Poll { fd, events: 0, revents: 0 }
+    }
 }
 
 /// As good as for ever: half a thousand years.

@@ -21,6 +21,8 @@ pub(crate) enum Needs {
     Unprivileged,
     /// A program on the host's PATH.
     Program(&'static str),
+    /// A file that some package has.
+    File(&'static str),
     /// uid 0 and a program on the host's PATH.
     RootAndProgram(&'static str),
     /// uid 0 and a hierarchy of cgroup v2.
@@ -56,6 +58,9 @@ impl Needs {
             Needs::Root => (!root).then(|| "needs root".to_owned()),
             Needs::Unprivileged => root.then(|| "needs an unprivileged user".to_owned()),
             Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
+            Needs::File(path) => {
+                (!std::path::Path::new(path).is_file()).then(|| format!("needs {path}"))
+            }
             Needs::RootAndProgram(_) if !root => Some("needs root".to_owned()),
             Needs::RootAndProgram(name) => Needs::Program(name).missing(),
             Needs::RootAndCgroup2 if !root => Some("needs root".to_owned()),

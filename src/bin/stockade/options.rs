@@ -9,6 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use stockade::{
     BlockDevice, CapabilitySet, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces, Resource,
+    Seccomp,
 };
 
 use crate::values::{self, Scratch};
@@ -236,6 +237,9 @@ pub(crate) struct Identity {
     /// Let exec gain privileges (no no_new_privs)
     #[arg(long)]
     pub(crate) new_privileges: bool,
+    /// The system calls: default, strict, none, or a profile in JSON as Docker's
+    #[arg(long, value_name = "PROFILE", value_parser = values::seccomp)]
+    pub(crate) seccomp: Option<Seccomp>,
     /// Run also where the host cannot give this protection
     #[arg(long, value_name = "FEATURE", value_parser = values::feature)]
     pub(crate) best_effort: Vec<Feature>,

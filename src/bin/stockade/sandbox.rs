@@ -122,6 +122,9 @@ fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
     if identity.new_privileges {
         sandbox = sandbox.allow_new_privileges();
     }
+    if let Some(seccomp) = &identity.seccomp {
+        sandbox = sandbox.seccomp(seccomp.clone());
+    }
     sandbox = identity.best_effort.iter().fold(sandbox, |sandbox, &one| sandbox.best_effort(one));
     identity.require.iter().fold(sandbox, |sandbox, &one| sandbox.require(one))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stockade::{
     BlockDevice, Capability, CapabilitySet, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces,
-    Resource,
+    Resource, Seccomp,
 };
 
 /// `500ms`, `10s`, `2m`, `1h`, `1d`, several of them in a row (`1m30s`); a bare number is seconds.
@@ -193,6 +193,16 @@ fn split(text: &OsString, at: u8, side: Side) -> Option<(OsString, OsString)> {
     let (place, _) = if side == Side::First { places.next() } else { places.next_back() }?;
     let part = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     Some((part(bytes.get(..place)?), part(bytes.get(place + 1..)?)))
+}
+
+/// `default`, `strict`, `none`, or the path of a profile.
+pub(crate) fn seccomp(text: &str) -> Result<Seccomp, String> {
+    match text {
+        "default" => Ok(Seccomp::default()),
+        "strict" => Ok(Seccomp::strict()),
+        "none" => Ok(Seccomp::none()),
+        path => Seccomp::from_json_file(path).map_err(|error| error.to_string()),
+    }
 }
 
 /// `NAME=N` for both limits, or `NAME=SOFT:HARD`; each a number, a size or `unlimited`.
