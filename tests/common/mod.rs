@@ -23,6 +23,8 @@ pub(crate) enum Needs {
     Program(&'static str),
     /// A file that some package has.
     File(&'static str),
+    /// Programs in the directories of the sandbox's PATH.
+    Installed(&'static [&'static str]),
     /// uid 0 and a program on the host's PATH.
     RootAndProgram(&'static str),
     /// uid 0 and a hierarchy of cgroup v2.
@@ -60,6 +62,10 @@ impl Needs {
             Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
             Needs::File(path) => {
                 (!std::path::Path::new(path).is_file()).then(|| format!("needs {path}"))
+            }
+            Needs::Installed(names) => {
+                let missing: Vec<_> = names.iter().filter(|name| !is_installed(name)).collect();
+                (!missing.is_empty()).then(|| format!("needs {missing:?}"))
             }
             Needs::RootAndProgram(_) if !root => Some("needs root".to_owned()),
             Needs::RootAndProgram(name) => Needs::Program(name).missing(),
@@ -209,8 +215,19 @@ pub(crate) fn rounds(number: u32) -> u32 {
 
 /// Whether the host has a program.
 pub(crate) fn has(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+    is_in(&std::env::var_os("PATH").unwrap_or_default(), name)
+}
+
+/// The PATH of the inside.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Whether a sandbox finds a program without being told where it is.
+pub(crate) fn is_installed(name: &str) -> bool {
+    is_in(PATH.as_ref(), name)
+}
+
+fn is_in(path: &std::ffi::OsStr, name: &str) -> bool {
+    std::env::split_paths(path).any(|directory| directory.join(name).is_file())
 }
 
 /// A directory made by `mmdebstrap --variant=minbase` or by debootstrap, which takes too long to be
@@ -219,8 +236,12 @@ pub(crate) fn image() -> Option<PathBuf> {
     std::env::var_os("STOCKADE_TEST_IMAGE").map(PathBuf::from)
 }
 
-/// A Rust tool chain that lies in somebody's home directory.
+/// A Rust tool chain that lies in somebody's home directory, or the one that
+/// `STOCKADE_TEST_TOOLCHAIN` names.
 pub(crate) fn toolchain() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("STOCKADE_TEST_TOOLCHAIN") {
+        return Some(named.into());
+    }
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let rustup = std::env::var_os("RUSTUP_HOME").map(PathBuf::from);
     let all = rustup.or(home.map(|home| home.join(".rustup")))?.join("toolchains");
