@@ -134,6 +134,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             home: policy.tree.home(),
             hostname: own_names.then_some(&*policy.uts.hostname),
             own_pids: new.contains(Namespaces::PID),
+            budget: policy.tree.budget(policy.limits.memory.as_ref().and_then(|memory| memory.max)),
         };
         policy.tree.lower(&mut plan, &inside)?;
     }

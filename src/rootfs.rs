@@ -12,6 +12,7 @@ use crate::executable;
 use crate::lower::Lower;
 use crate::namespace::ipc;
 use crate::namespace::user::Ids;
+use crate::rlimit::Max;
 use crate::wire::{BIND_RECURSIVE, Op};
 
 mod bind;
@@ -288,6 +289,8 @@ pub(crate) struct Inside<'a> {
     /// `None` where it is not the sandbox's own.
     pub(crate) hostname: Option<&'a [u8]>,
     pub(crate) own_pids: bool,
+    /// Bytes in all of /tmp, the home directory and /dev/shm.
+    pub(crate) budget: u64,
 }
 
 impl Default for Tree {
@@ -345,9 +348,14 @@ impl Tree {
         }
     }
 
-    /// Bytes in all of /tmp, the home directory and /dev/shm.
-    fn budget(&self) -> u64 {
-        self.budget.unwrap_or(BUDGET)
+    /// Bytes in all of /tmp, the home directory and /dev/shm: without a word of the caller's half of
+    /// the memory, if that is limited, so that a full file system is told before memory is out.
+    pub(crate) fn budget(&self, memory: Option<Max>) -> u64 {
+        let half = match memory {
+            Some(Max::At(bytes)) => (bytes / 2).max(1),
+            Some(Max::Unlimited) | None => BUDGET,
+        };
+        self.budget.unwrap_or(half)
     }
 
     /// What is to belong to somebody by name, and to whom.
@@ -415,16 +423,22 @@ impl Tree {
         let overlays = self.overlays().map(|(_, overlay)| overlay);
         let mut options = overlay::lower_stage(overlays, plan).into_iter();
         let attributes = match &self.base.base {
-            Base::Host => self.lower_host(plan)?,
-            Base::Empty => self.lower_fresh(plan),
+            Base::Host => self.lower_host(inside, plan)?,
+            Base::Empty => self.lower_fresh(inside, plan),
             Base::Directory { path, writable } => {
                 let fd = plan.tree(&absolute(path), true);
-                self.lower_image(plan, bytes(&absolute(path)), fd, *writable)
+                self.lower_image(plan, inside, bytes(&absolute(path)), fd, *writable)
             }
             Base::Layers(overlay) => {
                 let options = options.next().unwrap_or_default();
                 overlay.lower(plan, Path::new(OsStr::from_bytes(overlay::ROOT)), &options);
-                self.lower_image(plan, overlay::ROOT[1..].to_vec(), -1, !overlay.is_read_only())
+                self.lower_image(
+                    plan,
+                    inside,
+                    overlay::ROOT[1..].to_vec(),
+                    -1,
+                    !overlay.is_read_only(),
+                )
             }
         };
         self.lower_generated_etc(inside, plan)?;
@@ -444,8 +458,8 @@ impl Tree {
         Ok(())
     }
 
-    fn lower_fresh(&self, plan: &mut Lower) -> u32 {
-        let (size, inodes) = (self.budget(), self.inodes);
+    fn lower_fresh(&self, inside: &Inside<'_>, plan: &mut Lower) -> u32 {
+        let (size, inodes) = (inside.budget, self.inodes);
         plan.step(Op::RootTmpfs { size, inodes }, "an empty tree of the sandbox's own");
         for (path, mode) in [("/tmp", 0o1777), (HOME, 0o755), ("/dev/shm", 0o1777)] {
             plan.directory(Path::new(path), mode);
@@ -459,8 +473,8 @@ impl Tree {
         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
     }
 
-    fn lower_host(&self, plan: &mut Lower) -> Result<u32> {
-        let attributes = self.lower_fresh(plan);
+    fn lower_host(&self, inside: &Inside<'_>, plan: &mut Lower) -> Result<u32> {
+        let attributes = self.lower_fresh(inside, plan);
         system_directory(plan, Path::new("/usr"))?;
         for path in SYSTEM.iter().map(Path::new) {
             match path.read_link() {
@@ -472,12 +486,19 @@ impl Tree {
         Ok(attributes)
     }
 
-    fn lower_image(&self, plan: &mut Lower, from: Vec<u8>, fd: i32, writable: bool) -> u32 {
+    fn lower_image(
+        &self,
+        plan: &mut Lower,
+        inside: &Inside<'_>,
+        from: Vec<u8>,
+        fd: i32,
+        writable: bool,
+    ) -> u32 {
         let read_only = if writable { 0 } else { MOUNT_ATTR_RDONLY };
         let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only;
         let op = Op::RootDirectory { from, fd, attributes };
         plan.step(op, "the tree to begin with");
-        let share = |mode, path: &str| Tmpfs::new(path).size(self.budget()).mode(mode);
+        let share = |mode, path: &str| Tmpfs::new(path).size(inside.budget).mode(mode);
         share(0o1777, "/tmp").inodes(self.inodes).lower(plan);
         if self.home() == HOME {
             share(0o755, "/home").inodes(self.inodes).lower(plan);

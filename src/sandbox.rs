@@ -734,8 +734,9 @@ impl Sandbox {
         self.push(Entry::Mqueue { path: "/dev/mqueue".into() })
     }
 
-    /// How many bytes /tmp, the home directory and /dev/shm can have in all; default 256 MiB,
-    /// rounded up to a page, not 0. In a [directory](Rootfs::directory) root each of them
+    /// How many bytes /tmp, the home directory and /dev/shm can have in all; default 256 MiB, or half
+    /// of [`memory_limit`](Self::memory_limit) if there is one; rounded up to a page, not 0. In a
+    /// [directory](Rootfs::directory) root each of them
     /// ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)).
     ///
     /// # Examples
@@ -1010,7 +1011,8 @@ impl Sandbox {
     }
 
     /// The most memory in bytes, with no swap on top unless [`swap_limit`](Self::swap_limit) gives
-    /// some; see [`Memory::max`](crate::Memory::max).
+    /// some; see [`Memory::max`](crate::Memory::max). Half of it is the default of
+    /// [`tmp_size`](Self::tmp_size): what is written there is memory.
     ///
     /// # Examples
     ///

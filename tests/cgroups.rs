@@ -70,6 +70,7 @@ tests! {
         a_killed_grandchild_is_told_beside_the_exit,
         without_init_out_of_memory_is_told_too,
         files_given_as_data_are_charged,
+        a_full_tmp_is_told_before_memory_is_out,
         a_fork_bomb_stops_at_the_limit,
         one_process_is_room_for_the_program,
         a_quota_holds_back_two_busy_loops,
@@ -142,8 +143,16 @@ fn files_given_as_data_are_charged() {
     let (outcome, stats) = stats(&sandbox.clone().memory_limit(64 * MIB), "exit 0");
     assert_eq!(outcome, Outcome::Exited(0));
     assert!(stats.memory.peak.unwrap() >= 16 * MIB, "{stats:?}");
-    let error = refused(&sandbox.memory_limit(8 * MIB));
+    let error = refused(&sandbox.tmp_size(64 * MIB).memory_limit(8 * MIB));
     assert_eq!(error.hint(), Some(&Hint::MemoryLimit), "{error}");
+}
+
+fn a_full_tmp_is_told_before_memory_is_out() {
+    let sandbox = Sandbox::new().memory_limit(64 * MIB);
+    let output = shell(&sandbox, "head -c 48M /dev/zero > /tmp/data || exit 7");
+    assert_eq!(output.outcome, Outcome::Exited(7), "{output:?}");
+    let [full] = &output.disk_full[..] else { panic!("{output:?}") };
+    assert!(full.bytes, "{full:?}");
 }
 
 fn a_fork_bomb_stops_at_the_limit() {

@@ -408,6 +408,16 @@ fn tmp_size_and_inodes() {
     assert_eq!(room_at(&options, "/tmp"), (2 << 20, 100));
     sh_fails(&options, "head -c 3000000 /dev/zero >/tmp/zero", "No space left");
     sh_fails(&options, "i=0; while touch /tmp/$i; do i=$((i+1)); done; exit 1", "No space left");
+    // Only planned, as not everybody may make control groups.
+    let planned = |options: &[&str]| {
+        let mut command = stockade(&["run", "--explain"]);
+        command.args(options).args(["--", "true"]);
+        Ran::of(command).good()
+    };
+    let memory = ["--memory", "3g"];
+    assert!(planned(&memory).contains("root: tmpfs / (size 1610612736, 65536 inodes)"));
+    let both = [&memory[..], &options[..]].concat();
+    assert!(planned(&both).contains("root: tmpfs / (size 2097152, 100 inodes)"));
     fails(&["--tmp-size", "0"], &["no limit"]);
     fails(&["--tmp-inodes", "0"], &["0 is not in 1.."]);
 }

@@ -135,7 +135,8 @@ pub(crate) struct Tree {
     /// The time zone, such as Europe/Berlin [default: UTC]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["rootfs", "layer"])]
     pub(crate) timezone: Option<String>,
-    /// How much fits into /tmp, the home directory and /dev/shm together [default: 256m]
+    /// How much fits into /tmp, the home directory and /dev/shm together [default: 256m, or half
+    /// of --memory]
     #[arg(long, value_name = "SIZE", value_parser = values::room)]
     pub(crate) tmp_size: Option<u64>,
     /// How many files fit into them [default: 65536]
