@@ -42,7 +42,8 @@ tests! {
         ro_bind, bind, program, tmpfs, dir_and_symlink, file, rootfs, writable_rootfs, layers, empty_root,
         proc,
         sysfs, mqueue, tmp_size_and_inodes, order_of_mounts, net, share, share_pid, join,
-        nested_user_namespaces, names, clocks, ids_inside, capabilities, low_port, new_privileges,
+        nested_user_namespaces, names, clocks, ids_inside, ids_that_contradict, permissions_and_owners,
+        generated_etc, timezone, capabilities, low_port, new_privileges,
         best_effort, timeout, grace, linger, rlimits, nice_and_oom_score, environment, chdir,
         argv0_and_umask, no_init, init_file, program_and_arguments,
         exit_codes, exit_codes_of_signals, exit_codes_of_programs_that_do_not_start,
@@ -57,7 +58,7 @@ tests! {
         killed, killed_at_any_moment, ended_with_a_detached_daemon, child_signals_ignored,
     ];
     Needs::RootAndProgram(STOCKADE) => [
-        host_ids, host_root, owned_by_root, groups_that_cannot_be_dropped,
+        host_ids, own_host_id, id_maps, owners_of_a_map, subids, host_root, owned_by_root, groups_that_cannot_be_dropped,
     ];
 }
 
@@ -603,6 +604,70 @@ fn ids_inside() {
     }
 }
 
+fn ids_that_contradict() {
+    let (uids, gids) = (["--uid-map", "0:100000:10"], ["--gid-map", "0:100000:10"]);
+    let both = [uids, gids].concat();
+    fails(&uids, &["--gid-map"]);
+    fails(&gids, &["--uid-map"]);
+    for other in [&["--host-ids", "7:8"][..], &["--host-root"], &["--own-host-id"], &["--subids"]] {
+        fails(&[&both, other].concat(), &["cannot be used with"]);
+    }
+    fails(&["--own-host-id", "--host-root"], &["cannot be used with"]);
+    fails(&["--uid-map", "0:1", "--gid-map", "0:1:1"], &["INSIDE:HOST:COUNT", "'0:1'"]);
+    fails(&["--uid-map", "0:1:0", "--gid-map", "0:1:1"], &["the uid range from 0 on is empty"]);
+    fails(&[&both[..], &["--uid", "10"]].concat(), &["the program's uid 10 is not in the id map"]);
+    if !is_root() {
+        fails(&["--own-host-id"], &["hint: "]);
+    }
+}
+
+/// What --chmod and --chown do to what is given as data.
+fn permissions_and_owners() {
+    let of = |path: &str| format!("stat -c '%a %u:%g' {path}");
+    let ids = sh(&[], "echo $(id -u):$(id -g)");
+    let dir = ["--dir", "/d"];
+    assert_eq!(sh(&dir, &of("/d")), format!("755 {ids}"));
+    let closed = [&dir[..], &["--chmod", "1750", "/d"]].concat();
+    assert_eq!(sh(&closed, &of("/d")), format!("1750 {ids}"));
+    let mut command = with(&["--file", "7", "/f", "--chmod", "400", "/f"], &of("/f"));
+    pass(&mut command, 7, fs::File::open("/dev/null").unwrap());
+    assert_eq!(Ran::of(command).good(), format!("400 {ids}"));
+    let own = ids.trim_end();
+    assert_eq!(sh(&["--dir", "/d", "--chown", own, "/d"], &of("/d")), format!("755 {ids}"));
+    fails(&["--dir", "/d", "--chown", "4321:4321", "/d"], &["4321:4321", "no id inside"]);
+    fails(&["--dir", "/d", "--chmod", "9", "/d"], &["\"9\" for '--chmod"]);
+    fails(&["--dir", "/d", "--chmod", "700", "/e"], &["no --file, --dir or --symlink gives"]);
+}
+
+fn generated_etc() {
+    let script = "test -e /etc/passwd && echo generated; test -e /usr/bin/env && echo host";
+    assert_eq!(sh(&[], script), "generated\nhost\n");
+    assert_eq!(sh(&["--generated-etc", "true"], script), "generated\nhost\n");
+    assert_eq!(sh(&["--generated-etc", "false"], script), "host\n");
+    let empty = ["--empty-root", "--program", "/bin/sh"];
+    let script = "test -e /etc/passwd && echo generated; test -e /usr/bin/env && echo host; true";
+    let with_empty = |options: &[&str]| {
+        let mut command = stockade(&["run"]);
+        command.args(empty).args(options).args(["--", "/bin/sh", "-c", script]);
+        Ran::of(command).good()
+    };
+    assert_eq!(with_empty(&[]), "");
+    assert_eq!(with_empty(&["--generated-etc", "true"]), "generated\n");
+    fails(&["--generated-etc", "maybe"], &["'maybe'"]);
+    fails(&["--generated-etc", "true", "--rootfs", "/"], &["cannot be used with"]);
+}
+
+fn timezone() {
+    let zone = "date -d @0 +%H:%M%z; readlink /etc/localtime || echo none";
+    assert!(sh(&[], zone).starts_with("00:00+0000\n"));
+    if Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists() {
+        let seen = sh(&["--timezone", "Asia/Tokyo"], zone);
+        assert_eq!(seen, "09:00+0900\n/usr/share/zoneinfo/Asia/Tokyo\n");
+    }
+    fails(&["--timezone", "No/Where"], &["No/Where"]);
+    fails(&["--timezone", "../../etc/passwd"], &["../../etc/passwd"]);
+}
+
 /// A running sandbox of this program's, whose shell has said that it runs.
 fn running(options: &[&str], script: &str) -> Running {
     let (reading, writing) = std::io::pipe().unwrap();
@@ -685,6 +750,54 @@ fn host_ids() {
     running.signal(libc::SIGTERM);
     running.end();
     fails(&["--host-ids", "1234"], &["not of the form UID:GID"]);
+}
+
+fn own_host_id() {
+    let two = [(), ()].map(|()| running(&["--own-host-id"], ENDLESS));
+    let ids = two.each_ref().map(|running| {
+        let ids = status_field(program_of(running.process.id()), "Uid");
+        ids.split('\t').next().unwrap().parse::<u32>().unwrap()
+    });
+    assert!(ids.iter().all(|&id| id >= 2_013_265_920) && ids[0] != ids[1], "{ids:?}");
+    for running in two {
+        running.signal(libc::SIGTERM);
+        running.end();
+    }
+    assert_eq!(sh(&["--own-host-id"], "echo $(id -u) $(id -g)"), "1000 1000\n");
+}
+
+fn id_maps() {
+    let map = ["--uid-map", "0:100000:100", "--uid-map", "100:7:1", "--gid-map", "0:200000:50"];
+    let shown = "awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map; id -u; id -g";
+    assert_eq!(sh(&map, shown), "0 100000 100\n100 7 1\n0 200000 50\n0\n0\n");
+    let running = running(&[&map[..], &["--uid", "100", "--gid", "9"]].concat(), ENDLESS);
+    let program = program_of(running.process.id());
+    assert_eq!(status_field(program, "Uid"), ["7"; 4].join("\t"));
+    assert_eq!(status_field(program, "Gid"), ["200009"; 4].join("\t"));
+    running.signal(libc::SIGTERM);
+    running.end();
+}
+
+fn owners_of_a_map() {
+    let map = ["--uid-map", "0:100000:100", "--gid-map", "0:100000:100"];
+    let given =
+        ["--dir", "/d", "--chown", "33:44", "/d", "--symlink", "d", "/l", "--chown", "5:6", "/l"];
+    let owners = sh(&[map.as_slice(), &given].concat(), "stat -c %u:%g /d /l");
+    assert_eq!(owners, "33:44\n5:6\n");
+    let script = "touch /tmp/f && chown 99:98 /tmp/f && stat -c %u:%g /tmp/f";
+    assert_eq!(sh(&[map.as_slice(), &["--cap-add", "chown"]].concat(), script), "99:98\n");
+    sh_fails(&map, script, "not permitted");
+}
+
+/// Ids from /etc/subuid are what the caller has there; without any, that is the error.
+fn subids() {
+    let entries = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    if entries.lines().any(|line| line.starts_with("root:") || line.starts_with("0:")) {
+        let map = sh(&["--subids"], "wc -l </proc/self/uid_map; id -u");
+        assert!(map.ends_with("\n0\n"), "{map}");
+    } else {
+        fails(&["--subids"], &["/etc/subuid"]);
+    }
 }
 
 fn host_root() {

@@ -31,10 +31,12 @@ tests! {
     ];
     Needs::Unprivileged => [not_for_everybody];
     Needs::Root => [
-        a_range, ids_can_be_changed, owners_in_binds, binds_of_a_map_of_identity, without_a_gap,
+        a_range, ids_can_be_changed, packages_with_owners, owners_in_binds, binds_of_a_map_of_identity, without_a_gap,
         three_hundred_ranges, own_ids_differ, own_ids_of_many_processes, own_ids_are_free_again,
         own_id_with_binds, own_id_with_a_joined_network, own_id_needs_init, own_id_of_a_killed_embedder,
     ];
+    Needs::RootAndProgram("busybox") => [su_without_pam];
+    Needs::RootAndProgram("su") => [su];
     Needs::RootAndProgram("newuidmap") => [
         subordinate_ids, helper_errors, helper_without_privilege, a_range_through_the_helper,
     ];
@@ -197,6 +199,63 @@ fn ids_can_be_changed() {
     assert_eq!(shown, "33 33 [Gid(7), Gid(8)]\n");
     let refused = myself(&range().capabilities([Capability::CHOWN]), test, "other").output();
     assert!(!refused.unwrap().outcome.is_success());
+}
+
+/// Ids of a whole system, and the powers over them that a package manager has.
+fn system() -> Sandbox {
+    use Capability as C;
+    let powers = [C::CHOWN, C::DAC_OVERRIDE, C::FOWNER, C::FSETID, C::SETUID, C::SETGID];
+    Sandbox::new().id_map(IdMap::new().ids(0, 100_000, 65_536)).uid(0).gid(0).capabilities(powers)
+}
+
+const WHO: &str = "echo $(id -u):$(id -g):$(id -G)";
+
+/// PAM has to be told what to ask for, as nothing of the host's /etc/pam.d is there.
+fn su() {
+    let pam = "auth sufficient pam_rootok.so\naccount sufficient pam_rootok.so\n\
+               session required pam_permit.so\n";
+    let command = format!("su -s /bin/sh nobody -c '{WHO}'");
+    sh_fails(&system(), &command, "su: ");
+    let system = system().file("/etc/pam.d/su", pam);
+    assert_eq!(sh(&system, &command), "65534:65534:65534\n");
+    // The way back is a setuid bit, which counts nowhere.
+    sh_fails(&system, "su -s /bin/sh nobody -c 'su -c id </dev/null'", "su: ");
+    sh_fails(&system.capabilities([Capability::CHOWN]), &command, "su: ");
+}
+
+fn su_without_pam() {
+    let command = format!("busybox su -s /bin/sh nobody -c '{WHO}'");
+    assert_eq!(sh(&system(), &command), "65534:65534:65534\n");
+    sh_fails(&range(), &command, "su: ");
+}
+
+/// dpkg makes files of several owners, with setuid bits; outside they are the range's.
+fn packages_with_owners() {
+    if !common::is_installed("dpkg-deb") {
+        // Its archives are made by tar, which does the same.
+        let script = "cd /tmp && mkdir a b && touch a/f && chown 33:4 a/f && chmod 4755 a/f && \
+                      tar -cf - -C a . | tar -xpf - -C b && stat -c '%u:%g %a' b/f";
+        assert_eq!(sh(&system(), script), "33:4 4755\n");
+        return;
+    }
+    let directory = open_directory();
+    let script = r#"set -eu
+        mkdir -p pkg/DEBIAN pkg/var/www pkg/usr/bin
+        printf '%s\n' 'Package: one' 'Version: 1' 'Architecture: all' \
+            'Maintainer: one <one@localhost>' 'Description: one' >pkg/DEBIAN/control
+        echo page >pkg/var/www/page; chown 33:33 pkg/var/www/page
+        echo '#!/bin/sh' >pkg/usr/bin/tool; chown 0:4 pkg/usr/bin/tool; chmod 4755 pkg/usr/bin/tool
+        dpkg-deb -b pkg one.deb >/dev/null
+        mkdir -p /root/var/lib/dpkg/info /root/var/lib/dpkg/updates
+        touch /root/var/lib/dpkg/status /root/var/lib/dpkg/available
+        dpkg --root=/root -i one.deb >/dev/null
+        dpkg --root=/root -s one | grep ^Status
+        stat -c '%u:%g %a' /root/var/www/page /root/usr/bin/tool"#;
+    let sandbox = system().bind_rw(directory.path(), "/root");
+    let seen = sh(&sandbox, script);
+    assert_eq!(seen, "Status: install ok installed\n33:33 644\n0:4 4755\n");
+    let page = directory.path().join("var/www/page").metadata().unwrap();
+    assert_eq!((page.uid(), page.gid()), (100_033, 100_033));
 }
 
 fn owners_in_binds() {
