@@ -21,6 +21,7 @@ pub(crate) mod group;
 pub(crate) mod hierarchy;
 pub(crate) mod hugetlb;
 pub(crate) mod io;
+pub(crate) mod known;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod misc;

@@ -731,8 +731,8 @@ impl Child {
         match (limits.cpu_time, groups.cpu_usage(limits)?) {
             (Some(time), Some(used)) => {
                 let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-                let head = u64::from(CPU_TIME).to_le_bytes();
-                let word = [head, nanos.to_ne_bytes()].concat();
+                let cpus = sys::cpus().to_ne_bytes();
+                let word = [&[CPU_TIME, 0, 0, 0], &cpus[..], &nanos.to_ne_bytes()].concat();
                 self.tell_init(&word, &[std::os::fd::AsRawFd::as_raw_fd(&used)])
             }
             _ => Ok(()),

@@ -854,8 +854,7 @@ impl Command {
             grace: nanos(policy.grace),
             linger: nanos(policy.linger),
             cpu_time: policy.limits.cpu_time.filter(|_| cpu_usage.is_some()).map_or(0, nanos),
-            cpus: std::thread::available_parallelism()
-                .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
+            cpus: cpu_usage.map_or(1, |_| sys::cpus()),
             cpu_fd: cpu_usage.map_or(-1, AsRawFd::as_raw_fd),
             directory: self.directory_inside(policy).into_os_string().into_vec(),
             rlimits: self.rlimits(policy)?,

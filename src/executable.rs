@@ -71,6 +71,13 @@ impl Kept {
         Some(Kept { number: fd.into_raw_fd(), identity })
     }
 
+    /// Gives it up, if the number still stands for the same file.
+    pub(crate) fn close(&self) {
+        if self.duplicate().is_some() {
+            let _gone = nix::unistd::close(self.number);
+        }
+    }
+
     /// A duplicate, if the number still stands for the same file.
     pub(crate) fn duplicate(&self) -> Option<OwnedFd> {
         let fd = crate::sys::duplicate(self.number).ok()?;

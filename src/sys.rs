@@ -324,6 +324,12 @@ pub(crate) fn clone_stage(
 /// `CLONE_INTO_CGROUP` of clone3(2), Linux 5.7.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
+/// How many CPUs a program can run on at once, at the most.
+pub(crate) fn cpus() -> u32 {
+    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    online.ok().flatten().and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
+}
+
 /// The caller's supplementary groups.
 pub(crate) fn groups() -> Vec<u32> {
     // SAFETY: with a size of 0 nothing is written.

@@ -631,8 +631,8 @@ pub(crate) const DETACH: u8 = b'd';
 pub(crate) const PAUSE: u8 = 1;
 /// It goes on.
 pub(crate) const RESUME: u8 = 2;
-/// Eight bytes that begin with this, eight of nanoseconds, and a descriptor: another limit of CPU
-/// time, and from where it is read.
+/// Four bytes that begin with this, four of how many nanoseconds of CPU time can pass in one, eight
+/// of a limit of it in nanoseconds, and a descriptor from which is read what was used.
 pub(crate) const CPU_TIME: u8 = b'c';
 /// Together with one of them: init is to stop or continue everything as well.
 pub(crate) const BY_SIGNAL: u8 = 4;

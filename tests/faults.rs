@@ -346,6 +346,10 @@ fn left_behind(before: &(String, Vec<String>)) {
         let at = now.iter().position(|link| link == known);
         now.remove(at.expect("what was open still is"));
     }
+    // By this one it is known whether something was mounted.
+    if let Some(at) = now.iter().position(|link| link.ends_with("/mountinfo")) {
+        now.remove(at);
+    }
     // What a process makes once and keeps: init, the mapping's namespace, the warden's two lines
     // and, after its warden died, those of the one before.
     let kept = |link: &String| {

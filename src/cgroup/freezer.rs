@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::group::{self, Group, Groups};
+use super::known;
 use super::place::{self, Place};
 use super::{CgroupParent, CgroupVersion, Controller, Write, Writes};
 use crate::error::{Error, Result, Stage, quoted};
@@ -68,13 +69,13 @@ impl Pausable {
         groups: Option<&Groups>,
         told: impl FnOnce(Arc<Place>) -> Result<()>,
     ) -> Result<Option<Self>> {
-        let hierarchies = group::find_hierarchies()?;
+        let hierarchies = known::hierarchies()?;
         let Ok(hierarchy) = hierarchies.of(Controller::Freezer) else { return Ok(None) };
         let existing = groups.and_then(Groups::v2_group);
         let outer = match existing.filter(|_| hierarchy.version == CgroupVersion::V2) {
             Some(_) => None,
             None => {
-                let place = group::find_place(parent, hierarchy, &[Controller::Freezer]);
+                let place = known::place(parent, hierarchy, &[Controller::Freezer]);
                 let Ok(place) = place else { return Ok(None) };
                 told(Arc::clone(&place))?;
                 let group = Group::make(&place, &place::new_name(), vec![Controller::Freezer])?;

@@ -1,7 +1,6 @@
 //! The groups of one sandbox: made, filled, changed, emptied and removed.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 use super::bpf::Attached;
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::{self, Place};
-use super::{CgroupParent, CgroupVersion, Controller, Limits, Write};
+use super::{CgroupVersion, Controller, Limits, Write, known};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::policy::Policy;
 use crate::sys;
@@ -236,7 +235,7 @@ impl Groups {
         let besides = u64::from(policy.init);
         let mut missing = Vec::new();
         let mut wanted = BTreeMap::new();
-        let hierarchies = find_hierarchies()?;
+        let hierarchies = hierarchies_with(&limits.controllers())?;
         let counts_cpu = limits.cpu.is_some() && limits.cpu_time.is_none();
         let counting = [Controller::Cpuacct].into_iter().filter(|_| counts_cpu);
         for controller in limits.controllers().into_iter().chain(counting.clone()) {
@@ -256,7 +255,7 @@ impl Groups {
         }
         let mut places = Vec::new();
         for (hierarchy, controllers) in wanted.into_values() {
-            let found = find_place(&policy.cgroup_parent, hierarchy, &controllers);
+            let found = known::place(&policy.cgroup_parent, hierarchy, &controllers);
             match found {
                 Ok(place) => places.push((place, controllers)),
                 Err(_) if counts_cpu && controllers == [Controller::Cpuacct] => {}
@@ -338,7 +337,7 @@ impl Groups {
     /// that is in use already would be counted there, and its name would be seen inside.
     fn add(&mut self, controller: Controller) -> Result<()> {
         let feature = controller.feature();
-        let hierarchies = find_hierarchies()?;
+        let hierarchies = hierarchies_with(&[controller])?;
         let wanted = hierarchies.of(controller).map_err(|why| unavailable(controller, why))?;
         let same = |group: &&mut Group| {
             let Hierarchy { version, point, .. } = &group.place.hierarchy;
@@ -450,50 +449,11 @@ fn write_all(group: &Group, writes: &[Write]) -> Result<(), Failure> {
     late.map_or(Ok(()), |write| group.write(write))
 }
 
-/// Each spawn needs to know, as the caller may have moved or mounted something.
-pub(crate) fn find_hierarchies() -> Result<Hierarchies> {
-    Hierarchies::find().map_err(|error| {
-        let errno = crate::executable::errno_of(&error);
-        Error::new(Stage::Cgroup, "read", "where control groups are mounted", errno)
-    })
-}
-
-/// Places that this process has used, and in which it has collected what others left.
-static PLACES: Mutex<Vec<Known>> = Mutex::new(Vec::new());
-
-#[derive(Debug)]
-struct Known {
-    parent: CgroupParent,
-    controllers: Vec<Controller>,
-    place: Arc<Place>,
-}
-
-pub(crate) fn find_place(
-    parent: &CgroupParent,
-    hierarchy: &Hierarchy,
-    controllers: &[Controller],
-) -> Result<Arc<Place>> {
-    let same = |known: &&Known| {
-        known.parent == *parent
-            && known.place.hierarchy == *hierarchy
-            && known.controllers == controllers
-            && known.place.is_there()
-    };
-    if let Ok(places) = PLACES.try_lock() {
-        if let Some(known) = places.iter().find(same) {
-            return Ok(Arc::clone(&known.place));
-        }
-    }
-    let place = Place::find(parent, hierarchy, controllers)?;
-    place.collect();
-    if let Ok(mut places) = PLACES.try_lock() {
-        if places.len() >= 64 {
-            places.remove(0);
-        }
-        let (parent, controllers) = (parent.clone(), controllers.to_vec());
-        places.push(Known { parent, controllers, place: Arc::clone(&place) });
-    }
-    Ok(place)
+/// What is mounted; looked at anew if one of these is not in what was seen before.
+fn hierarchies_with(controllers: &[Controller]) -> Result<Arc<Hierarchies>> {
+    let seen = known::hierarchies()?;
+    let all = controllers.iter().all(|controller| seen.of(*controller).is_ok());
+    if all { Ok(seen) } else { known::look().map(Arc::new) }
 }
 
 fn resolved(limits: &Limits) -> Result<Limits> {
@@ -560,9 +520,7 @@ fn stat(dir: BorrowedFd<'_>, name: &str) -> Result<FileStat, Errno> {
 pub(crate) fn read_at(dir: BorrowedFd<'_>, file: impl AsRef<Path>) -> Option<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let open = openat(dir, file.as_ref(), flags, Mode::empty()).ok()?;
-    let mut text = String::new();
-    std::fs::File::from(open).read_to_string(&mut text).ok()?;
-    Some(text)
+    String::from_utf8(known::read(&open).ok()?).ok()
 }
 
 /// The processes that are in a group itself, or in one directly below it.

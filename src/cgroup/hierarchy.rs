@@ -143,15 +143,15 @@ pub(crate) struct Hierarchies {
 }
 
 impl Hierarchies {
-    /// Looks at the host.
-    pub(crate) fn find() -> std::io::Result<Self> {
-        let mounts = parse_mountinfo(&std::fs::read("/proc/self/mountinfo")?);
-        let memberships = parse_memberships(&std::fs::read("/proc/self/cgroup")?);
+    /// What the texts of /proc/self/mountinfo and /proc/self/cgroup say; the rest is looked up.
+    pub(crate) fn of_texts(mountinfo: &[u8], memberships: &[u8]) -> Self {
+        let mounts = parse_mountinfo(mountinfo);
+        let memberships = parse_memberships(memberships);
         let cgroups = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
         let available = |point: &Path| {
             std::fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default()
         };
-        Ok(Self::assemble(mounts, &memberships, cgroups, available))
+        Self::assemble(mounts, &memberships, cgroups, available)
     }
 
     /// `available` answers for v2 what is in `cgroup.controllers` of a mount point.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::hierarchy::Hierarchies;
 use super::place::Place;
-use super::{CgroupParent, CgroupVersion, Controller, group};
+use super::{CgroupParent, CgroupVersion, Controller, group, known};
 
 /// Whether and where a caller can limit something; nothing is made or changed to find out.
 ///
@@ -36,7 +36,7 @@ pub struct ControllerSupport {
 
 /// All controllers, for a caller that names no group of its own.
 pub(crate) fn controllers() -> Vec<ControllerSupport> {
-    let hierarchies = group::find_hierarchies();
+    let hierarchies = known::look();
     let look = |controller| match &hierarchies {
         Ok(hierarchies) => look(hierarchies, controller),
         Err(error) => ControllerSupport {

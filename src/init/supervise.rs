@@ -138,6 +138,8 @@ impl Supervisor<'_> {
                 // Of an earlier limit; closing none does no harm.
                 sys::close(self.running.cpu_fd);
                 self.running.cpu_time = u64::from_ne_bytes(limit);
+                let [.., a, b, c, d] = word;
+                self.running.cpus = u32::from_ne_bytes([a, b, c, d]);
                 self.running.cpu_fd = fd.0;
                 core::mem::forget(fd);
             }
