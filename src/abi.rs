@@ -94,7 +94,10 @@ constants! {
     AF_INET: usize = 2;
     SOCK_DGRAM: usize = 2;
     SOCK_SEQPACKET: usize = 5;
+    RLIMIT_FSIZE: usize = 1;
     RLIMIT_NOFILE: usize = 7;
+    SCHED_FIFO: u32 = 1;
+    SCHED_RR: u32 = 2;
     AF_UNIX: usize = 1;
     SOCK_CLOEXEC: usize = 0o2000000;
     SIOCSIFFLAGS: usize = 0x8914;
@@ -119,6 +122,7 @@ constants! {
     CLOCK_MONOTONIC: usize = 1;
     SIG_SETMASK: usize = 2;
     SIGKILL: usize = 9;
+    SIGUSR1: usize = 10;
     SIGTERM: usize = 15;
     SIGCHLD: usize = 17;
     SIGCONT: usize = 18;
@@ -142,5 +146,6 @@ constants! {
     EPIPE: i32 = 32;
     ENAMETOOLONG: i32 = 36;
     ENOSYS: i32 = 38;
+    ETIME: i32 = 62;
     EPROTO: i32 = 71;
 }

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, send, sendmsg, shutdown};
+use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
 
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
 use crate::cgroup::{Events, Limits, Stats};
 use crate::changes::Changes;
-use crate::control::{Received, receive_now};
+use crate::control::{FOLLOW_WAIT, Received, end_followed, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::outcome::{End, Left, Output, Status};
 use crate::output::Remains;
@@ -31,8 +31,6 @@ use crate::{sys, warden};
 /// How long dropping a handle waits for the kernel to end the sandbox. A process in the middle of
 /// I/O that never comes (a dead NFS server) must not hang the caller for ever.
 const DROP_WAIT: Duration = Duration::from_secs(10);
-/// How long init has to end what it follows where the kernel does not do it by itself.
-const FOLLOW_WAIT: Duration = Duration::from_secs(2);
 
 /// A running sandbox. Dropping it ends everything inside, and waits for that.
 ///
@@ -128,7 +126,7 @@ impl Child {
         missing.extend(groups.iter().flat_map(|groups| groups.missing.iter().copied()));
         let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
         missing.extend(Feature::ALL.into_iter().filter(skipped));
-        Child {
+        let mut child = Child {
             stdin,
             stdout,
             stderr,
@@ -157,7 +155,9 @@ impl Child {
             paused: None,
             sandbox,
             remains,
-        }
+        };
+        made.early.into_iter().for_each(|report| child.note(report));
+        child
     }
 
     /// The host's pid of the sandbox's first process: init, or without it the program. It names the
@@ -492,10 +492,12 @@ impl Child {
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
         let terminal = self.terminal.take().map(OwnedFd::from);
-        let mut readers = [
-            Reader::new(terminal.or(self.stdout.take().map(OwnedFd::from)), self.keep_bytes),
-            Reader::new(self.stderr.take().map(OwnedFd::from), self.keep_bytes),
-        ];
+        let is_terminal = terminal.is_some();
+        let stdout = terminal.or(self.stdout.take().map(OwnedFd::from));
+        let stderr = self.stderr.take().map(OwnedFd::from);
+        let keep = self.keep_bytes;
+        let mut readers =
+            [Reader::new(stdout, is_terminal, keep), Reader::new(stderr, false, keep)];
         let status = loop {
             self.take_reports();
             if self.ended() {
@@ -774,16 +776,14 @@ impl Child {
         Ok(())
     }
 
-    /// Without a pid namespace of its own what descends from init does not end with it: init is
-    /// told to end it first.
+    /// Lets init end what does not end with it.
     fn end_followed(&mut self) {
         let Some(control) = self.control.as_ref().filter(|_| !self.own_pids) else {
             return;
         };
-        // Not only closed: a forked copy of the embedder may hold it.
-        let told = shutdown(std::os::fd::AsRawFd::as_raw_fd(control), Shutdown::Both);
+        let told = end_followed(control.as_fd());
         self.let_die();
-        if told.is_ok() {
+        if told {
             sys::wait_readable(self.pidfd.as_fd(), Some(FOLLOW_WAIT));
         }
     }
@@ -949,20 +949,21 @@ impl Drop for Child {
 #[derive(Debug)]
 struct Reader {
     pipe: Option<std::fs::File>,
+    terminal: bool,
     kept: Vec<u8>,
     limit: usize,
     truncated: bool,
 }
 
 impl Reader {
-    fn new(pipe: Option<OwnedFd>, limit: usize) -> Self {
+    fn new(pipe: Option<OwnedFd>, terminal: bool, limit: usize) -> Self {
         let piped = pipe.is_some();
         let pipe = pipe.filter(|pipe| {
             use nix::fcntl::{FcntlArg, OFlag, fcntl};
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
         });
         let truncated = piped && pipe.is_none();
-        Reader { pipe: pipe.map(Into::into), kept: Vec::new(), limit, truncated }
+        Reader { pipe: pipe.map(Into::into), terminal, kept: Vec::new(), limit, truncated }
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -977,8 +978,10 @@ impl Reader {
             let Some(pipe) = &mut self.pipe else { return };
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
-                // The end of a terminal; a pipe has no such error.
-                Err(error) if error.raw_os_error() == Some(libc::EIO) => self.pipe = None,
+                // The end of a terminal.
+                Err(error) if self.terminal && error.raw_os_error() == Some(libc::EIO) => {
+                    self.pipe = None;
+                }
                 Ok(length) => self.keep(buffer.get(..length).unwrap_or(&[])),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,

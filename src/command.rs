@@ -471,7 +471,9 @@ impl Command {
     ///
     /// [`Error::Invalid`] for contradictions, of the sandbox and of the command, all at once;
     /// [`Error::Unsupported`] for what this system cannot give; [`Error::Failed`] with the step
-    /// that failed, after everything done so far was undone.
+    /// that failed, after everything done so far was undone. A program that was killed before its exec
+    /// is such a failure, of the operation "start": with `ETIME` if its
+    /// [time](crate::Sandbox::wall_time) was up, else with `ESRCH`.
     ///
     /// # Examples
     ///
@@ -561,7 +563,11 @@ impl Command {
         Ok(lower::lower(&self.sandbox, &self.search())?.plan)
     }
 
-    fn start(mut self, check_only: bool) -> Result<Child> {
+    fn start(self, check_only: bool) -> Result<Child> {
+        self.make(check_only).map_err(Error::explained)
+    }
+
+    fn make(mut self, check_only: bool) -> Result<Child> {
         let began = Instant::now();
         self.validate()?;
         reap_the_detached();
@@ -620,7 +626,9 @@ impl Command {
         };
         let mut made = make(&start).map_err(|refused| match refused {
             Refused::Error(error) => error.with_hint(out_of_memory(groups.as_ref())),
-            Refused::Start(report, interpreter) => self.not_started(&report, interpreter),
+            Refused::Start(report, interpreter) => {
+                self.not_started(&report, interpreter).with_hint(out_of_memory(groups.as_ref()))
+            }
         })?;
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
         let remains = self.remains(&lowered, std::mem::take(&mut made.kept), held, check_only);
@@ -934,6 +942,14 @@ impl Command {
             Call::Descriptor => detail.to_string(),
             // All else is open by then.
             Call::Open => quoted("/dev/pts/ptmx"),
+            Call::Start => {
+                let how = match (errno, detail) {
+                    (Errno::ETIME, _) => "its time was up before its exec".to_owned(),
+                    (_, 0) => "it was killed before its exec".to_owned(),
+                    (_, signal) => format!("it was killed by signal {signal} before its exec"),
+                };
+                format!("{} ({how})", quoted(&self.program))
+            }
             Call::Bounding | Call::Ambient => u8::try_from(detail)
                 .ok()
                 .and_then(Capability::new)

@@ -2,10 +2,13 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, shutdown, socketpair,
+};
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result, Stage};
@@ -79,7 +82,7 @@ pub(crate) fn transmit_slices(
     }
 }
 
-fn init_died(launched: &Launched, stage: Stage) -> Error {
+pub(crate) fn init_died(launched: &Launched, stage: Stage) -> Error {
     let object = format!("(process {} ended unexpectedly)", launched.pid);
     Error::new(stage, "talk to init", object, Errno::ESRCH)
 }
@@ -98,6 +101,16 @@ pub(crate) fn next_report(
         Received::Closed | Received::Reset | Received::Ended => Err(init_died(launched, stage)),
         Received::Failed(errno) => Err(unheard(stage, errno)),
     }
+}
+
+/// How long init has to end what it follows where the kernel does not do it by itself.
+pub(crate) const FOLLOW_WAIT: Duration = Duration::from_secs(2);
+
+/// Without a pid namespace of its own what descends from init does not end with it: init is told to
+/// end it first. `false` if it cannot be told.
+pub(crate) fn end_followed(control: BorrowedFd<'_>) -> bool {
+    // Not only closed: a forked copy of the embedder may hold it.
+    shutdown(control.as_raw_fd(), Shutdown::Both).is_ok()
 }
 
 /// What came over the control socket.

@@ -1,7 +1,7 @@
 //! The freestanding programs: embedded, each put into a sealed file in memory once a process.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -121,7 +121,7 @@ impl Embedded {
             other => other?,
         };
         let mut file = File::from(fd);
-        file.write_all(self.bytes).map_err(|error| errno_of(&error))?;
+        crate::sys::write_all(&mut file, self.bytes).map_err(|error| errno_of(&error))?;
         let seals = SealFlag::F_SEAL_SEAL
             | SealFlag::F_SEAL_SHRINK
             | SealFlag::F_SEAL_GROW
@@ -171,7 +171,7 @@ impl Embedded {
         name.push(format!(".{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
         let name = Path::new(&name);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o555).open(name)?;
-        let written = file.write_all(self.bytes);
+        let written = crate::sys::write_all(&mut file, self.bytes);
         // A file that is open for writing cannot be executed: it gets its name afterwards.
         drop(file);
         let made = written.and_then(|()| match std::fs::hard_link(name, path) {

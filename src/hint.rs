@@ -30,7 +30,8 @@ pub enum Hint {
     /// `user.max_user_namespaces` is reached or 0
     /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
     MaxUserNamespaces,
-    /// Another `user.max_*_namespaces` is reached.
+    /// Another `user.max_*_namespaces` is reached, or the kernel's limit of 32 user namespaces in each
+    /// other ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
     MaxNamespaces,
     /// The caller runs in a chroot, where no user namespace can be made
     /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
@@ -66,6 +67,14 @@ pub enum Hint {
     /// The limit is above the caller's own hard limit
     /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
     AboveHardLimit,
+    /// The limit of open files (`RLIMIT_NOFILE`,
+    /// [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)) is reached. While a
+    /// sandbox is being made, each bind of a root caller needs a descriptor.
+    OpenFiles,
+    /// The limit of file sizes (`RLIMIT_FSIZE`,
+    /// [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)) is below that of the init
+    /// program, which is written once a process.
+    FileSize,
     /// The group has processes of its own, so that it passes no controllers on
     /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
     InnerProcesses,
@@ -126,7 +135,8 @@ impl fmt::Display for Hint {
             }
             Hint::MaxNamespaces => {
                 "a limit below /proc/sys/user is reached; raise it, or end other sandboxes (the \
-                 kernel takes ended ones apart in the background)"
+                 kernel takes ended ones apart in the background); or more than 32 user namespaces \
+                 would be in each other"
             }
             Hint::Chrooted => {
                 "the caller runs in a chroot, where the kernel makes no user namespace; use \
@@ -172,6 +182,14 @@ impl fmt::Display for Hint {
             Hint::MaxKeys => "kernel.keys.maxkeys is reached for this user; raise it",
             Hint::JoinOwner => {
                 "the namespace belongs to another user namespace; join that one as well"
+            }
+            Hint::OpenFiles => {
+                "the caller's limit of open files (RLIMIT_NOFILE) is reached; raise it: while a \
+                 sandbox is being made it has some twenty open, and one for each bind of a root caller"
+            }
+            Hint::FileSize => {
+                "the caller's limit of file sizes (RLIMIT_FSIZE) has to be 32 KiB at least until its \
+                 first sandbox is made; raise it"
             }
             Hint::InnerProcesses => {
                 "the group has processes of its own, and then passes no controllers on; move them \
@@ -288,6 +306,7 @@ pub(crate) fn for_maps(errno: Errno) -> Option<Hint> {
 /// Why the init program could not be executed.
 pub(crate) fn for_memfd(errno: Errno) -> Option<Hint> {
     match errno {
+        Errno::EFBIG => Some(Hint::FileSize),
         _ if setting("vm/memfd_noexec").unwrap_or(0) != 0 => Some(Hint::MemfdNoExec),
         Errno::EACCES | Errno::EPERM | Errno::ENOSYS => Some(Hint::InitFile),
         _ => None,
@@ -320,6 +339,8 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
         {
             Some(Hint::OverlayLayers)
         }
+        (_, Errno::EFBIG) => Some(Hint::FileSize),
+        (_, Errno::EMFILE) => Some(Hint::OpenFiles),
         ("open_tree", Errno::EINVAL) => Some(Hint::LayerSubmounts),
         ("mount", Errno::EINVAL) if object.contains("(subset=pid") => {
             Some(Hint::NeedsKernel("5.8"))

@@ -1,8 +1,11 @@
 //! The processes that are launched for a sandbox: started, known by a descriptor, ended.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -11,9 +14,9 @@ use nix::sys::stat::Mode;
 use crate::abi::SIGKILL;
 use crate::capability::{Capability, CapabilitySet};
 use crate::error::{Error, Result, Stage};
-use crate::executable::Embedded;
+use crate::executable::{Embedded, errno_of};
 use crate::namespace::Namespaces;
-use crate::wire::Call;
+use crate::wire::{BEFORE_EXEC, Call};
 use crate::{hint, launch as stage, sys};
 
 /// A process that was launched, killed and reaped again unless it is [kept](Self::keep).
@@ -184,9 +187,116 @@ pub(crate) fn pid_in(proc: BorrowedFd<'_>, launched: &Launched) -> Option<u32> {
 
 /// The pid that a pidfd stands for, by that /proc.
 pub(crate) fn pid_of_pidfd(proc: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Option<u32> {
-    let path = format!("self/fdinfo/{}", pidfd.as_raw_fd());
+    look_up(proc, pidfd).ok()?
+}
+
+/// The same; `None` if the process is gone.
+fn look_up(proc: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<Option<u32>, Errno> {
+    let file = open_in(proc, &format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let mut text = [0; 512];
+    let length = file.read_at(&mut text, 0).map_err(|error| errno_of(&error))?;
+    let text = String::from_utf8_lossy(text.get(..length).unwrap_or(&[]));
+    Ok(text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()))
+}
+
+fn open_in(proc: BorrowedFd<'_>, path: &str) -> Result<File, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = nix::fcntl::openat(proc, path.as_str(), flags, Mode::empty()).ok()?;
-    let text = std::io::read_to_string(std::fs::File::from(file)).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+    nix::fcntl::openat(proc, path, flags, Mode::empty()).map(File::from)
+}
+
+/// What came of a process that was to execute something, once the socket has closed that an exec closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exec {
+    Done,
+    Never,
+    /// It has ended and was reaped.
+    Gone,
+}
+
+/// A process's `/proc/PID/stat`, opened while it lives. A socket that is closed at an exec is closed by
+/// the end of a process too: which of them it was only the kernel's account of it tells.
+#[derive(Debug)]
+pub(crate) struct Account(Option<File>);
+
+impl Account {
+    /// Empty for a process that is gone, or that this /proc does not show.
+    pub(crate) fn open(proc: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let Some(pid) = look_up(proc, pidfd)? else { return Ok(Account(None)) };
+        let file = match open_in(proc, &format!("{pid}/stat")) {
+            Err(Errno::ENOENT | Errno::ESRCH) => return Ok(Account(None)),
+            other => other?,
+        };
+        // A number is nobody else's as long as its process was not reaped.
+        let same = !has_ended(pidfd) || look_up(proc, pidfd)? == Some(pid);
+        Ok(Account(same.then_some(file)))
+    }
+
+    pub(crate) fn exec(&self, pidfd: BorrowedFd<'_>) -> Result<Exec, Errno> {
+        let mut text = [0; 512];
+        let length = match self.0.as_ref().map(|file| file.read_at(&mut text, 0)) {
+            Some(Ok(length)) => length,
+            Some(Err(error)) if errno_of(&error) != Errno::ESRCH => return Err(errno_of(&error)),
+            // One that lives and that nobody shows was not killed.
+            None if !has_ended(pidfd) => return Ok(Exec::Done),
+            _ => return Ok(Exec::Gone),
+        };
+        let text = text.get(..length).unwrap_or(&[]);
+        exec_of(&String::from_utf8_lossy(text)).ok_or(Errno::EPROTO)
+    }
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    sys::wait_readable(pidfd, Some(Duration::ZERO))
+}
+
+/// The end or the exec of a process whose socket is closed, by its proc_pid_stat(5).
+fn exec_of(stat: &str) -> Option<Exec> {
+    // The kernel's own flags of a process: it is ending; it has executed nothing since it was cloned.
+    const PF_EXITING: u64 = 0x4;
+    const PF_FORKNOEXEC: u64 = 0x40;
+    let (head, tail) = stat.rsplit_once(") ")?;
+    let (_, name) = head.split_once('(')?;
+    let flags: u64 = tail.split(' ').nth(6)?.parse().ok()?;
+    // Without a supervisor it has executed init before. The name is looked at last: it changes only
+    // after the socket has closed, and a program can give itself any.
+    let is_init =
+        flags & PF_EXITING != 0 && BEFORE_EXEC.strip_suffix(b"\0\0\0") == Some(name.as_bytes());
+    Some(if flags & PF_FORKNOEXEC != 0 || is_init { Exec::Never } else { Exec::Done })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exec_is_told_from_an_end() {
+        let stat = |name, flags| exec_of(&format!("7 ({name}) Z 1 7 7 0 -1 {flags} 0 0"));
+        for (name, flags, exec) in [
+            ("sleep", 0x40_0100, Exec::Done),
+            ("sleep", 0x40_0104, Exec::Done),
+            ("stockade-init", 0x40_0140, Exec::Never),
+            ("stockade-init", 0x40_0144, Exec::Never),
+            ("stockade/exec", 0x40_0104, Exec::Never),
+            // Alive, although the socket is closed: it gets its new name next.
+            ("stockade/exec", 0x40_0100, Exec::Done),
+            (") Z 1 7 7 0 -1 64 (", 0x40_0100, Exec::Done),
+        ] {
+            assert_eq!(stat(name, flags), Some(exec), "{name} {flags:x}");
+        }
+        assert_eq!(exec_of("7 (sleep"), None);
+    }
+
+    #[test]
+    fn a_process_that_was_reaped_is_gone() {
+        let proc = File::open("/proc").unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pidfd = sys::pidfd(child.id()).unwrap();
+        let account = Account::open(proc.as_fd(), pidfd.as_fd()).unwrap();
+        assert_eq!(account.exec(pidfd.as_fd()), Ok(Exec::Done));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(account.exec(pidfd.as_fd()), Ok(Exec::Gone));
+        let account = Account::open(proc.as_fd(), pidfd.as_fd()).unwrap();
+        assert_eq!(account.exec(pidfd.as_fd()), Ok(Exec::Gone));
+    }
 }

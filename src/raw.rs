@@ -219,12 +219,16 @@ numbers! {
     MUNMAP 11 215;
     RT_SIGACTION 13 134;
     RT_SIGPROCMASK 14 135;
+    RT_SIGTIMEDWAIT 128 137;
     IOCTL 16 29;
     SOCKET 41 198;
     SENDMSG 46 211;
     RECVMSG 47 212;
     SOCKETPAIR 53 199;
     SCHED_YIELD 24 124;
+    PERSONALITY 135 92;
+    SCHED_SETSCHEDULER 144 119;
+    SCHED_GETSCHEDULER 145 120;
     SCHED_SETAFFINITY 203 122;
     SCHED_GETAFFINITY 204 123;
     GETCPU 309 168;
@@ -299,11 +303,14 @@ mod tests {
         }
         same! {
                    READ SYS_read; WRITE SYS_write; CLOSE SYS_close; MMAP SYS_mmap; MUNMAP SYS_munmap;
-                   RT_SIGACTION SYS_rt_sigaction; RT_SIGPROCMASK SYS_rt_sigprocmask; IOCTL SYS_ioctl;
+                   RT_SIGACTION SYS_rt_sigaction; RT_SIGPROCMASK SYS_rt_sigprocmask;
+                   RT_SIGTIMEDWAIT SYS_rt_sigtimedwait; IOCTL SYS_ioctl;
                    SOCKET SYS_socket; SENDMSG SYS_sendmsg; RECVMSG SYS_recvmsg;
                    SOCKETPAIR SYS_socketpair;
                    SCHED_SETAFFINITY SYS_sched_setaffinity; SCHED_GETAFFINITY SYS_sched_getaffinity;
                    GETCPU SYS_getcpu;
+                   PERSONALITY SYS_personality; SCHED_SETSCHEDULER SYS_sched_setscheduler;
+                   SCHED_GETSCHEDULER SYS_sched_getscheduler;
                    SCHED_YIELD SYS_sched_yield; CLONE SYS_clone; EXECVE SYS_execve; KILL SYS_kill; FCNTL SYS_fcntl;
                    FCHDIR SYS_fchdir; CHDIR SYS_chdir; UMASK SYS_umask; GETRUSAGE SYS_getrusage;
         SETPRIORITY SYS_setpriority;

@@ -905,6 +905,9 @@ impl Sandbox {
     /// How long the program may run, by the clock (`CLOCK_MONOTONIC`); enforced even if nobody
     /// waits for it, and whatever the program does to init. Default: for ever. Zero is an error.
     ///
+    /// It begins with the program's exec. That may take ten seconds, or as long as the wall time if
+    /// this is longer; then [`spawn`](crate::Command::spawn) fails with `ETIME`.
+    ///
     /// # Examples
     ///
     /// ```

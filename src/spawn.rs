@@ -15,14 +15,17 @@ use crate::cgroup::Controller;
 use crate::cgroup::group::Groups;
 use crate::cgroup::place::Place;
 use crate::control::{
-    Lines, Received, next_report, receive, receive_now, transmit, transmit_slices, unheard,
+    FOLLOW_WAIT, Lines, Received, end_followed, init_died, next_report, receive, receive_now,
+    transmit, transmit_slices, unheard,
 };
 use crate::error::{Error, Result, Stage, quoted};
 use crate::lower::Lowered;
 use crate::namespace::{Namespaces, Source, user};
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::process::{Launch, Launched, launch, pid_in, pid_of_pidfd, with_fallback};
+use crate::process::{
+    Account, Exec, Launch, Launched, launch, pid_in, pid_of_pidfd, with_fallback,
+};
 use crate::program::interpreter_of;
 use crate::pty::{Pty, Size};
 use crate::wire::{self, CHUNK, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report};
@@ -70,6 +73,8 @@ pub(crate) struct Made {
     pub(crate) skipped: u64,
     pub(crate) warden_id: u64,
     pub(crate) started: Instant,
+    /// What init has said of the program since.
+    pub(crate) early: Option<Box<Report>>,
 }
 
 /// Descriptors of the inside, for what is asked for later.
@@ -163,12 +168,22 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         })?;
     log::debug!("identity: id maps in {:?}", mapping.elapsed());
     let mut kept = Kept::default();
-    let (ready, program, terminal) = await_start(start, &lines, &launched, &mut kept)?;
+    let (ready, starting, program) = await_ready(start, &lines, &launched, &mut kept)?;
+    let executed = await_exec(start, &lines, &launched, &starting, program.as_ref());
     let started = Instant::now();
-    if let Some(wall) = policy.wall {
-        let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
-        warden::limit(init_file, warden_id, sys::monotonic_after(limit))?;
-    }
+    let limited = executed.and_then(|executed| {
+        if let Some(wall) = policy.wall {
+            let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
+            warden::limit(init_file, warden_id, sys::monotonic_after(limit))?;
+        }
+        Ok(executed)
+    });
+    let (terminal, early) = limited.inspect_err(|_| {
+        if shared && end_followed(lines.ours.as_fd()) {
+            sys::wait_readable(launched.pidfd.as_fd(), Some(FOLLOW_WAIT));
+        }
+    })?;
+    drop(starting);
     if policy.init {
         spare_init(groups, &lines, &launched);
     }
@@ -184,6 +199,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         skipped: ready.numbers[1],
         warden_id,
         started,
+        early,
     })
 }
 
@@ -340,13 +356,14 @@ fn send_plan(lines: &Lines, start: &Start<'_>, launched: &Launched) -> Result<()
     Ok(())
 }
 
-/// Waits for init's word about the program.
-fn await_start(
+/// Waits for init's word that everything is there: with the socket that closes at the exec, and with a
+/// supervisor the program's pidfd.
+fn await_ready(
     start: &Start<'_>,
     lines: &Lines,
     launched: &Launched,
     kept: &mut Kept,
-) -> Result<(Report, Option<OwnedFd>, Option<Pty>), Refused> {
+) -> Result<(Report, OwnedFd, Option<OwnedFd>), Refused> {
     let waiting = Instant::now();
     let (answer, fds) = loop {
         let (answer, fds) = next_report(lines, launched, Stage::Setup)?;
@@ -373,7 +390,22 @@ fn await_start(
         kept.root = Some(root);
     }
     log::debug!("setup: waited {:?} for init", waiting.elapsed());
+    Ok((answer, starting, program))
+}
+
+/// Waits for the exec, the other end of `starting`. Gives back the program's terminal, and what init has
+/// said of its end by now.
+fn await_exec(
+    start: &Start<'_>,
+    lines: &Lines,
+    launched: &Launched,
+    starting: &OwnedFd,
+    program: Option<&OwnedFd>,
+) -> Result<(Option<Pty>, Option<Box<Report>>), Refused> {
     let starting_at = Instant::now();
+    let process = program.map_or(launched.pidfd.as_fd(), AsFd::as_fd);
+    // Looked for now, as the process has its exec still to do.
+    let account = Account::open(lines.proc.as_fd(), process).map_err(unaccounted)?;
     // The kernel closes this socket's other end at a successful exec.
     let mut word = receive(starting.as_fd(), launched);
     let mut terminal = None;
@@ -398,18 +430,61 @@ fn await_start(
         Received::Report(report, _)
             if start.check_only && complete && report.kind == report::READY =>
         {
-            Ok((answer, program, terminal))
+            Ok((terminal, None))
         }
         Received::Closed | Received::Ended if complete && !start.check_only => {
-            Ok((answer, program, terminal))
+            let exec = account.exec(process).map_err(unaccounted)?;
+            Ok((terminal, confirm_exec(start, lines, launched, exec)?))
         }
         // What it was last told is unread, or it has not told what it should.
         Received::Closed | Received::Ended | Received::Reset => {
-            let object = "(its process ended before that)";
-            Err(Error::new(Stage::Start, "exec", object, Errno::ESRCH).into())
+            Err(never_executed(start, lines, launched))
         }
         Received::Report(failure, fds) => Err(failed_report(start, &failure, fds)),
         Received::Failed(errno) => Err(unheard(Stage::Start, errno).into()),
+    }
+}
+
+fn unaccounted(errno: Errno) -> Error {
+    Error::new(Stage::Start, "read", "\"/proc/PID/stat\" of the program", errno)
+}
+
+/// A socket that has closed is an exec's only if the program's process was not killed before.
+fn confirm_exec(
+    start: &Start<'_>,
+    lines: &Lines,
+    launched: &Launched,
+    exec: Exec,
+) -> Result<Option<Box<Report>>, Refused> {
+    match exec {
+        Exec::Done => Ok(None),
+        Exec::Never => Err(never_executed(start, lines, launched)),
+        // The embedder has it reaped elsewhere, and with it went what could tell.
+        Exec::Gone if !start.supervised => Ok(None),
+        // Init reaps it, and has said before if it had not executed anything.
+        Exec::Gone => match receive_now(lines.ours.as_fd()) {
+            None => Ok(None),
+            Some(Received::Report(report, fds)) if report.kind == report::FAILED => {
+                Err(failed_report(start, &report, fds))
+            }
+            Some(Received::Report(report, _)) => Ok(Some(report)),
+            Some(Received::Failed(errno)) => Err(unheard(Stage::Start, errno).into()),
+            Some(Received::Closed | Received::Reset | Received::Ended) => {
+                Err(init_died(launched, Stage::Start).into())
+            }
+        },
+    }
+}
+
+/// The program's process has ended before its exec. Its supervisor knows how.
+fn never_executed(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Refused {
+    if !start.supervised {
+        let object = "(it was killed before its exec)";
+        return Error::new(Stage::Start, Call::Start.name(), object, Errno::ESRCH).into();
+    }
+    match next_report(lines, launched, Stage::Start) {
+        Ok((failure, fds)) => failed_report(start, &failure, fds),
+        Err(error) => error.into(),
     }
 }
 

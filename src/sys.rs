@@ -266,6 +266,22 @@ pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> Result<T, Err
     Ok(result)
 }
 
+/// Writes all of `bytes`. Above the caller's limit of file sizes, the kernel answers `EFBIG` and sends
+/// SIGXFSZ as well, which would end the caller.
+pub(crate) fn write_all(file: &mut std::fs::File, bytes: &[u8]) -> std::io::Result<()> {
+    let written = with_signals_blocked(|| {
+        let written = std::io::Write::write_all(file, bytes);
+        if written.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EFBIG)) {
+            let (mask, now) = (1u64 << (libc::SIGXFSZ - 1), [0u64; 2]);
+            let args = [&raw const mask as usize, 0, now.as_ptr() as usize, 8, 0, 0];
+            // Nothing is to be done with it, or without it if somebody else has ignored it.
+            let _taken = call(nr::RT_SIGTIMEDWAIT, args);
+        }
+        written
+    });
+    written?
+}
+
 /// How much stack the stage between clone and exec has; it lies on the calling thread's own stack,
 /// which the kernel keeps still meanwhile (`CLONE_VFORK`).
 const STACK: usize = 16 * 1024;

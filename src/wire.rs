@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -295,6 +295,10 @@ pub(crate) const PTY: u32 = 32;
 /// `Program::flags`: the filters refuse what the start needs, so they come last, and init tells what came of it.
 pub(crate) const FILTERS_LAST: u32 = 64;
 
+/// The name of a process that is about to become the program without a supervisor. An exec changes it,
+/// and to one without a slash.
+pub(crate) const BEFORE_EXEC: &[u8; 16] = b"stockade/exec\0\0\0";
+
 /// The most descriptors that a program can be given.
 pub(crate) const DESCRIPTORS_MAX: usize = 256;
 
@@ -516,6 +520,11 @@ calls! {
     Signals "set up signals";
     Subreaper "set child subreaper";
     Interpreter "find interpreter";
+    Receive "recvmsg";
+    Helper "await helper";
+    Personality "personality";
+    Scheduler "sched_setscheduler";
+    Start "start";
 }
 
 /// A failed call and the kernel's answer.
@@ -531,7 +540,8 @@ pub(crate) mod report {
     /// program is executed, unless that is PID 1 the program's pidfd, and if there is a tree of its
     /// own a descriptor of the root. At most [`super::REPORT_FDS`] descriptors.
     pub(crate) const READY: u64 = 1;
-    /// Nothing runs: `[index, call, errno, detail]` and a text.
+    /// Nothing runs: `[index, call, errno, detail]`. A program that was killed before its exec is told
+    /// of before it is reaped.
     pub(crate) const FAILED: u64 = 2;
     /// A process that the program left: `[inner pid]` and its name.
     pub(crate) const LEFT: u64 = 3;

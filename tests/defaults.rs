@@ -37,8 +37,9 @@ tests! {
         a_certificate_of_the_hosts_own, disk_full_by_default, disk_full_of_each, disk_full_of_inodes,
         disk_full_is_told_at_any_end, disk_full_is_not_told, limits_do_not_depend_on_the_caller,
         the_table_is_true, compat_programs, compat_refuses_the_rest, compat_cannot_be_uncovered,
-        compat_settings_are_copies, compat_is_the_hosts,
+        compat_settings_are_copies, compat_is_the_hosts, the_callers_execution_domain_stays_outside,
     ];
+    Needs::RealTime => [real_time_stays_outside];
     Needs::Program("node") => [compat_node];
     Needs::Program("busybox") => [images_with_compat];
 }
@@ -399,6 +400,40 @@ fn disk_full_is_not_told() {
 }
 
 // ---- limits and the table ----------------------------------------------------------------------
+
+fn the_callers_execution_domain_stays_outside() {
+    const SCRIPT: &str = "cat /proc/self/personality";
+    // SAFETY: the call takes a number.
+    assert_ne!(unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) }, -1);
+    let outside = std::process::Command::new("sh").args(["-c", SCRIPT]).output().unwrap();
+    assert_eq!(outside.stdout, b"00040000\n");
+    for init in [true, false] {
+        assert_eq!(sh(&Sandbox::new().init(init), SCRIPT), "00000000\n");
+    }
+}
+
+fn real_time_stays_outside() {
+    const TEST: &str = "real_time_stays_outside";
+    // SAFETY: the call takes a number.
+    let policy = || unsafe { libc::sched_getscheduler(0) };
+    if role().is_some() {
+        print!("{}", policy());
+        return;
+    }
+    for of_the_caller in [libc::SCHED_FIFO, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK] {
+        let priority = libc::sched_param { sched_priority: 1 };
+        // SAFETY: valid for reading.
+        let set = unsafe { libc::sched_setscheduler(0, of_the_caller, &raw const priority) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        assert_eq!(policy(), of_the_caller);
+        for init in [true, false] {
+            let inside = inside::myself(&Sandbox::new().init(init), TEST, "inside");
+            assert_eq!(succeed(inside), libc::SCHED_OTHER.to_string());
+        }
+        // The caller's own stays what it is.
+        assert_eq!(policy(), of_the_caller);
+    }
+}
 
 fn limits_do_not_depend_on_the_caller() {
     const TEST: &str = "limits_do_not_depend_on_the_caller";

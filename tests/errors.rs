@@ -42,7 +42,7 @@ tests! {
         limit_beyond_the_kernels, no_terminal, descriptor_above_the_callers_limit,
         joined_path_is_missing, joined_is_of_another_kind, joined_is_no_namespace,
         impossible_time, score_below_the_callers, signals_that_do_not_arrive,
-        too_few_descriptors, no_user_namespaces_left, no_namespaces_left,
+        too_few_descriptors, more_binds_than_descriptors, user_namespaces_in_each_other, limit_of_file_sizes, no_user_namespaces_left, no_namespaces_left,
         no_late_namespaces_left, masked_proc, read_only_settings, apparmor, debians_switch,
         filtered_clone, filtered_keyring, no_keys_left, old_kernels, no_memory_to_execute,
         init_file_that_is_another, closed_input,
@@ -171,14 +171,32 @@ fn hints_are_sentences() {
         Hint::Chrooted,
         Hint::MaskedProc,
         Hint::MemfdNoExec,
+        Hint::InitFile,
         Hint::Filtered,
         Hint::NeedsUserNamespace,
         Hint::NoIdMapping,
         Hint::OnlyOutside("/opt/tool".into()),
+        Hint::OutsideOfPath("/opt/tool".into()),
         Hint::CreateMountPoint,
+        Hint::InTheHosts,
         Hint::MaxKeys,
         Hint::JoinOwner,
         Hint::AboveHardLimit,
+        Hint::OpenFiles,
+        Hint::FileSize,
+        Hint::InnerProcesses,
+        Hint::MaxGroups,
+        Hint::NoCommonGroup,
+        Hint::MemoryLimit,
+        Hint::Run("mkdir /sys/fs/cgroup/group".to_owned()),
+        Hint::LayersOverlap,
+        Hint::LayerSubmounts,
+        Hint::UpperInUse,
+        Hint::OverlayLayers,
+        Hint::NoRegularFile,
+        Hint::LinkToForeign,
+        Hint::KeepMounts,
+        Hint::NoOwnTree,
         Hint::OnlyRootChoosesIds,
         Hint::NoSubordinateIds,
         Hint::RangeNotAllowed("/etc/subuid"),
@@ -739,8 +757,8 @@ fn too_few_descriptors() {
         texts.insert(error.to_string());
     }
     for text in &texts {
-        let ending = text.ends_with(": too many open files (os error 24)");
-        assert!(ending, "{texts:#?}");
+        let (_, ending) = text.split_once(": too many open files (os error 24)").unwrap();
+        assert_eq!(ending, format!("; hint: {}", Hint::OpenFiles), "{texts:#?}");
     }
     let named = |text: &str| texts.iter().any(|one| one.starts_with(text));
     for text in ["clone (", "open standard "] {
@@ -748,13 +766,65 @@ fn too_few_descriptors() {
     }
 }
 
+/// Only a root caller's need one each.
+fn more_binds_than_descriptors() {
+    let binds = (0..200).map(|number| Bind::read_only("/usr", format!("/usr_{number}")));
+    let sandbox = binds.fold(Sandbox::new(), Sandbox::bind);
+    limit_open_files(150);
+    let result = sandbox.command("true").status();
+    limit_open_files(1000);
+    if !nix::unistd::geteuid().is_root() {
+        assert!(result.unwrap().outcome.is_success());
+        return;
+    }
+    let error = result.unwrap_err();
+    let expected = Told {
+        stage: Stage::Prepare,
+        operation: "open_tree",
+        object: "\"/usr\"",
+        errno: libc::EMFILE,
+        hint: Some(Hint::OpenFiles),
+        text: "open_tree \"/usr\": too many open files (os error 24); hint: the caller's limit of open \
+               files (RLIMIT_NOFILE) is reached; raise it: while a sandbox is being made it has some \
+               twenty open, and one for each bind of a root caller",
+    };
+    assert_told(&error, &expected);
+    assert!(sandbox.command("true").status().unwrap().outcome.is_success());
+}
+
 fn limit_open_files(to: u64) {
+    limit_to(libc::RLIMIT_NOFILE, |_| to);
+}
+
+/// Sets a soft limit, by the hard one.
+fn limit_to(resource: libc::__rlimit_resource_t, to: impl Fn(u64) -> u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the limit is valid for writing.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
-    limit.rlim_cur = to;
+    assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
+    limit.rlim_cur = to(limit.rlim_max);
     // SAFETY: the limit is valid for reading.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
+
+/// What is above it is refused, and the caller is not ended for it.
+fn limit_of_file_sizes() {
+    let sandbox = Sandbox::new().file("/data", vec![b'x'; 100_000]);
+    let script = "ulimit -f; wc -c </data; head -c 100000 /dev/zero >/tmp/new; wc -c </tmp/new";
+    let run = || sandbox.command("sh").args(["-c", script]).output();
+    limit_to(libc::RLIMIT_FSIZE, |_| 1000);
+    let error = run().unwrap_err();
+    let text = "memfd_create stockade-init: file too large (os error 27); hint: the caller's limit of \
+                file sizes (RLIMIT_FSIZE) has to be 32 KiB at least until its first sandbox is made; \
+                raise it";
+    assert_launch(&error, "memfd_create", "stockade-init", libc::EFBIG, Some(Hint::FileSize), text);
+    limit_to(libc::RLIMIT_FSIZE, |hard| hard);
+    let expected = run().unwrap().stdout;
+    assert!(expected.ends_with(b"\n100000\n100000\n"), "{}", String::from_utf8_lossy(&expected));
+    // It bounds neither init nor the program.
+    limit_to(libc::RLIMIT_FSIZE, |_| 1000);
+    let output = run().unwrap();
+    limit_to(libc::RLIMIT_FSIZE, |hard| hard);
+    assert_eq!(output.stdout, expected);
 }
 
 // ---- systems that are restricted ---------------------------------------------------------------
@@ -822,7 +892,7 @@ fn no_user_namespaces_left() {
 
 const REACHED: &str = "no space left on device (os error 28); hint: a limit below /proc/sys/user \
     is reached; raise it, or end other sandboxes (the kernel takes ended ones apart in the \
-    background)";
+    background); or more than 32 user namespaces would be in each other";
 
 fn no_namespaces_left() {
     in_user_namespace("no_namespaces_left", || {
@@ -833,6 +903,31 @@ fn no_namespaces_left() {
         assert_launch(&error, "clone", CLONED, libc::ENOSPC, hint, &text);
         // Without one of these it works.
         works(&Sandbox::new().namespaces(Namespaces::all() - Namespaces::UTS));
+    });
+}
+
+/// The kernel counts how deep they are, and says no more than that something is used up.
+fn user_namespaces_in_each_other() {
+    in_user_namespace("user_namespaces_in_each_other", || {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let deeper = |_: &i32| {
+            // SAFETY: this process has one thread and no pointer is passed.
+            if unsafe { libc::unshare(libc::CLONE_NEWUSER) } != 0 {
+                return false;
+            }
+            fs::write("/proc/self/setgroups", "deny").unwrap();
+            fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
+            fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
+            true
+        };
+        let levels = (0..40).take_while(deeper).count();
+        assert!(levels < 40);
+        let error = refused(&Sandbox::new());
+        assert_eq!(
+            (error.raw_os_error(), error.hint()),
+            (Some(libc::ENOSPC), Some(&Hint::MaxNamespaces))
+        );
+        assert!(error.to_string().ends_with(REACHED), "{error}");
     });
 }
 

@@ -23,6 +23,7 @@ mod tracer;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
@@ -57,6 +58,18 @@ macro_rules! scenarios {
             name: "a_killed_helper_is_an_error",
             needs: Needs::Nothing,
             run: a_killed_helper_is_an_error,
+        }, Test {
+            name: "a_program_killed_before_its_exec_is_an_error",
+            needs: Needs::Nothing,
+            run: a_program_killed_before_its_exec_is_an_error,
+        }, Test {
+            name: "a_hanging_call_does_not_outlive_the_embedder",
+            needs: Needs::Nothing,
+            run: a_hanging_call_does_not_outlive_the_embedder,
+        }, Test {
+            name: "a_hanging_exec_ends_with_the_time",
+            needs: Needs::Nothing,
+            run: a_hanging_exec_ends_with_the_time,
         }, Test {
             name: "groups",
             needs: Needs::Root,
@@ -457,15 +470,17 @@ fn every_fault(scenario: &'static str) {
     assert!(problems.is_empty(), "{} of {count}:\n{}", problems.len(), problems.join("\n"));
 }
 
-/// The wall time is the program's: a set-up that takes longer ends nothing.
+/// The wall time is the program's: a set-up that takes longer ends nothing, its exec included.
 fn a_slow_setup_costs_no_time() {
-    let slow = run("limited", &mut |call| {
-        if call.number == libc::SYS_pivot_root {
-            std::thread::sleep(LIMIT + Duration::from_secs(1));
-        }
-        Verdict::Pass
-    });
-    assert_whole("limited", &slow);
+    for number in [libc::SYS_pivot_root, libc::SYS_execve] {
+        let slow = run("limited", &mut |call| {
+            if call.role != "0" && call.number == number {
+                std::thread::sleep(LIMIT + Duration::from_secs(1));
+            }
+            Verdict::Pass
+        });
+        assert_whole("limited", &slow);
+    }
 }
 
 /// Who makes the network and sets the names may be killed at any of its calls: without what it has
@@ -488,6 +503,102 @@ fn a_killed_helper_is_an_error() {
             assert!(result.starts_with("result: error"), "{scenario}, call {number}: {traced:#?}");
         }
     }
+}
+
+/// A socket that closes at the exec closes at a kill as well, of whoever by then had everything but its
+/// exec behind it. Which of the two it was, is told however far it has got.
+fn a_program_killed_before_its_exec_is_an_error() {
+    // At its exec, and with a terminal at the word before, from the library; and where the scenario has
+    // none of that, before init lets it go.
+    let exec = libc::SYS_execve;
+    for (scenario, number, depth) in [
+        ("default", exec, 2),
+        ("default", libc::SYS_chdir, 2),
+        ("default", libc::SYS_recvmsg, 2),
+        ("without_init", exec, 1),
+        ("terminal", exec, 2),
+        ("pty", exec, 2),
+        ("pty", libc::SYS_ioctl, 2),
+        ("shared_pids", exec, 2),
+        ("new_privileges", exec, 2),
+        ("joining", exec, 3),
+    ] {
+        let (mut last, mut killed) = (None, false);
+        let clean = run(scenario, &mut |call| {
+            if call.role.matches('.').count() == depth && call.number == number {
+                last = Some((call.role.clone(), call.nth));
+            }
+            Verdict::Pass
+        });
+        assert_whole(scenario, &clean);
+        let (role, nth) = last.expect("a call of the program's process");
+        let traced = run(scenario, &mut |call| {
+            if call.role == role && call.number == number && call.nth == nth {
+                // SAFETY: a plain system call; a stopped process keeps its number.
+                killed = unsafe { libc::kill(call.pid, libc::SIGKILL) } == 0;
+            }
+            Verdict::Pass
+        });
+        assert!(killed && traced.hung.is_empty(), "{scenario}, call {number}: {traced:#?}");
+        let result = traced.stdout.lines().next().unwrap_or("");
+        let told =
+            ["killed by signal 9 before its exec", "killed before its exec"].iter().any(|how| {
+                result.starts_with("result: error at start: start ") && result.contains(how)
+            });
+        assert!(told, "{scenario}, call {number}: {traced:#?}");
+        assert!(!traced.stdout.contains("left:"), "{scenario}, call {number}: {traced:#?}");
+    }
+}
+
+/// Whoever init waits for may hang in the kernel. Init sees the end of the embedder all the same, with
+/// nobody else left to see it.
+fn a_hanging_call_does_not_outlive_the_embedder() {
+    for (scenario, number, depth) in [
+        ("default", libc::SYS_unshare, 2),
+        ("default", libc::SYS_setsid, 2),
+        ("default", libc::SYS_execve, 2),
+        ("without_init", libc::SYS_unshare, 2),
+        ("without_init", libc::SYS_sethostname, 2),
+    ] {
+        let (mut embedder, mut init) = (None, None);
+        // SAFETY: a plain system call; who is traced and stopped keeps its number.
+        let kill = |pid| assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+        let traced = run(scenario, &mut |call| {
+            embedder = embedder.or((call.role == "0").then_some(call.pid));
+            match &init {
+                None if call.role.matches('.').count() == depth && call.number == number => {
+                    init = call.role.rsplit_once('.').map(|(init, _)| init.to_owned());
+                    kill(embedder.unwrap());
+                    Verdict::Hang
+                }
+                // The warden wakes, and does not come to do anything.
+                Some(init) if call.role != "0" && !call.role.starts_with(init.as_str()) => {
+                    kill(call.pid);
+                    Verdict::Fail(libc::EPERM)
+                }
+                _ => Verdict::Pass,
+            }
+        });
+        let hangs = init.is_some();
+        assert!(hangs && traced.hung.is_empty(), "{scenario}, call {number}: {traced:#?}");
+        let signal = traced.status.and_then(|status| status.signal());
+        assert_eq!(signal, Some(libc::SIGKILL), "{scenario}, call {number}: {traced:#?}");
+    }
+}
+
+/// An exec has ten seconds, however short the wall time: no more, and nothing has run then.
+fn a_hanging_exec_ends_with_the_time() {
+    let mut hangs = false;
+    let traced = run("limited", &mut |call| {
+        hangs |= call.role.matches('.').count() == 2 && call.number == libc::SYS_execve;
+        if hangs && call.number == libc::SYS_execve { Verdict::Hang } else { Verdict::Pass }
+    });
+    assert!(hangs && traced.hung.is_empty(), "{traced:#?}");
+    let result = traced.stdout.lines().next().unwrap_or("");
+    let expected = "(its time was up before its exec): timer expired (os error 62)";
+    assert!(result.starts_with("result: error at start: start "), "{traced:#?}");
+    assert!(result.ends_with(expected), "{traced:#?}");
+    assert!(!traced.stdout.contains("left:"), "{traced:#?}");
 }
 
 /// What becomes of a call without a fault.

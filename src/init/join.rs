@@ -12,7 +12,7 @@ use crate::wire::{Call, Fault, JOIN, JOIN_MAX, Join, Reader, report};
 
 /// The mode: joins, clones, hands over.
 pub(crate) fn run(lines: Lines) -> ! {
-    sys::set_name(b"stockade-join\0\0\0");
+    let _cosmetic = sys::set_name(b"stockade-join\0\0\0");
     match join(lines) {
         Ok(pidfd) => {
             let told = sys::tell(lines.control, report::JOINED, [0, 0], &[pidfd]);

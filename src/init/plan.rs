@@ -29,7 +29,15 @@ impl Lines {
 
     /// Waits until the control socket has something to say; `false` when the embedder is gone.
     pub(crate) fn wait(self) -> bool {
-        let mut patience = YIELDS;
+        self.wait_patiently(YIELDS)
+    }
+
+    /// The same, for what takes longer.
+    pub(crate) fn sleep(self) -> bool {
+        self.wait_patiently(0)
+    }
+
+    fn wait_patiently(self, mut patience: u32) -> bool {
         loop {
             let mut set = [Poll::new(self.control), Poll::new(self.embedder)];
             let timeout = if patience > 0 { 0 } else { sys::FOREVER };
@@ -67,10 +75,10 @@ impl Lines {
 
 /// The mode of a sandbox's PID 1.
 pub(crate) fn run(lines: Lines) -> ! {
-    sys::set_name(b"stockade-init\0\0\0");
+    let _cosmetic = sys::set_name(b"stockade-init\0\0\0");
     // Modes are given in full; this call cannot fail.
     let _callers = sys::umask(0);
-    if let Err(fault) = sys::raise_open_files() {
+    if let Err(fault) = sys::raise_limits().and_then(|()| sys::become_ordinary()) {
         lines.fail(report::LAUNCH, fault, 0, &[]);
     }
     let (header, setup, rest) = match receive(lines) {

@@ -10,8 +10,9 @@ use crate::supervise;
 use crate::sys::{self, Ended, Fd, Outcome, Poll, fault};
 use crate::tree::{self, Tree, Watched};
 use crate::wire::{
-    CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, FILTERS_LAST, Fault, NEW_PRIVILEGES,
-    OWN_PIDS, Op, PTY, Program, REPORT, Reader, Report, SUPERVISED, Text, Texts, report,
+    BEFORE_EXEC, CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, FILTERS_LAST, Fault,
+    NEW_PRIVILEGES, OWN_PIDS, Op, PTY, Program, REPORT, Reader, Report, SUPERVISED, Text, Texts,
+    report,
 };
 
 /// The library's description of the program, as init reads it.
@@ -58,6 +59,8 @@ pub(crate) struct Running {
     pub(crate) pid: i32,
     pub(crate) child_signals: Fd,
     pub(crate) started: u64,
+    /// Closes at the exec, with which the wall time begins; -1 without one.
+    pub(crate) exec: Fd,
     pub(crate) flags: u32,
     pub(crate) wall: u64,
     pub(crate) grace: u64,
@@ -100,15 +103,22 @@ impl Process {
     pub(crate) fn join_network(&self, lines: Lines) -> Outcome {
         match self.hear(lines)? {
             Some(namespace) => sys::setns(namespace.0, CLONE_NEWNET).map(drop),
-            None => fault(Call::Clone, ESRCH),
+            None => fault(Call::Helper, ESRCH),
         }
     }
 
-    /// A descriptor that it hands over, or none at its end. If it failed, the sandbox has.
+    /// A descriptor that it hands over, or none at its end. If it failed, the sandbox has; and if the
+    /// embedder is gone, it is over.
     fn hear(&self, lines: Lines) -> Outcome<Option<Fd>> {
+        if !(Lines { control: self.starting.0, ..lines }).sleep() {
+            exit(1);
+        }
         let mut word = [0; REPORT];
         match sys::receive(self.starting.0, &mut word, &mut [], 0)? {
+            (0, _) => Ok(None),
             (REPORT, _) => lines.end_with(&word, &[]),
+            // The kernel drops what there is no room for.
+            (_, None) => fault(Call::Receive, EMFILE),
             (_, handed) => Ok(handed),
         }
     }
@@ -116,10 +126,10 @@ impl Process {
     /// Waits until it has helped.
     fn finish(self, lines: Lines) -> Outcome {
         while self.hear(lines)?.is_some() {}
-        match sys::wait(self.let_go(), 0)? {
+        match sys::wait(self.let_go().0, 0)? {
             Some(Ended { code: CLD_EXITED, status: 0, .. }) => Ok(()),
             // It has not told why: it was killed, and part of its work may be missing.
-            _ => fault(Call::Clone, ESRCH),
+            _ => fault(Call::Helper, ESRCH),
         }
     }
 
@@ -127,13 +137,13 @@ impl Process {
     fn has_told(&self) -> Outcome {
         match sys::receive(self.starting.0, &mut [0], &mut [], MSG_PEEK | MSG_DONTWAIT) {
             Ok((1.., _)) => Ok(()),
-            _ => fault(Call::Exec, ESRCH),
+            _ => fault(Call::Start, ESRCH),
         }
     }
 
     /// From here on it is the program.
-    fn let_go(mut self) -> i32 {
-        core::mem::take(&mut self.pid)
+    fn let_go(mut self) -> (i32, Fd) {
+        (core::mem::take(&mut self.pid), core::mem::replace(&mut self.starting, Fd(-1)))
     }
 }
 
@@ -223,6 +233,7 @@ pub(crate) fn start(
         let (theirs, ours) = sys::socketpair()?;
         announce(lines, [1, done.skipped], &[theirs.0, done.root.0])?;
         drop(theirs);
+        sys::set_name(BEFORE_EXEC)?;
         become_the_program(Lines { control: ours.0, ..lines }, wanted, &tables, None)
     }
     let process = match process {
@@ -329,16 +340,34 @@ fn supervised(
     let fds = [process.starting.0, process.pidfd.0, done.root.0];
     announce(lines, [process.pid as u64, skipped], &fds)?;
     if wanted.flags & FILTERS_LAST != 0 {
-        while sys::poll(&mut [Poll::hang_up(process.starting.0)], sys::FOREVER) == 0 {}
+        let mut set = [Poll::closing(process.starting.0), Poll::new(lines.embedder)];
+        while sys::poll(&mut set, sys::FOREVER) == 0 {}
+        if set[1].revents != 0 {
+            return Err(Fault { call: Call::Start, errno: Errno(ESRCH) }.into());
+        }
         tell_start(lines, process.told.get())?;
     }
-    let pid = process.let_go();
+    let (pid, mut exec) = process.let_go();
     for (source, _) in descriptors(wanted) {
         sys::close(source);
     }
     let Program { flags, wall, grace, linger, cpu_time, cpus, cpu_fd, .. } = *wanted;
-    let running =
-        Running { pid, child_signals, started, flags, wall, grace, linger, cpu_time, cpus, cpu_fd };
+    if wall == 0 {
+        exec = Fd(-1);
+    }
+    let running = Running {
+        pid,
+        child_signals,
+        started,
+        exec,
+        flags,
+        wall,
+        grace,
+        linger,
+        cpu_time,
+        cpus,
+        cpu_fd,
+    };
     supervise::run(lines, proc_fd, running, done.watched)
 }
 
@@ -466,7 +495,7 @@ fn enter(wanted: &Wanted<'_>, starting: i32) -> Result<(), Failure> {
         sys::tell(starting, report::READY, [0, 0], &[master.0])?;
         let Some(theirs) = wait_for_word(starting)? else {
             // The kernel drops what there is no room for.
-            return Err(Fault { call: Call::Open, errno: Errno(EMFILE) }.into());
+            return Err(Fault { call: Call::Receive, errno: Errno(EMFILE) }.into());
         };
         for number in 0..3 {
             sys::dup3(theirs.0, number, 0)?;

@@ -3,15 +3,18 @@
 use crate::abi::*;
 use crate::plan::Lines;
 use crate::program::Running;
-use crate::raw::exit;
+use crate::raw::{Errno, exit};
 use crate::sys::{self, Ended, Fd, Poll};
 use crate::tree::Watched;
 use crate::wire::{
-    BY_SIGNAL, CPU_TIME, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report,
+    BY_SIGNAL, CPU_TIME, Call, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report,
 };
 
 /// How many of the processes that the program left are named.
 const NAMED: u64 = 32;
+
+/// How long an exec may take, however short the wall time: on a busy machine, or from a slow file system.
+const EXEC: u64 = 10_000_000_000;
 
 /// How long CPU time is not looked at, at the least.
 const SHORTEST: u64 = 1_000_000;
@@ -50,7 +53,7 @@ pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watche
     if own_pids && proc_fd >= 0 {
         sys::close(proc_fd);
     }
-    let wall = if running.wall == 0 { sys::FOREVER } else { running.wall };
+    let wall = if running.wall == 0 { sys::FOREVER } else { running.wall.max(EXEC) };
     let deadline = running.started.saturating_add(wall);
     let supervisor = Supervisor {
         lines,
@@ -104,15 +107,22 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Waits for a child, a word from the embedder or the deadline.
+    /// Waits for a child, a word from the embedder, the exec or the deadline.
     fn sleep(&mut self, timeout: u64) {
         let embedder = if self.detached { -1 } else { self.lines.embedder };
         let mut set = [
             Poll::new(self.running.child_signals.0),
             Poll::new(self.lines.control),
             Poll::new(embedder),
+            Poll::closing(self.running.exec.0),
         ];
         sys::poll(&mut set, timeout);
+        if set[3].revents != 0 {
+            // From here on the time is the program's.
+            self.running.exec = Fd(-1);
+            self.running.started = sys::now();
+            self.deadline = self.running.started.saturating_add(self.running.wall);
+        }
         if set[0].revents != 0 {
             let mut information = [0; 128];
             // One is enough: the next look at the children finds all of them.
@@ -273,6 +283,9 @@ impl Supervisor<'_> {
                 let _taken = sys::wait(child.pid, WNOHANG);
                 continue;
             }
+            if child.pid == self.running.pid && !sys::has_executed(child.pid) {
+                self.never_ran(child);
+            }
             if self.phase == Phase::Killed && child.pid != self.running.pid {
                 self.report_left(child.pid);
             }
@@ -285,6 +298,15 @@ impl Supervisor<'_> {
                 self.kill_all();
             }
         }
+    }
+
+    /// The program was killed before its exec: nothing has run. Said before it is reaped, so that who
+    /// finds it gone knows.
+    fn never_ran(&self, child: Ended) -> ! {
+        let timed_out = self.end.numbers[ended::TIMED_OUT] != 0;
+        let errno = Errno(if timed_out { ETIME } else { ESRCH });
+        let fault = Fault { call: Call::Start, errno };
+        self.lines.fail(report::START, fault, child.status as u64, &[])
     }
 
     /// Counts a process that had to be killed, and tells its name.

@@ -99,6 +99,8 @@ plain! {
     setresuid(real: u32, effective: u32, saved: u32) = SETRESUID, Uid;
     setsid() = SETSID, Session;
     sched_yield() = SCHED_YIELD, Signals;
+    personality(domain: usize) = PERSONALITY, Personality;
+    sched_getscheduler(pid: i32) = SCHED_GETSCHEDULER, Scheduler;
     fchdir(fd: i32) = FCHDIR, Chdir;
     umask(mask: u32) = UMASK, Plan;
     setpriority(which: usize, who: usize, nice: i32) = SETPRIORITY, Nice;
@@ -118,11 +120,10 @@ pub(crate) fn prctl(call: Call, option: usize, arg2: usize, arg3: usize) -> Outc
     unsafe { ask!(code(call, nr::PRCTL); option, arg2, arg3) }.map(drop)
 }
 
-/// Sets the name that ps shows; nothing depends on it.
-pub(crate) fn set_name(name: &'static [u8; 16]) {
+/// Sets the name that ps shows.
+pub(crate) fn set_name(name: &'static [u8; 16]) -> Outcome {
     // SAFETY: `name` is 16 readable bytes, the size that the kernel reads.
-    let _cosmetic =
-        unsafe { syscall(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]) };
+    unsafe { ask!(code(Call::Start, nr::PRCTL); PR_SET_NAME, name.as_ptr(), 0) }.map(drop)
 }
 
 macro_rules! with_pointers {
@@ -410,13 +411,29 @@ pub(crate) fn set_rlimit(resource: usize, pair: &[u8]) -> Outcome {
     with_pointers!(Call::Rlimit, PRLIMIT64, 0, resource, pair.as_ptr(), 0).map(drop)
 }
 
-/// Raises the caller's soft limit of open files to the hard one. It also bounds how many
-/// descriptors all of a user's processes may have on their way through sockets.
-pub(crate) fn raise_open_files() -> Outcome {
-    let mut pair = [0u64; 2];
-    with_pointers!(Call::Rlimit, PRLIMIT64, 0, RLIMIT_NOFILE, 0, pair.as_mut_ptr())?;
-    pair[0] = pair[1];
-    with_pointers!(Call::Rlimit, PRLIMIT64, 0, RLIMIT_NOFILE, pair.as_ptr(), 0).map(drop)
+/// Raises soft limits of the caller's to the hard ones: of what init writes, and of open files, which
+/// also bounds how many descriptors all of a user's processes may have on their way through sockets.
+pub(crate) fn raise_limits() -> Outcome {
+    for resource in [RLIMIT_FSIZE, RLIMIT_NOFILE] {
+        let mut pair = [0u64; 2];
+        with_pointers!(Call::Rlimit, PRLIMIT64, 0, resource, 0, pair.as_mut_ptr())?;
+        pair[0] = pair[1];
+        with_pointers!(Call::Rlimit, PRLIMIT64, 0, resource, pair.as_ptr(), 0)?;
+    }
+    Ok(())
+}
+
+/// Leaves real-time scheduling, which a program inherits whatever its limits, and an execution domain
+/// in which addresses are not random, say.
+pub(crate) fn become_ordinary() -> Outcome {
+    personality(0)?;
+    // The policy is in the lower bits.
+    if matches!(sched_getscheduler(0)? & 0xff, SCHED_FIFO | SCHED_RR) {
+        // struct sched_param: the priority; SCHED_OTHER has none, and the number 0.
+        let none = 0i32;
+        with_pointers!(Call::Scheduler, SCHED_SETSCHEDULER, 0, 0, &raw const none)?;
+    }
+    Ok(())
 }
 
 /// capset(2) on the caller.
@@ -486,7 +503,7 @@ pub(crate) fn unblock_signals() -> Outcome {
 
 /// A descriptor that becomes readable when a child changes state.
 pub(crate) fn child_signals() -> Outcome<Fd> {
-    let mask = 1u64 << (SIGCHLD - 1);
+    let mask = 1u64 << (SIGCHLD - 1) | 1 << (BEFORE_EXEC - 1);
     // SFD_CLOEXEC and SFD_NONBLOCK have the values of their O_ twins.
     let flags = O_CLOEXEC | 0o4000;
     with_pointers!(Call::Signals, SIGNALFD4, -1isize, &raw const mask, 8, flags)
@@ -531,7 +548,7 @@ impl Poll {
     }
 
     /// Only for the end of the other side, which is always told.
-    pub(crate) const fn hang_up(fd: i32) -> Self {
+    pub(crate) const fn closing(fd: i32) -> Self {
         Poll { fd, events: 0, revents: 0 }
     }
 }
@@ -572,6 +589,16 @@ pub(crate) fn wait(pid: i32, options: usize) -> Outcome<Option<Ended>> {
     with_pointers!(Call::Signals, WAITID, kind, pid, info.as_mut_ptr(), options, 0)?;
     // siginfo_t: signo, errno, code, padding, pid, uid, status.
     Ok((info[4] != 0).then_some(Ended { pid: info[4], code: info[2], status: info[6] }))
+}
+
+/// The signal of a program's process that ends before its exec; with the exec it becomes SIGCHLD.
+const BEFORE_EXEC: usize = SIGUSR1;
+
+/// Whether a child of [`clone_program`] has executed something: only then does a wait without `__WALL`
+/// find it. Who cannot be found has not.
+pub(crate) fn has_executed(pid: i32) -> bool {
+    let options = WEXITED | WNOHANG | WNOWAIT;
+    with_pointers!(Call::Signals, WAITID, P_PID, pid, 0, options, 0).is_ok()
 }
 
 /// getrusage(2) of all children that were waited for: the kernel's 18 words.
@@ -737,7 +764,7 @@ pub(crate) fn clone_program(
     argument: *mut u8,
 ) -> Result<(i32, i32), Errno> {
     let top = PROGRAM_STACK.0.get().cast::<u8>().wrapping_add(STACK);
-    let (mut pidfd, flags) = (-1, CLONE_PIDFD | SIGCHLD);
+    let (mut pidfd, flags) = (-1, CLONE_PIDFD | BEFORE_EXEC);
     // SAFETY: the stack is used by this child alone, and `argument` stays valid until its exec or
     // end, for which the caller waits.
     let shared = unsafe { clone(CLONE_VM | flags, top, &raw mut pidfd, entry, argument) };

@@ -33,7 +33,7 @@ const MOMENT: u64 = 2_000_000_000;
 
 /// Its descriptors: one brings registrations, the bell says that one is urgent, and the embedder's pidfd.
 pub(crate) fn run(descriptors: [i32; 3]) -> ! {
-    sys::set_name(b"stockade-warden\0");
+    let _cosmetic = sys::set_name(b"stockade-warden\0");
     if let Err(_fault) = leave_the_embedder() {
         exit(1);
     }
@@ -49,7 +49,7 @@ fn leave_the_embedder() -> Outcome {
     sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
     sys::chdir(Text::new(b"/\0"))?;
     // The embedder may raise its own limit later, and then make more sandboxes.
-    sys::raise_open_files()?;
+    sys::raise_limits()?;
     sys::setsid().map(drop)
 }
 

@@ -1,6 +1,7 @@
 //! The harness of the sandbox tests: every test runs in a process of its own, and one that cannot
 //! run here is reported as ignored, with its reason.
 #![allow(dead_code, reason = "each test binary uses some")]
+#![allow(unsafe_code, reason = "what this process may do is found by doing it")]
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -49,6 +50,8 @@ pub(crate) enum Needs {
     Toolchain,
     /// A Debian root, as `STOCKADE_TEST_IMAGE` names one.
     Image,
+    /// The right to real-time scheduling.
+    RealTime,
 }
 
 impl Needs {
@@ -98,6 +101,9 @@ impl Needs {
             }
             Needs::Groups if root => None,
             Needs::Groups => Needs::DelegatedCgroup2.missing(),
+            Needs::RealTime => {
+                (!may_be_real_time()).then(|| "needs the right to real-time scheduling".to_owned())
+            }
             Needs::Image => image()
                 .is_none()
                 .then(|| "needs STOCKADE_TEST_IMAGE, a Debian root made by mmdebstrap".to_owned()),
@@ -107,6 +113,16 @@ impl Needs {
             }
         }
     }
+}
+
+/// Whether a thread of this process may have that.
+fn may_be_real_time() -> bool {
+    let thread = std::thread::spawn(|| {
+        let priority = libc::sched_param { sched_priority: 1 };
+        // SAFETY: valid for reading.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0 }
+    });
+    thread.join().unwrap()
 }
 
 /// Whether this process may make groups beside its own on cgroup v2.

@@ -44,6 +44,8 @@ pub(crate) enum Verdict {
     Fail(i32),
     /// It is carried out, and answers this error: close(2) does so.
     FailAfterwards(i32),
+    /// It is not carried out, nor anything else of that process, as by a file system that hangs.
+    Hang,
 }
 
 /// A finished run.
@@ -83,12 +85,13 @@ struct Tracee {
     pending: Option<i32>,
     started: bool,
     done: bool,
+    hangs: bool,
 }
 
 impl Tracee {
     fn new(role: String) -> Self {
         let (children, counts, pending) = (0, HashMap::new(), None);
-        Tracee { role, children, counts, pending, started: false, done: false }
+        Tracee { role, children, counts, pending, started: false, done: false, hangs: false }
     }
 }
 
@@ -274,6 +277,9 @@ impl Tracer<'_> {
     }
 
     fn resume(&mut self, pid: pid_t, signal: c_int) {
+        if self.tracees[&pid].hangs {
+            return;
+        }
         let look = self.active && !self.tracees[&pid].done || self.tracees[&pid].pending.is_some();
         let how = if look { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
         request(how, pid, 0, signal as usize);
@@ -316,6 +322,7 @@ impl Tracer<'_> {
                 self.tracee(pid).pending = Some(errno);
                 registers::skip_call(pid);
             }
+            Verdict::Hang => self.tracee(pid).hangs = true,
             Verdict::FailAfterwards(errno) => self.tracee(pid).pending = Some(errno),
         }
         self.calls.push(call);

@@ -115,9 +115,9 @@ fn code_of_error(error: &Error) -> u8 {
     };
     match failed.operation {
         "exec" | "find interpreter" if error.raw_os_error() == Some(libc::ENOENT) => NOT_FOUND,
-        // Its process was ended before.
-        "exec" if error.raw_os_error() == Some(libc::ESRCH) => SET_UP,
         "exec" | "find interpreter" => NOT_EXECUTABLE,
+        // Its time was up before its exec.
+        "start" if error.raw_os_error() == Some(libc::ETIME) => TIMED_OUT,
         _ => SET_UP,
     }
 }
