@@ -27,6 +27,8 @@ fn main() {
         return println!("not measured: {error}");
     }
     let rounds = if full { 300 } else { 50 };
+    #[cfg(feature = "systemd")]
+    compare_scopes(&limited, rounds);
     println!(
         "{:>12} {:>12} {:>12} {:>12} {:>7}",
         "other groups", "without", "with", "more", "ratio"
@@ -46,6 +48,33 @@ fn main() {
         let ratio = more.as_secs_f64() / without.as_secs_f64();
         println!("{count:>12} {without:>12.0?} {with:>12.0?} {more:>12.0?} {ratio:>7.2}");
     }
+}
+
+/// A sandbox below the process's scope, and a program in a scope of its own, which is no sandbox.
+#[cfg(feature = "systemd")]
+fn compare_scopes(limited: &Sandbox, rounds: usize) {
+    let scoped = limited.clone().cgroup_parent(CgroupParent::SystemdScope);
+    if let Err(error) = scoped.check() {
+        return println!("not measured: {error}");
+    }
+    let manager = if nix::unistd::geteuid().is_root() { "--system" } else { "--user" };
+    let run = || {
+        let began = Instant::now();
+        let mut command = std::process::Command::new("systemd-run");
+        command.args([manager, "--scope", "--quiet", "-p", "MemoryMax=1G", "-p", "CPUQuota=800%"]);
+        let status = command.args(["-p", "TasksMax=100", "/bin/true"]).status();
+        assert!(status.expect("systemd-run is there").success());
+        began.elapsed()
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..rounds + 5 {
+        let taken = [spawn(&scoped), run()];
+        if round >= 5 {
+            taken.into_iter().zip(&mut times).for_each(|(time, times)| times.push(time));
+        }
+    }
+    let [ours, theirs] = times.map(median);
+    println!("below a scope of systemd's: {ours:.0?}; systemd-run --scope: {theirs:.0?}");
 }
 
 /// From the call to the end, with everything removed.

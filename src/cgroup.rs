@@ -35,6 +35,8 @@ pub(crate) mod probe;
 mod properties;
 pub(crate) mod raw;
 pub(crate) mod rdma;
+#[cfg(feature = "systemd")]
+pub(crate) mod scope;
 pub(crate) mod stats;
 
 pub use cpu::Cpu;
@@ -236,6 +238,26 @@ pub enum CgroupParent {
     /// path that begins with `/` starts at the root of the hierarchy as it is mounted, another one
     /// at the caller's own group; `..` is not allowed.
     Path(PathBuf),
+    /// A scope unit that systemd is asked for over D-Bus with the first sandbox that needs a group,
+    /// one for the process
+    /// ([systemd.scope(5)](https://man7.org/linux/man-pages/man5/systemd.scope.5.html), systemd 238).
+    /// Root asks the system's manager, others their own, which has to run. The scope is delegated
+    /// (`Delegate=yes`), called `app-stockade-PROGRAM-PID_….scope`, and ends with the process or its
+    /// last sandbox. The caller stays where it is, so that what limits it does not limit its
+    /// sandboxes. Only with the feature `systemd`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{CgroupParent, Sandbox};
+    /// let sandbox = Sandbox::new().pids_limit(64).cgroup_parent(CgroupParent::SystemdScope);
+    /// if let Err(error) = sandbox.command("true").status() {
+    ///     // No systemd, no manager of the user's, or what it does not delegate.
+    ///     eprintln!("{error}");
+    /// }
+    /// ```
+    #[cfg(feature = "systemd")]
+    SystemdScope,
 }
 
 /// One write to a file of a group. Two are equal if they write the same.

@@ -87,6 +87,15 @@ pub enum Hint {
     MemoryLimit,
     /// What a person has to run once.
     Run(String),
+    /// No systemd manages this host
+    /// ([sd_booted(3)](https://man7.org/linux/man-pages/man3/sd_booted.3.html)).
+    NoSystemd,
+    /// The bus or the manager does not let the caller start units.
+    SystemdDenies,
+    /// The bus or the manager has not answered in time.
+    SystemdSilent,
+    /// The manager on this bus is in another pid namespace than the caller.
+    SystemdElsewhere,
     /// Only root chooses the host's ids that stand behind those inside.
     OnlyRootChoosesIds,
     /// /etc/subuid or /etc/subgid has no entry for the caller
@@ -207,6 +216,22 @@ impl fmt::Display for Hint {
                  counts; raise it"
             }
             Hint::Run(command) => return write!(f, "run {command}"),
+            Hint::NoSystemd => {
+                "no systemd manages this host; use CgroupParent::Auto, or CgroupParent::Path with a group \
+                 that was delegated by hand"
+            }
+            Hint::SystemdDenies => {
+                "the bus or the manager does not let the caller start units: root asks the system's \
+                 manager, others their own"
+            }
+            Hint::SystemdSilent => {
+                "the manager has not answered in time; systemctl status, with --user for a user's, \
+                 shows what it does"
+            }
+            Hint::SystemdElsewhere => {
+                "the manager on this bus is outside of the caller's container, and would take another \
+                 process for it; use CgroupParent::Auto"
+            }
             Hint::AboveHardLimit => "it is above the caller's own hard limit",
             Hint::OnlyRootChoosesIds => {
                 "only root chooses ids of the host's; IdMap::subordinate() maps those that \

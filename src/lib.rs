@@ -12,6 +12,8 @@ mod changes;
 mod child;
 mod command;
 mod control;
+#[cfg(feature = "systemd")]
+mod dbus;
 mod error;
 mod executable;
 mod export;

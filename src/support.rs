@@ -329,6 +329,8 @@ const PROBES: &[Probe] = &[
     Probe::new("init as PID 1", ByDefault, "", |base| runs(base, true)),
     Probe::new("program as PID 1", OnRequest, "", |base| runs(base, false)),
     Probe::new("pidfd", ByDefault, "Linux 5.4 has all of it", |base| pidfd(base).map(drop)),
+    #[cfg(feature = "systemd")]
+    Probe::new("systemd scopes", OnRequest, "", |_| crate::cgroup::scope::probe()),
     Probe::new("PIDFD_INFO_EXIT", NiceToHave, "Linux 6.15 has it", |base| match pidfd(base)? {
         Some(_) => Ok(()),
         None => Err(failed("ask for an exit status", "through a pidfd", Errno::ENOTTY)),

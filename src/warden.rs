@@ -6,14 +6,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+#[cfg(feature = "systemd")]
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair,
 };
 
 use crate::capability::CapabilitySet;
 use crate::cgroup::place::{self, Place};
+#[cfg(feature = "systemd")]
+use crate::cgroup::scope::Scope;
+#[cfg(feature = "systemd")]
+use crate::error::Failed;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{self, Kept};
 use crate::process::{Launch, launch, with_fallback};
@@ -37,6 +43,12 @@ const PATIENCE: u32 = 2000;
 struct Warden {
     /// The embedder: a forked copy of it needs a warden of its own.
     pid: u32,
+    /// The warden's own.
+    #[cfg(feature = "systemd")]
+    process: u32,
+    /// The scope that it is in; others wait while one thread asks for it.
+    #[cfg(feature = "systemd")]
+    scope: Mutex<Option<Asked>>,
     queue: Kept,
     bell: Kept,
     since_bell: AtomicU32,
@@ -53,6 +65,14 @@ struct Watched {
     id: u64,
     deadline: u64,
     pidfd: Weak<OwnedFd>,
+}
+
+/// What came of asking for a scope. A failure is that of all who waited meanwhile.
+#[cfg(feature = "systemd")]
+#[derive(Debug)]
+enum Asked {
+    Started(Arc<Scope>),
+    Failed(Box<Failed>, Instant),
 }
 
 static WARDEN: AtomicPtr<Warden> = AtomicPtr::new(std::ptr::null_mut());
@@ -75,8 +95,35 @@ pub(crate) fn places(init_file: Option<&Path>, places: &[Arc<Place>]) -> Result<
     places.iter().try_for_each(|place| told(init_file, |warden| warden.note(place)))
 }
 
+/// The scope of systemd's that the warden is in, which is started with the first call.
+#[cfg(feature = "systemd")]
+pub(crate) fn scope(init_file: Option<&Path>) -> Result<Arc<Scope>> {
+    let asking = Instant::now();
+    let warden = told(init_file, |warden| warden.lives().map(|()| warden))?;
+    let mut asked = warden.scope.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*asked {
+        Some(Asked::Started(scope)) => return Ok(Arc::clone(scope)),
+        Some(Asked::Failed(failure, at)) if *at > asking => {
+            return Err(Error::Failed(failure.clone()));
+        }
+        _ => {}
+    }
+    let started = Scope::start(warden.process).map(Arc::new);
+    match &started {
+        Ok(scope) => *asked = Some(Asked::Started(Arc::clone(scope))),
+        Err(Error::Failed(failure)) => {
+            *asked = Some(Asked::Failed(failure.clone(), Instant::now()));
+        }
+        Err(_) => {}
+    }
+    started
+}
+
 /// Tells the warden something, and another one if it is gone.
-fn told<T>(init_file: Option<&Path>, tell: impl Fn(&Warden) -> Result<T, Errno>) -> Result<T> {
+fn told<T>(
+    init_file: Option<&Path>,
+    tell: impl Fn(&'static Warden) -> Result<T, Errno>,
+) -> Result<T> {
     let mut left = ATTEMPTS;
     loop {
         let before = kept::get(&WARDEN);
@@ -128,13 +175,19 @@ impl Warden {
         // It forks once, so that the embedder never has it among its children.
         started.finish();
         drop((theirs, listen));
-        if sys::wait_readable(ring.as_fd(), Some(Duration::ZERO)) {
+        let mut process = [0; 4];
+        match recv(ring.as_raw_fd(), &mut process, MsgFlags::MSG_DONTWAIT) {
+            Ok(4) => {}
             // It ended at once: there was no process to be had for it.
-            return Err(failed("clone")(Errno::EAGAIN));
+            _ => return Err(failed("clone")(Errno::EAGAIN)),
         }
         let lost = || failed("fstat")(Errno::EBADF);
         Ok(Warden {
             pid: std::process::id(),
+            #[cfg(feature = "systemd")]
+            process: u32::from_ne_bytes(process),
+            #[cfg(feature = "systemd")]
+            scope: Mutex::new(None),
             queue: Kept::new(ours).ok_or_else(lost)?,
             bell: Kept::new(ring).ok_or_else(lost)?,
             since_bell: AtomicU32::new(0),
@@ -146,6 +199,14 @@ impl Warden {
 
     fn is_mine(&self) -> bool {
         self.pid == std::process::id()
+    }
+
+    /// Its end of the bell is closed when it is dead.
+    #[cfg(feature = "systemd")]
+    fn lives(&self) -> Result<(), Errno> {
+        let bell = self.bell.duplicate().ok_or(Errno::EBADF)?;
+        let dead = sys::wait_readable(bell.as_fd(), Some(Duration::ZERO));
+        if dead { Err(Errno::EPIPE) } else { Ok(()) }
     }
 
     /// Makes this the process's warden. If another thread has started one meanwhile, this one ends

@@ -203,6 +203,10 @@ fn hints_are_sentences() {
         Hint::NoMapHelper("newuidmap"),
         Hint::MapHelperUnprivileged("newuidmap"),
         Hint::NeedsKernel("5.12"),
+        Hint::NoSystemd,
+        Hint::SystemdDenies,
+        Hint::SystemdSilent,
+        Hint::SystemdElsewhere,
     ];
     let texts: BTreeSet<String> = all.iter().map(Hint::to_string).collect();
     assert_eq!(texts.len(), all.len(), "no two say the same");

@@ -52,8 +52,8 @@ tests! {
 type Thing = (&'static str, fn() -> bool);
 
 /// Every entry's.
-fn things() -> [Thing; 28] {
-    [
+fn things() -> Vec<Thing> {
+    vec![
         ("default sandbox", || works(Sandbox::new().command("true"))),
         ("init from memory", || {
             let made = shared(Namespaces::empty()).command("true").spawn();
@@ -104,8 +104,19 @@ fn things() -> [Thing; 28] {
         ("init as PID 1", || pid_inside(true) == Some(2)),
         ("program as PID 1", || pid_inside(false) == Some(1)),
         ("pidfd", || pid_inside(false).is_some() && kernel_has(libc::SYS_pidfd_open)),
+        #[cfg(feature = "systemd")]
+        ("systemd scopes", has_systemd),
         ("PIDFD_INFO_EXIT", exit_information),
     ]
+}
+
+/// Whether a bus of this user's has a manager on it, by another client of it.
+#[cfg(feature = "systemd")]
+fn has_systemd() -> bool {
+    let manager = if is_root() { "--system" } else { "--user" };
+    let ping = ["--no-pager", "show-environment", manager];
+    let output = std::process::Command::new("systemctl").args(ping).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn works(command: Command) -> bool {
@@ -314,6 +325,10 @@ fn missing(names: &[&str]) -> BTreeMap<&'static str, Ability> {
     }
     if !exit_information() {
         expected.insert("PIDFD_INFO_EXIT");
+    }
+    #[cfg(feature = "systemd")]
+    if !has_systemd() {
+        expected.insert("systemd scopes");
     }
     assert_eq!(found.keys().copied().collect::<BTreeSet<_>>(), expected, "{found:#?}");
     found

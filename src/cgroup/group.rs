@@ -12,7 +12,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 
 use super::bpf::Attached;
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
-use super::place::{self, Place};
+use super::place::{self, Below, Place};
 use super::{CgroupVersion, Controller, Limits, Write, known};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::policy::Policy;
@@ -48,6 +48,7 @@ pub(crate) struct Groups {
     pub(crate) missing: Vec<Feature>,
     /// A forked copy of it removes nothing.
     owner: u32,
+    below: Below,
 }
 
 /// Groups that could not be removed, for the next time.
@@ -253,22 +254,39 @@ impl Groups {
                 Err(why) => return Err(unavailable(controller, why)),
             }
         }
-        let mut places = Vec::new();
-        for (hierarchy, controllers) in wanted.into_values() {
-            let found = known::place(&policy.cgroup_parent, hierarchy, &controllers);
-            match found {
-                Ok(place) => places.push((place, controllers)),
-                Err(_) if counts_cpu && controllers == [Controller::Cpuacct] => {}
-                Err(_) if controllers.iter().all(|one| policy.is_best_effort(one.feature())) => {
-                    missing.extend(controllers.iter().map(|one| one.feature()));
+        // What is only counted limits nothing.
+        let counted = |one| counts_cpu && one == Controller::Cpuacct;
+        let owner = std::process::id();
+        let below = match Below::of(policy) {
+            Ok(below) => below,
+            Err(error) => {
+                let all = wanted.into_values().flat_map(|(_, all)| all);
+                let lost: Vec<_> =
+                    all.filter(|one| !counted(*one)).map(Controller::feature).collect();
+                if !lost.iter().all(|feature| policy.is_best_effort(*feature)) {
+                    return Err(error);
                 }
-                Err(error) => return Err(error),
+                missing.extend(lost);
+                let (groups, below) = (Vec::new(), Below::default());
+                return Ok(Some(Groups { groups, besides, missing, owner, below }));
             }
+        };
+        let mut places = Vec::new();
+        for (hierarchy, mut controllers) in wanted.into_values() {
+            let find = |controllers: &[Controller]| {
+                let parent = below.in_hierarchy(hierarchy, controllers)?;
+                known::place(&parent, hierarchy, controllers)
+            };
+            let may_be_missing =
+                |one: Controller| counted(one) || policy.is_best_effort(one.feature());
+            let (found, lost) = find_for_most(find, may_be_missing, &controllers)?;
+            controllers.retain(|one| !lost.contains(one));
+            places.extend(found.map(|place| (place, controllers)));
+            missing.extend(lost.into_iter().filter(|one| !counted(*one)).map(Controller::feature));
         }
         let all: Vec<_> = places.iter().map(|(place, _)| Arc::clone(place)).collect();
         made(&all)?;
-        let owner = std::process::id();
-        let mut groups = Groups { groups: Vec::new(), besides, missing, owner };
+        let mut groups = Groups { groups: Vec::new(), besides, missing, owner, below };
         let name = place::new_name();
         for (place, controllers) in places {
             let group = Group::make(&place, &name, controllers)?;
@@ -372,7 +390,7 @@ impl Groups {
     /// A single group, to be removed as those of a sandbox are.
     pub(crate) fn of_one(group: Group) -> Self {
         let (groups, owner) = (vec![group], std::process::id());
-        Groups { groups, besides: 0, missing: Vec::new(), owner }
+        Groups { groups, besides: 0, missing: Vec::new(), owner, below: Below::default() }
     }
 
     /// Lets them go with what is in them; each is removed when it is empty.
@@ -392,8 +410,10 @@ impl Groups {
     /// Puts a process into the v2 group, where it could not be born in it.
     pub(crate) fn attach(&self, pid: u32) -> Result<()> {
         let Some(group) = self.v2_group() else { return Ok(()) };
-        group.write(&Write::new("cgroup.procs", pid)).map_err(|Failure { object, errno }| {
-            Error::new(Stage::Cgroup, "write", object, errno).explained()
+        let written = group.write(&Write::new("cgroup.procs", pid));
+        written.or_else(|Failure { object, errno }| {
+            let refused = Error::new(Stage::Cgroup, "write", object, errno).explained();
+            self.below.attach(&group.name, pid, refused)
         })
     }
 
@@ -428,6 +448,25 @@ impl Drop for Groups {
         if self.owner == std::process::id() {
             self.groups.iter().for_each(Group::remove);
         }
+    }
+}
+
+/// The place in one hierarchy, if need be without some controllers that may be missing, and those.
+fn find_for_most(
+    find: impl Fn(&[Controller]) -> Result<Arc<Place>>,
+    may_be_missing: impl Fn(Controller) -> bool,
+    controllers: &[Controller],
+) -> Result<(Option<Arc<Place>>, Vec<Controller>)> {
+    let error = match find(controllers) {
+        Ok(place) => return Ok((Some(place), Vec::new())),
+        Err(error) => error,
+    };
+    let is_lost = |one: &Controller| may_be_missing(*one) && find(&[*one]).is_err();
+    let (lost, rest): (Vec<_>, Vec<_>) = controllers.iter().copied().partition(is_lost);
+    match (lost.is_empty(), rest.is_empty()) {
+        (true, _) => Err(error),
+        (_, true) => Ok((None, lost)),
+        _ => Ok((Some(find(&rest)?), lost)),
     }
 }
 

@@ -12,9 +12,12 @@ use nix::sys::stat::{FileStat, Mode, fstat, lstat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 
 use super::hierarchy::Hierarchy;
+#[cfg(feature = "systemd")]
+use super::scope::Scope;
 use super::{CgroupParent, CgroupVersion, Controller};
 use crate::error::{Error, Result, Stage, quoted};
 use crate::hint::Hint;
+use crate::policy::Policy;
 use crate::{kept, sys};
 
 /// How the name of every group begins.
@@ -62,6 +65,57 @@ pub(crate) fn new_name() -> String {
     format!("{}{}", prefix(), mark().next.fetch_add(1, Ordering::Relaxed))
 }
 
+/// What is above a sandbox's groups, in all hierarchies.
+#[derive(Debug)]
+pub(crate) enum Below {
+    Named(CgroupParent),
+    /// systemd was asked for it.
+    #[cfg(feature = "systemd")]
+    Scope(Arc<Scope>),
+}
+
+impl Default for Below {
+    fn default() -> Self {
+        Below::Named(CgroupParent::Auto)
+    }
+}
+
+impl Below {
+    pub(crate) fn of(policy: &Policy) -> Result<Self> {
+        match &policy.cgroup_parent {
+            #[cfg(feature = "systemd")]
+            CgroupParent::SystemdScope => {
+                crate::warden::scope(policy.init_file.as_deref()).map(Below::Scope)
+            }
+            named => Ok(Below::Named(named.clone())),
+        }
+    }
+
+    /// What it is in one hierarchy.
+    pub(crate) fn in_hierarchy(
+        &self,
+        _hierarchy: &Hierarchy,
+        _controllers: &[Controller],
+    ) -> Result<CgroupParent> {
+        match self {
+            Below::Named(parent) => Ok(parent.clone()),
+            #[cfg(feature = "systemd")]
+            Below::Scope(scope) => scope.parent_in(_hierarchy, _controllers),
+        }
+    }
+
+    /// Puts a process into a group where the caller may not, if somebody else can.
+    pub(crate) fn attach(&self, _group: &str, _pid: u32, refused: Error) -> Result<()> {
+        match self {
+            #[cfg(feature = "systemd")]
+            Below::Scope(scope) if refused.raw_os_error() == Some(libc::EACCES) => {
+                scope.attach(_group, _pid)
+            }
+            _ => Err(refused),
+        }
+    }
+}
+
 impl Place {
     /// Finds the place in one hierarchy, and on v2 has it pass the controllers on.
     pub(crate) fn find(
@@ -104,12 +158,13 @@ impl Place {
         let Hierarchy { version, point, .. } = hierarchy;
         let own = hierarchy.own.as_deref().unwrap_or(point);
         let path = match parent {
-            CgroupParent::Auto if *version == CgroupVersion::V1 => writable_from(own, point),
-            CgroupParent::Auto => writable_from(above(own, point), point),
             CgroupParent::Path(path) => {
                 let start = if path.is_absolute() { point } else { own };
                 Some(start.join(path.strip_prefix("/").unwrap_or(path)))
             }
+            // A scope is a path by now, but where something is only to be paused.
+            _ if *version == CgroupVersion::V1 => writable_from(own, point),
+            _ => writable_from(above(own, point), point),
         };
         path.ok_or_else(|| undelegated(hierarchy, own))
     }
@@ -210,6 +265,11 @@ fn pass_on(point: &Path, place: &Path, controllers: &[Controller]) -> Result<()>
 fn not_passed_on(file: &Path, name: &str, errno: Errno) -> Error {
     let hint = match errno {
         Errno::EBUSY => Some(Hint::InnerProcesses),
+        Errno::ENOENT if file.iter().any(is_users_manager) => Some(Hint::Run(format!(
+            "mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=yes\\n' \
+             >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload, as root: \
+             by default a user's manager is not given {name}"
+        ))),
         // The group above does not pass it on to this one.
         Errno::ENOENT => file.parent().and_then(Path::parent).map(|above| {
             Hint::Run(format!("echo +{name} > {}", above.join("cgroup.subtree_control").display()))
@@ -218,6 +278,11 @@ fn not_passed_on(file: &Path, name: &str, errno: Errno) -> Error {
     };
     let object = format!("\"+{name}\" to {file:?}");
     Error::new(Stage::Cgroup, "write", object, errno).with_hint(hint)
+}
+
+/// Whether a group's name is that of a user's systemd, as `user@1000.service`.
+fn is_users_manager(name: &std::ffi::OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("user@") && name.ends_with(".service"))
 }
 
 /// No group that the caller could make one in.

@@ -39,7 +39,11 @@ pub(crate) fn run(descriptors: [i32; 3]) -> ! {
     }
     // The process that the embedder started ends here, and with it what the embedder has to reap.
     match sys::clone_init(0, watch_entry, (&raw const descriptors).cast_mut().cast()) {
-        Ok(_) => exit(0),
+        Ok((pid, _)) => {
+            // Without it the embedder takes the warden for dead, and starts another.
+            let _told = sys::write(descriptors[1], &pid.to_ne_bytes());
+            exit(0)
+        }
         Err(_errno) => exit(1),
     }
 }

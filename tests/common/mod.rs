@@ -48,6 +48,12 @@ pub(crate) enum Needs {
     Groups,
     /// A rustup tool chain that this user can read.
     Toolchain,
+    /// A manager of the caller's, root or not, on its bus.
+    Systemd,
+    /// The same for any other uid than 0.
+    UsersSystemd,
+    /// No systemd on the host.
+    NoSystemd,
     /// A Debian root, as `STOCKADE_TEST_IMAGE` names one.
     Image,
     /// The right to real-time scheduling.
@@ -104,6 +110,13 @@ impl Needs {
             Needs::RealTime => {
                 (!may_be_real_time()).then(|| "needs the right to real-time scheduling".to_owned())
             }
+            Needs::Systemd => (!std::path::Path::new(&bus()).exists())
+                .then(|| "needs a systemd to ask".to_owned()),
+            Needs::UsersSystemd if root => Needs::Unprivileged.missing(),
+            Needs::UsersSystemd => Needs::Systemd.missing(),
+            Needs::NoSystemd => std::path::Path::new("/run/systemd/system")
+                .exists()
+                .then(|| "needs a host without systemd".to_owned()),
             Needs::Image => image()
                 .is_none()
                 .then(|| "needs STOCKADE_TEST_IMAGE, a Debian root made by mmdebstrap".to_owned()),
@@ -212,6 +225,14 @@ pub(crate) fn cgroup2() -> Option<PathBuf> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(PathBuf::from(point).join(own))
+}
+
+/// Where the bus of this user's systemd is.
+fn bus() -> String {
+    match nix::unistd::geteuid() {
+        root if root.is_root() => "/run/dbus/system_bus_socket".to_owned(),
+        user => format!("/run/user/{user}/bus"),
+    }
 }
 
 /// How many times slower than common this machine is, as whoever emulates one says.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use stockade::{
-    BlockDevice, CapabilitySet, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces, Resource,
-    Seccomp,
+    BlockDevice, CapabilitySet, CgroupParent, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces,
+    Resource, Seccomp,
 };
 
 use crate::values::{self, Scratch};
@@ -318,10 +318,11 @@ pub(crate) struct Groups {
     /// Write to a file of the group that no option here has a name for
     #[arg(long, value_name = "FILE=DATA", value_parser = values::raw)]
     pub(crate) cgroup_raw: Vec<(String, String)>,
-    /// Make the groups below this one: /path from the root of each hierarchy, or a path below the
-    /// caller's own
-    #[arg(long, value_name = "PATH")]
-    pub(crate) cgroup_parent: Option<PathBuf>,
+    /// Make the groups below this one: /path from the root of each hierarchy, a path below the
+    /// caller's own, or "systemd" for a scope unit of systemd's
+    #[arg(long, value_name = "PATH",
+        value_parser = OsStringValueParser::new().try_map(values::cgroup_parent))]
+    pub(crate) cgroup_parent: Option<CgroupParent>,
 }
 
 #[derive(Debug, Args)]

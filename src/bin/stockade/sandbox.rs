@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use stockade::{
-    Capabilities, CapabilitySet, CgroupParent, Command, Cpu, Cpuset, Data, IdMap, Max, Memory,
-    Namespaces, Network, Overlay, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Capabilities, CapabilitySet, Command, Cpu, Cpuset, Data, IdMap, Max, Memory, Namespaces,
+    Network, Overlay, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 
 use crate::descriptor;
@@ -193,7 +193,7 @@ fn groups(groups: &Groups, mut sandbox: Sandbox) -> Sandbox {
     }
     sandbox = groups.device.iter().fold(sandbox, |sandbox, rule| sandbox.device(rule.clone()));
     match &groups.cgroup_parent {
-        Some(path) => sandbox.cgroup_parent(CgroupParent::Path(path.clone())),
+        Some(parent) => sandbox.cgroup_parent(parent.clone()),
         None => sandbox,
     }
 }

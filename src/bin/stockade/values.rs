@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stockade::{
-    BlockDevice, Capability, CapabilitySet, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces,
-    Resource, Seccomp,
+    BlockDevice, Capability, CapabilitySet, CgroupParent, DeviceRule, Feature, IoLimit, Limit, Max,
+    Namespaces, Resource, Seccomp,
 };
 
 /// `500ms`, `10s`, `2m`, `1h`, `1d`, several of them in a row (`1m30s`); a bare number is seconds.
@@ -163,6 +163,17 @@ pub(crate) fn variable(text: OsString) -> Result<(OsString, OsString), String> {
         Some((key, value)) if !key.is_empty() => Ok((key, value)),
         _ => Err("not of the form NAME=VALUE".to_owned()),
     }
+}
+
+/// A path, or systemd. A group of that name is still given from the root, as /…/systemd.
+pub(crate) fn cgroup_parent(text: OsString) -> Result<CgroupParent, String> {
+    if text != "systemd" {
+        return Ok(CgroupParent::Path(text.into()));
+    }
+    #[cfg(feature = "systemd")]
+    return Ok(CgroupParent::SystemdScope);
+    #[cfg(not(feature = "systemd"))]
+    Err("this program was built without the feature systemd".to_owned())
 }
 
 /// `KIND=PATH`.
@@ -322,6 +333,18 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(limit("0ms").is_err());
+    }
+
+    #[test]
+    fn a_parent_is_a_path_or_systemd() {
+        for path in ["/systemd", "below/me", "systemd/below"] {
+            assert_eq!(cgroup_parent(path.into()), Ok(CgroupParent::Path(path.into())));
+        }
+        let scope = cgroup_parent("systemd".into());
+        #[cfg(feature = "systemd")]
+        assert_eq!(scope, Ok(CgroupParent::SystemdScope));
+        #[cfg(not(feature = "systemd"))]
+        assert!(scope.unwrap_err().contains("feature systemd"));
     }
 
     #[test]
