@@ -28,7 +28,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::Needs;
-use inside::{field_of, is_absent, is_root, open_directory, status_field};
+use inside::{child_of, field_of, is_absent, is_root, open_directory, program_of, status_field};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::{Value, json};
@@ -711,25 +711,6 @@ fn drain(reading: &impl AsFd) -> String {
             count => text.extend(&bytes[..count]),
         }
     }
-}
-
-/// The only child of a process, of its first one for more than one generation.
-fn child_of(pid: u32) -> u32 {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(other) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let Ok(text) = fs::read_to_string(entry.path().join("status")) else { continue };
-        if field_of(&text, "PPid") == pid.to_string() && !text.contains("stockade-warden") {
-            found.push(other);
-        }
-    }
-    assert_eq!(found.len(), 1, "{found:?}");
-    found[0]
-}
-
-/// The program of a `stockade` process: the child of its init.
-fn program_of(stockade: u32) -> u32 {
-    child_of(child_of(stockade))
 }
 
 const ENDLESS: &str = "while :; do sleep 0.01; done";

@@ -74,6 +74,25 @@ pub(crate) fn field_of(text: &str, field: &str) -> String {
     line.unwrap_or_else(|| panic!("no {field}")).trim().to_owned()
 }
 
+/// The only child of a process, of its first one for more than one generation.
+pub(crate) fn child_of(pid: u32) -> u32 {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(other) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(text) = fs::read_to_string(entry.path().join("status")) else { continue };
+        if field_of(&text, "PPid") == pid.to_string() && !text.contains("stockade-warden") {
+            found.push(other);
+        }
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0]
+}
+
+/// The program of a `stockade` process: the child of its init.
+pub(crate) fn program_of(stockade: u32) -> u32 {
+    child_of(child_of(stockade))
+}
+
 /// A directory that every user may enter.
 pub(crate) fn open_directory() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;

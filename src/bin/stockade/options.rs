@@ -96,6 +96,9 @@ pub(crate) struct Tree {
     /// Show a file or directory of the host's, writable
     #[arg(long, num_args = 2, value_names = ["SRC", "DST"])]
     pub(crate) bind: Vec<PathBuf>,
+    /// Show a device of the host's, or a directory with devices, writable; elsewhere devices do not work
+    #[arg(long, num_args = 2, value_names = ["SRC", "DST"])]
+    pub(crate) dev_bind: Vec<PathBuf>,
     /// Show what this program of the host's needs to be started: itself, its interpreter, its
     /// libraries
     #[arg(long = "program", value_name = "PATH")]

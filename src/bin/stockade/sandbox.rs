@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use stockade::{
-    Capabilities, CapabilitySet, Command, Cpu, Cpuset, Data, IdMap, Max, Memory, Namespaces,
+    Bind, Capabilities, CapabilitySet, Command, Cpu, Cpuset, Data, IdMap, Max, Memory, Namespaces,
     Network, Overlay, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 
@@ -236,6 +236,9 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
     }
     let mut steps = pairs(matches, "ro_bind", &tree.ro_bind, Sandbox::bind_ro);
     steps.extend(pairs(matches, "bind", &tree.bind, Sandbox::bind_rw));
+    steps.extend(pairs(matches, "dev_bind", &tree.dev_bind, |sandbox, source, target| {
+        sandbox.bind(Bind::read_write(source, target).with_devices())
+    }));
     steps.extend(places(matches, "tmpfs").zip(&tree.tmpfs).map(|(place, scratch)| {
         let tmpfs = Tmpfs::new(&scratch.path);
         let tmpfs = scratch.size.map_or(tmpfs.clone(), |size| tmpfs.size(size));
