@@ -609,7 +609,7 @@ impl Command {
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
         let program = self.lower(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
-        let allows_setup = policy.filter().map_err(Error::Invalid)?.allow_setup();
+        let allows_setup = policy.filter().map_err(Error::Invalid)?.allow_setup;
         let start = Start {
             groups: groups.as_ref(),
             cpu_usage: cpu_usage.as_ref(),
@@ -843,13 +843,14 @@ impl Command {
         let (first, operations) = plan.encode_own();
         let filters = policy.filter().map_err(Error::Invalid)?;
         // Without init nobody could tell that they are in place, nor that they are not.
-        let tried = !check_only || filters.allow_report();
-        let filter = |at: usize| filters.0.get(at).filter(|_| tried).cloned().unwrap_or_default();
+        let tried = !check_only || filters.allow_report;
+        let filter =
+            |at: usize| filters.programs.0.get(at).filter(|_| tried).cloned().unwrap_or_default();
         let program = Program {
             first,
             operations,
             flags: self.flags(policy, check_only)
-                | if filters.allow_setup() { 0 } else { wire::FILTERS_LAST },
+                | if filters.allow_setup { 0 } else { wire::FILTERS_LAST },
             umask: self.umask,
             nice: policy.nice,
             securebits: securebits(),

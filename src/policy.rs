@@ -17,7 +17,7 @@ use crate::namespace::uts::Uts;
 use crate::namespace::{Existing, Namespaces, ipc, mount, pid};
 use crate::rlimit::Rlimits;
 use crate::rootfs::Tree;
-use crate::seccomp::{Kept, Programs, Seccomp};
+use crate::seccomp::{Assembled, Kept, Seccomp};
 use crate::wire;
 
 /// All that a sandbox is to be.
@@ -189,8 +189,8 @@ impl Policy {
     }
 
     /// The system call filter.
-    pub(crate) fn filter(&self) -> Result<Arc<Programs>, Vec<String>> {
-        self.seccomp.programs(Kept {
+    pub(crate) fn filter(&self) -> Result<Arc<Assembled>, Vec<String>> {
+        self.seccomp.assembled(Kept {
             capabilities: self.capabilities.bounding().bits(),
             nesting_forbidden: !self.nested_user_namespaces,
             init_guarded: self.init && self.has_own_pids(),
@@ -200,12 +200,12 @@ impl Policy {
     fn filter_problems(&self, problems: &mut Vec<String>) {
         match self.filter() {
             Err(more) => problems.extend(more),
-            Ok(programs) if !programs.allow_setup() && self.new_privileges => problems.push(
+            Ok(filter) if !filter.allow_setup && self.new_privileges => problems.push(
                 "where exec may gain privileges the filter comes before what is given up, and the \
                  seccomp profile refuses that"
                     .to_owned(),
             ),
-            Ok(programs) if !programs.allow_report() && !self.init => problems.push(
+            Ok(filter) if !filter.allow_report && !self.init => problems.push(
                 "the seccomp profile refuses openat, faccessat or sendmsg, without which only init \
                  can tell that the program did not start"
                     .to_owned(),

@@ -11,11 +11,11 @@ mod oci;
 mod profile;
 mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 #[cfg(feature = "serde")]
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, RwLock};
 
 pub use rule::{Action, Condition, Rule};
 
@@ -23,6 +23,9 @@ pub use rule::{Action, Condition, Rule};
 use crate::error::{Error, Result, Stage, quoted};
 #[cfg(feature = "serde")]
 use crate::executable::errno_of;
+
+/// How many assembled filters are remembered.
+const REMEMBERED: usize = 16;
 
 /// Which system calls a program may make, and what it gets for the others; Linux 3.5,
 /// [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
@@ -244,21 +247,25 @@ impl Seccomp {
     }
 
     /// What this comes to in a sandbox that keeps `kept`; remembered, as most sandboxes of a
-    /// process have the same.
-    pub(crate) fn programs(&self, kept: Kept) -> std::result::Result<Arc<Programs>, Vec<String>> {
-        static LAST: Mutex<Option<(Seccomp, Kept, Arc<Programs>)>> = Mutex::new(None);
+    /// process have one of a few.
+    pub(crate) fn assembled(&self, kept: Kept) -> std::result::Result<Arc<Assembled>, Vec<String>> {
+        static MADE: RwLock<VecDeque<(Seccomp, Kept, Arc<Assembled>)>> =
+            RwLock::new(VecDeque::new());
         // Nobody waits here: in a forked copy of the embedder the lock may be held for ever.
-        let mut last = LAST.try_lock().ok();
-        if let Some((seccomp, as_kept, programs)) = last.as_deref().and_then(Option::as_ref) {
-            if seccomp == self && *as_kept == kept {
-                return Ok(Arc::clone(programs));
+        if let Ok(made) = MADE.try_read() {
+            let mut made = made.iter();
+            if let Some((.., found)) = made.find(|one| one.0 == *self && one.1 == kept) {
+                return Ok(Arc::clone(found));
             }
         }
-        let made = Arc::new(self.assemble(&kept)?);
-        if let Some(last) = last.as_deref_mut() {
-            *last = Some((self.clone(), kept, Arc::clone(&made)));
+        let programs = self.assemble(&kept)?;
+        let (allow_setup, allow_report) = (programs.allow_setup(), programs.allow_report());
+        let assembled = Arc::new(Assembled { programs, allow_setup, allow_report });
+        if let Ok(mut made) = MADE.try_write() {
+            made.truncate(REMEMBERED - 1);
+            made.push_front((self.clone(), kept, Arc::clone(&assembled)));
         }
-        Ok(made)
+        Ok(assembled)
     }
 
     fn assemble(&self, kept: &Kept) -> std::result::Result<Programs, Vec<String>> {
@@ -427,6 +434,16 @@ impl Undecided {
     }
 }
 
+/// A filter, and what it lets the sandbox itself do.
+#[derive(Debug)]
+pub(crate) struct Assembled {
+    pub(crate) programs: Programs,
+    /// See [`Programs::allow_setup`].
+    pub(crate) allow_setup: bool,
+    /// See [`Programs::allow_report`].
+    pub(crate) allow_report: bool,
+}
+
 /// What init installs, in this order: arrays of `sock_filter`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Programs(pub(crate) Vec<Vec<u8>>);
@@ -441,14 +458,14 @@ impl Programs {
     }
 
     /// Whether a process can say that its exec failed.
-    pub(crate) fn allow_report(&self) -> bool {
+    fn allow_report(&self) -> bool {
         let calls = [libc::SYS_faccessat, libc::SYS_openat, libc::SYS_sendmsg];
         calls.into_iter().all(|call| self.allow(call, [0; 6]))
     }
 
     /// Whether everything may still be done that the program's process does from its first steps
     /// to the exec, or to the report of its failure.
-    pub(crate) fn allow_setup(&self) -> bool {
+    fn allow_setup(&self) -> bool {
         const TIOCSCTTY: u64 = 0x540e;
         let with = |argument: usize, value: u64| {
             let mut args = [0; 6];
