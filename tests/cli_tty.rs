@@ -305,6 +305,8 @@ fn job_control() {
 fn stopped_and_continued_as_a_job() {
     let mut seat = Seat::of_program("bash", |command| {
         command.args(["--norc", "--noprofile", "-i"]).env("PS1", "ready> ");
+        // Its history would be left in the caller's home.
+        command.env("HISTFILE", "");
     });
     seat.user.sees("ready> ");
     let marker = format!("marker-{}", std::process::id());
