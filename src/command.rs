@@ -609,7 +609,6 @@ impl Command {
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
         let program = self.lower(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
-        let allows_setup = policy.filter().map_err(Error::Invalid)?.allow_setup;
         let start = Start {
             groups: groups.as_ref(),
             cpu_usage: cpu_usage.as_ref(),
@@ -620,7 +619,6 @@ impl Command {
             program,
             descriptors: pairs.iter().map(|(source, _)| *source).collect(),
             supervised: policy.init && !check_only,
-            told_by_init: policy.init && !check_only && !allows_setup,
             terminal: self.pty,
             check_only,
         };

@@ -147,7 +147,8 @@ impl Seccomp {
     }
 
     /// A ready program: an array of `struct sock_filter` (8 bytes each, at most 4096) in native byte order, as
-    /// bubblewrap's `--seccomp` takes it. Rules and `otherwise` do not apply to it.
+    /// bubblewrap's `--seccomp` takes it. Rules and `otherwise` are a filter of their own beside it: of
+    /// both the stricter answer holds.
     ///
     /// # Examples
     ///
@@ -308,18 +309,18 @@ impl Seccomp {
             #[cfg(feature = "serde")]
             Base::Oci(profile) => profile.lower(kept, problems),
         };
-        let rules = self.rules.iter().map(Listed::from);
-        let all: Vec<_> = profile::guards(kept).into_iter().chain(rules).chain(profile).collect();
+        let own = self.rules.iter().cloned();
+        let all: Vec<_> = profile::guards(kept).into_iter().chain(own).chain(profile).collect();
         let otherwise = self.otherwise.unwrap_or(otherwise);
         if all.is_empty() && otherwise == Action::Allow && unknown == Action::Allow {
             return None;
         }
         let mut calls: BTreeMap<_, _> =
             calls::all().map(|(number, _)| (number, Undecided::default())).collect();
-        for listed in all {
-            listed.problems(problems);
-            match calls::number(&listed.call) {
-                Ok(Some(number)) => calls.entry(number).or_default().add(listed),
+        for rule in all {
+            rule.problems(problems);
+            match calls::number(&rule.call) {
+                Ok(Some(number)) => calls.entry(number).or_default().add(rule),
                 Ok(None) => {}
                 Err(unknown) => problems.push(unknown_name(&unknown)),
             }
@@ -349,8 +350,8 @@ impl fmt::Display for Seccomp {
     }
 }
 
-fn named(names: &[String], action: Action) -> Vec<Listed> {
-    names.iter().map(|name| Listed { action, ..Listed::from(&Rule::new(name)) }).collect()
+fn named(names: &[String], action: Action) -> Vec<Rule> {
+    names.iter().map(|name| Rule::new(name).then(action)).collect()
 }
 
 fn unknown_name(calls::Unknown { name, near }: &calls::Unknown<'_>) -> String {
@@ -378,40 +379,6 @@ impl Kept {
     }
 }
 
-/// A rule of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Listed {
-    call: String,
-    conditions: Vec<Condition>,
-    action: Action,
-}
-
-impl From<&Rule> for Listed {
-    fn from(Rule { call, conditions, action }: &Rule) -> Self {
-        Listed { call: call.clone(), conditions: conditions.clone(), action: *action }
-    }
-}
-
-impl Listed {
-    fn when(call: &str, conditions: Vec<Condition>, action: Action) -> Self {
-        Listed { call: call.to_owned(), conditions, action }
-    }
-
-    fn always(call: &str, action: Action) -> Self {
-        Listed::when(call, Vec::new(), action)
-    }
-
-    fn problems(&self, problems: &mut Vec<String>) {
-        for condition in self.conditions.iter().filter(|condition| condition.argument > 5) {
-            let number = condition.argument;
-            problems.push(format!("{:?} has no argument {number}: they are 0 to 5", self.call));
-        }
-        if matches!(self.action, Action::Errno(number) if number > 4095) {
-            problems.push(format!("the error of {:?} is not between 0 and 4095", self.call));
-        }
-    }
-}
-
 /// A call's rules while they are collected.
 #[derive(Debug, Default)]
 struct Undecided {
@@ -420,7 +387,7 @@ struct Undecided {
 }
 
 impl Undecided {
-    fn add(&mut self, Listed { conditions, action, .. }: Listed) {
+    fn add(&mut self, Rule { conditions, action, .. }: Rule) {
         match (self.otherwise, conditions.is_empty()) {
             (Some(_), _) => {}
             (None, true) => self.otherwise = Some(action),
@@ -558,9 +525,10 @@ mod tests {
     fn all_problems_are_told() {
         let profile = Seccomp::allow_list(["reed"])
             .rule(Rule::new("write").when(Condition::equal(6, 0)))
-            .rule(Rule::new("read").then(Action::Errno(5000)));
+            .rule(Rule::new("read").then(Action::Errno(5000)))
+            .rule(Rule::with("open", vec![Condition::equal(0, 1); 33], Action::Allow));
         let problems = profile.assemble(&PLAIN).unwrap_err();
-        for part in ["\"reed\"", "argument 6", "4095"] {
+        for part in ["\"reed\"", "argument 6", "4095", "33 conditions"] {
             assert!(problems.iter().any(|one| one.contains(part)), "{part}: {problems:?}");
         }
         let refused = Seccomp::deny_list(["execve"]).assemble(&PLAIN).unwrap_err();

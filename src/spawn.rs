@@ -52,8 +52,6 @@ pub(crate) struct Start<'a> {
     pub(crate) groups: Option<&'a Groups>,
     /// What init reads the CPU time from.
     pub(crate) cpu_usage: Option<&'a OwnedFd>,
-    /// It is init that tells whether the exec succeeded.
-    pub(crate) told_by_init: bool,
     /// The size of the new terminal, if there is to be one.
     pub(crate) terminal: Option<Size>,
     /// All but the exec.
@@ -419,12 +417,6 @@ fn await_exec(
         }
     }
     let complete = terminal.is_some() == start.terminal.is_some();
-    if start.told_by_init && matches!(word, Received::Closed | Received::Ended) {
-        match next_report(lines, launched, Stage::Start)? {
-            (told, _) if told.kind == report::READY => {}
-            (failure, fds) => return Err(failed_report(start, &failure, fds)),
-        }
-    }
     log::debug!("start: waited {:?} for the exec", starting_at.elapsed());
     match word {
         Received::Report(report, _)

@@ -292,7 +292,8 @@ pub(crate) const OWN_PIDS: u32 = 16;
 /// controlling terminal.
 pub(crate) const PTY: u32 = 32;
 
-/// `Program::flags`: the filters refuse what the start needs, so they come last, and init tells what came of it.
+/// `Program::flags`: the filters refuse what the start needs, so they come last, and it is init
+/// that tells why an exec failed.
 pub(crate) const FILTERS_LAST: u32 = 64;
 
 /// The name of a process that is about to become the program without a supervisor. An exec changes it,

@@ -382,7 +382,7 @@ fn forced_input() {
 fn editor() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap().to_owned();
-    let options = ["--bind", &path, "/work", "--", "vim.tiny", "-u", "NONE", "-n", "/work/text"];
+    let options = ["--bind", &path, "/place", "--", "vim.tiny", "-u", "NONE", "-n", "/place/text"];
     let mut seat = Seat::of(&options);
     seat.user.sees("~");
     seat.user.types("ityped\x1b:wq\r");

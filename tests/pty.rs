@@ -386,8 +386,8 @@ fn editor() {
     let directory = open_directory();
     let file = directory.path().join("text");
     fs::write(&file, "before\n").unwrap();
-    let sandbox = Sandbox::new().bind_rw(directory.path(), "/work");
-    let command = sandbox.command("vim.tiny").args(["-u", "NONE", "-n", "/work/text"]);
+    let sandbox = Sandbox::new().bind_rw(directory.path(), "/place");
+    let command = sandbox.command("vim.tiny").args(["-u", "NONE", "-n", "/place/text"]);
     let (mut child, mut user) = sit_at(command.pty(24, 80));
     user.sees("before");
     user.types("otyped inside\x1b:wq\r");

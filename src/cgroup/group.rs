@@ -112,9 +112,8 @@ impl Group {
         if let (Err(Errno::ENOENT), Some(other)) = (result, write.otherwise) {
             result = self.write_to(other, &write.data);
         }
-        match result {
-            Err(Errno::ENOENT) if !self.is_there() => result = Err(Errno::ENODEV),
-            _ => {}
+        if result == Err(Errno::ENOENT) && !self.is_there() {
+            result = Err(Errno::ENODEV);
         }
         match result {
             Err(Errno::ENOENT) if write.dispensable || is_vacuous(&write.file) => Ok(()),

@@ -57,11 +57,14 @@ impl Lines {
 
     /// Says that the sandbox failed, and ends it.
     pub(crate) fn fail(self, index: u64, fault: Fault, detail: u64, fds: &[i32]) -> ! {
+        self.fail_with(index, [fault.call as u64, fault.errno.0 as u64, detail], fds)
+    }
+
+    /// The same; the call, its errno and the detail as numbers.
+    pub(crate) fn fail_with(self, index: u64, why: [u64; 3], fds: &[i32]) -> ! {
         let mut report = Report::new(report::FAILED);
         report.numbers[0] = index;
-        report.numbers[1] = fault.call as u64;
-        report.numbers[2] = fault.errno.0 as u64;
-        report.numbers[3] = detail;
+        report.numbers[1..4].copy_from_slice(&why);
         self.end_with(sys::bytes_of(&report), fds)
     }
 

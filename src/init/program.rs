@@ -7,12 +7,11 @@ use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
 use crate::supervise;
-use crate::sys::{self, Ended, Fd, Outcome, Poll, fault};
+use crate::sys::{self, Ended, Fd, Outcome, fault};
 use crate::tree::{self, Tree, Watched};
 use crate::wire::{
     BEFORE_EXEC, CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, FILTERS_LAST, Fault,
-    NEW_PRIVILEGES, OWN_PIDS, Op, PTY, Program, REPORT, Reader, Report, SUPERVISED, Text, Texts,
-    report,
+    NEW_PRIVILEGES, OWN_PIDS, Op, PTY, Program, REPORT, Reader, SUPERVISED, Text, Texts, report,
 };
 
 /// The library's description of the program, as init reads it.
@@ -61,6 +60,7 @@ pub(crate) struct Running {
     pub(crate) started: u64,
     /// Closes at the exec, with which the wall time begins; -1 without one.
     pub(crate) exec: Fd,
+    pub(crate) told: &'static Told,
     pub(crate) flags: u32,
     pub(crate) wall: u64,
     pub(crate) grace: u64,
@@ -167,7 +167,7 @@ struct Child {
 
 /// Why the exec failed, for init to read in the memory that both share.
 #[derive(Debug)]
-struct Told(AtomicU32, AtomicU32);
+pub(crate) struct Told(AtomicU32, AtomicU32);
 
 impl Told {
     fn set(&self, failure: &Failure) {
@@ -176,7 +176,8 @@ impl Told {
         self.0.store((call as u32) << 16 | errno.0 as u32, Ordering::Release);
     }
 
-    fn get(&self) -> Option<[u64; 3]> {
+    /// The call, its errno, and which of several.
+    pub(crate) fn get(&self) -> Option<[u64; 3]> {
         let fault = u64::from(self.0.load(Ordering::Acquire));
         let detail = u64::from(self.1.load(Ordering::Relaxed));
         (fault != 0).then_some([fault >> 16, fault & 0xffff, detail])
@@ -302,16 +303,6 @@ impl Tables {
     }
 }
 
-/// Tells whether the program has started, in place of its process.
-fn tell_start(lines: Lines, failed: Option<[u64; 3]>) -> Outcome {
-    let Some([call, errno, detail]) = failed else {
-        return sys::tell(lines.control, report::READY, [0, 0], &[]);
-    };
-    let mut report = Report::new(report::FAILED);
-    report.numbers[..4].copy_from_slice(&[report::START, call, errno, detail]);
-    lines.end_with(sys::bytes_of(&report), &[])
-}
-
 /// With init as PID 1, which does not wait for the exec.
 fn supervised(
     lines: Lines,
@@ -339,14 +330,7 @@ fn supervised(
     sys::capset(0, 0, 0)?;
     let fds = [process.starting.0, process.pidfd.0, done.root.0];
     announce(lines, [process.pid as u64, skipped], &fds)?;
-    if wanted.flags & FILTERS_LAST != 0 {
-        let mut set = [Poll::closing(process.starting.0), Poll::new(lines.embedder)];
-        while sys::poll(&mut set, sys::FOREVER) == 0 {}
-        if set[1].revents != 0 {
-            return Err(Fault { call: Call::Start, errno: Errno(ESRCH) }.into());
-        }
-        tell_start(lines, process.told.get())?;
-    }
+    let told = process.told;
     let (pid, mut exec) = process.let_go();
     for (source, _) in descriptors(wanted) {
         sys::close(source);
@@ -360,6 +344,7 @@ fn supervised(
         child_signals,
         started,
         exec,
+        told,
         flags,
         wall,
         grace,

@@ -3,7 +3,7 @@
 use crate::abi::*;
 use crate::plan::Lines;
 use crate::program::Running;
-use crate::raw::{Errno, exit};
+use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
 use crate::tree::Watched;
 use crate::wire::{
@@ -300,13 +300,13 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The program was killed before its exec: nothing has run. Said before it is reaped, so that who
-    /// finds it gone knows.
+    /// The program's exec failed and its filter lets it not say so, or it was killed before: nothing
+    /// has run. Said before it is reaped, so that who finds it gone knows.
     fn never_ran(&self, child: Ended) -> ! {
         let timed_out = self.end.numbers[ended::TIMED_OUT] != 0;
-        let errno = Errno(if timed_out { ETIME } else { ESRCH });
-        let fault = Fault { call: Call::Start, errno };
-        self.lines.fail(report::START, fault, child.status as u64, &[])
+        let errno = if timed_out { ETIME } else { ESRCH };
+        let killed = [Call::Start as u64, errno as u64, child.status as u64];
+        self.lines.fail_with(report::START, self.running.told.get().unwrap_or(killed), &[])
     }
 
     /// Counts a process that had to be killed, and tells its name.

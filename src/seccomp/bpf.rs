@@ -392,6 +392,23 @@ mod tests {
     }
 
     #[test]
+    fn the_most_conditions_are_within_reach() {
+        let compare = Compare::Masked(u64::MAX);
+        let one = |value| Condition { argument: 0, value, compare, whole: true };
+        for (last, expected) in [(7, Action::Allow), (8, Action::KillProcess)] {
+            let mut conditions = vec![one(7); crate::seccomp::rule::MOST_CONDITIONS];
+            *conditions.last_mut().unwrap() = one(last);
+            let alternatives = vec![(conditions, Action::Allow)];
+            let decision = Decision { alternatives, otherwise: Action::KillProcess };
+            let table = Table { calls: BTreeMap::from([(1, decision)]), unknown: Action::Log };
+            for (first, expected) in [(7, expected), (9, Action::KillProcess)] {
+                let (given, _) = answer(&table.assemble(), 1, [first, 0, 0, 0, 0, 0]).unwrap();
+                assert_eq!(given, expected.code());
+            }
+        }
+    }
+
+    #[test]
     fn foreign_architectures_have_no_calls() {
         let program = Table { calls: BTreeMap::new(), unknown: Action::Allow }.assemble();
         let mut data = [0; DATA];

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::rule::{Action, Compare, Condition};
-use super::{Kept, Listed};
+use super::Kept;
+use super::rule::{Action, Compare, Condition, Rule};
 use crate::capability::Capability;
 
 /// What can be read of a profile; whatever it has besides is an error.
@@ -102,7 +102,7 @@ impl Profile {
         &self,
         kept: &Kept,
         problems: &mut Vec<String>,
-    ) -> (Vec<Listed>, Action, Action) {
+    ) -> (Vec<Rule>, Action, Action) {
         match self.rules(kept) {
             Ok(lowered) => lowered,
             Err(problem) => {
@@ -112,11 +112,12 @@ impl Profile {
         }
     }
 
-    fn rules(&self, kept: &Kept) -> Result<(Vec<Listed>, Action, Action), String> {
+    fn rules(&self, kept: &Kept) -> Result<(Vec<Rule>, Action, Action), String> {
         let default = self.default_action.as_str();
         let otherwise = action(default, self.default_errno_ret, self.default_errno.as_deref())?;
         let mut rules = Vec::new();
-        for entry in self.syscalls.iter().filter(|entry| entry.applies(kept)) {
+        let kernel = running_kernel()?;
+        for entry in self.syscalls.iter().filter(|entry| entry.applies(kept, kernel)) {
             let action = entry.action()?;
             // As if it had not been written.
             if action == otherwise {
@@ -124,7 +125,7 @@ impl Profile {
             }
             for name in entry.names.iter().chain(&entry.name) {
                 for conditions in entry.rules()? {
-                    rules.push(Listed::when(name, conditions, action));
+                    rules.push(Rule::with(name, conditions, action));
                 }
             }
         }
@@ -199,22 +200,19 @@ impl Entry {
         })
     }
 
-    fn applies(&self, kept: &Kept) -> bool {
+    fn applies(&self, kept: &Kept, kernel: (u32, u32)) -> bool {
         let has = |name: &String| {
             name.parse::<Capability>().is_ok_and(|capability| kept.has(capability.number()))
         };
         let here = |arches: &[String]| arches.iter().any(|arch| is_native(arch));
-        let old = |least: &Option<String>| least.as_deref().and_then(version).is_some_and(is_older);
-        let young = |least: &Option<String>| {
-            least.as_deref().and_then(version).is_some_and(|least| !is_older(least))
-        };
+        let least = |filter: &Filter| filter.min_kernel.as_deref().and_then(version);
         let (includes, excludes) = (&self.includes, &self.excludes);
         includes.caps.iter().all(has)
             && (includes.arches.is_empty() || here(&includes.arches))
-            && !old(&includes.min_kernel)
+            && least(includes).is_none_or(|least| least <= kernel)
             && !excludes.caps.iter().any(has)
             && !here(&excludes.arches)
-            && !young(&excludes.min_kernel)
+            && least(excludes).is_none_or(|least| least > kernel)
     }
 }
 
@@ -267,11 +265,10 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, digits.parse().ok()?))
 }
 
-/// Whether the running kernel is older; an unreadable version is as new as can be.
-fn is_older(least: (u32, u32)) -> bool {
-    let kernel = nix::sys::utsname::uname().ok();
-    let kernel = kernel.as_ref().and_then(|name| version(name.release().to_str()?));
-    kernel.is_some_and(|kernel| kernel < least)
+fn running_kernel() -> Result<(u32, u32), String> {
+    let name = nix::sys::utsname::uname().map_err(|errno| format!("uname: {errno}"))?;
+    let release = name.release().to_string_lossy();
+    version(&release).ok_or_else(|| format!("the kernel's release {release:?} has no version"))
 }
 
 #[cfg(test)]
@@ -280,7 +277,7 @@ mod tests {
 
     const PLAIN: Kept = Kept { capabilities: 0, nesting_forbidden: true, init_guarded: true };
 
-    fn rules(text: &str, kept: &Kept) -> (Vec<Listed>, Action, Action) {
+    fn rules(text: &str, kept: &Kept) -> (Vec<Rule>, Action, Action) {
         Profile::parse(text.as_bytes()).unwrap().rules(kept).unwrap()
     }
 

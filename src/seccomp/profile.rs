@@ -3,7 +3,7 @@
 //! Calls that no list names are refused with `EPERM`; of `ABSENT`, and of calls newer than the
 //! table, programs are told that they do not exist, so that they fall back to older ones.
 
-use super::{Action, Condition, Kept, Listed};
+use super::{Action, Condition, Kept, Rule};
 
 /// Calls without which hardly any program runs, and which give no power over anybody else.
 const COMMON: &str = "
@@ -110,7 +110,7 @@ const NEW_TIME: u64 = 0x80;
 const NEW_USER: u64 = 0x1000_0000;
 
 /// The default profile, widened by what is kept.
-pub(super) fn default(kept: &Kept) -> Vec<Listed> {
+pub(super) fn default(kept: &Kept) -> Vec<Rule> {
     let mut list = Vec::new();
     if !kept.nesting_forbidden {
         allow(&mut list, MOUNTING);
@@ -133,7 +133,7 @@ pub(super) fn default(kept: &Kept) -> Vec<Listed> {
 
 /// For a program that computes on its files and streams: no sockets but pairs, no System V and POSIX
 /// message queues, no watching of files, no asynchronous I/O, no changes of scheduling, no filters of its own.
-pub(super) fn strict() -> Vec<Listed> {
+pub(super) fn strict() -> Vec<Rule> {
     let mut list = Vec::new();
     // What terminals, pipes and files are asked by libc.
     for request in [
@@ -150,7 +150,7 @@ pub(super) fn strict() -> Vec<Listed> {
         0x5451,
         0x802c_542a,
     ] {
-        list.push(Listed::when("ioctl", vec![Condition::equal(1, request).low()], PERMITTED));
+        list.push(Rule::with("ioctl", vec![Condition::equal(1, request).low()], PERMITTED));
     }
     pairs(&mut list);
     personalities(&mut list);
@@ -162,15 +162,15 @@ pub(super) fn strict() -> Vec<Listed> {
 
 /// What comes before any profile: no namespace may be nested or entered, and init is left alone. A
 /// nested user namespace would be one in which a full /proc can be mounted.
-pub(super) fn guards(kept: &Kept) -> Vec<Listed> {
+pub(super) fn guards(kept: &Kept) -> Vec<Rule> {
     let mut list = Vec::new();
     if kept.nesting_forbidden {
         let user = || vec![Condition::masked(0, NEW_USER, NEW_USER).low()];
-        list.push(Listed::when("clone", user(), REFUSED));
-        list.push(Listed::when("unshare", user(), REFUSED));
-        list.push(Listed::always("setns", REFUSED));
+        list.push(Rule::with("clone", user(), REFUSED));
+        list.push(Rule::with("unshare", user(), REFUSED));
+        list.push(Rule::new("setns").then(REFUSED));
         // Its flags are in memory, which a filter cannot see; libc then uses clone.
-        list.push(Listed::always("clone3", MISSING));
+        list.push(Rule::new("clone3").then(MISSING));
     }
     if kept.init_guarded {
         let one = |argument| Condition::equal(argument, 1).low();
@@ -181,80 +181,80 @@ pub(super) fn guards(kept: &Kept) -> Vec<Listed> {
             "sched_setparam",
             "sched_setscheduler",
         ] {
-            list.push(Listed::when(call, vec![one(0)], REFUSED));
+            list.push(Rule::with(call, vec![one(0)], REFUSED));
         }
         // By process, by group, and by user, of whom init may be a process; ioprio counts from 1.
         for (call, process) in [("setpriority", 0u64), ("ioprio_set", 1)] {
             let kind = |kind| Condition::equal(0, process + kind).low();
-            list.push(Listed::when(call, vec![kind(0), one(1)], REFUSED));
-            list.push(Listed::when(call, vec![kind(1), one(1)], REFUSED));
-            list.push(Listed::when(call, vec![kind(2)], REFUSED));
+            list.push(Rule::with(call, vec![kind(0), one(1)], REFUSED));
+            list.push(Rule::with(call, vec![kind(1), one(1)], REFUSED));
+            list.push(Rule::with(call, vec![kind(2)], REFUSED));
         }
     }
     list
 }
 
-fn allow(list: &mut Vec<Listed>, calls: &str) {
+fn allow(list: &mut Vec<Rule>, calls: &str) {
     refuse(list, calls, PERMITTED);
 }
 
-fn refuse(list: &mut Vec<Listed>, calls: &str, action: Action) {
-    list.extend(calls.split_whitespace().map(|call| Listed::always(call, action)));
+fn refuse(list: &mut Vec<Rule>, calls: &str, action: Action) {
+    list.extend(calls.split_whitespace().map(|call| Rule::new(call).then(action)));
 }
 
 /// No typing into a terminal, and no line discipline, which loads old drivers. The kernel looks at
 /// the low half of the request only.
-fn ioctls(kept: &Kept, list: &mut Vec<Listed>) {
+fn ioctls(kept: &Kept, list: &mut Vec<Rule>) {
     const TIOCSTI: u64 = 0x5412;
     const TIOCLINUX: u64 = 0x541c;
     const TIOCSETD: u64 = 0x5423;
     if !kept.has(SYS_ADMIN) && !kept.has(SYS_TTY_CONFIG) {
         for request in [TIOCSTI, TIOCLINUX, TIOCSETD] {
-            list.push(Listed::when("ioctl", vec![Condition::equal(1, request).low()], REFUSED));
+            list.push(Rule::with("ioctl", vec![Condition::equal(1, request).low()], REFUSED));
         }
     }
-    list.push(Listed::always("ioctl", PERMITTED));
+    list.push(Rule::new("ioctl").then(PERMITTED));
 }
 
 /// Unix, IPv4 and IPv6; of netlink what tells a program its addresses. Others are old, or lead
 /// out of the sandbox (vsock), and all of them load modules.
-fn sockets(kept: &Kept, list: &mut Vec<Listed>) {
+fn sockets(kept: &Kept, list: &mut Vec<Rule>) {
     const NETLINK: u64 = 16;
     const PACKET: u64 = 17;
     const NO_FAMILY: Action = Action::Errno(libc::EAFNOSUPPORT.unsigned_abs());
     let family = |family| Condition::equal(0, family).low();
     for number in [1, 2, 10] {
-        list.push(Listed::when("socket", vec![family(number)], PERMITTED));
+        list.push(Rule::with("socket", vec![family(number)], PERMITTED));
     }
     let routes = Condition::equal(2, 0).low();
-    list.push(Listed::when("socket", vec![family(NETLINK), routes], PERMITTED));
+    list.push(Rule::with("socket", vec![family(NETLINK), routes], PERMITTED));
     if kept.has(NET_ADMIN) || AUDIT.iter().any(|&one| kept.has(one)) {
-        list.push(Listed::when("socket", vec![family(NETLINK)], PERMITTED));
+        list.push(Rule::with("socket", vec![family(NETLINK)], PERMITTED));
     }
     if kept.has(NET_RAW) {
-        list.push(Listed::when("socket", vec![family(PACKET)], PERMITTED));
+        list.push(Rule::with("socket", vec![family(PACKET)], PERMITTED));
     }
-    list.push(Listed::always("socket", NO_FAMILY));
+    list.push(Rule::new("socket").then(NO_FAMILY));
     pairs(list);
 }
 
-fn pairs(list: &mut Vec<Listed>) {
+fn pairs(list: &mut Vec<Rule>) {
     let unix = Condition::equal(0, 1).low();
-    list.push(Listed::when("socketpair", vec![unix], PERMITTED));
+    list.push(Rule::with("socketpair", vec![unix], PERMITTED));
 }
 
 /// `PER_LINUX` and `PER_LINUX32`, with or without `UNAME26`, and the question which it is: no
 /// switching off of address space randomization.
-fn personalities(list: &mut Vec<Listed>) {
+fn personalities(list: &mut Vec<Rule>) {
     for which in [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff] {
         let exactly = Condition::equal(0, which).low();
-        list.push(Listed::when("personality", vec![exactly], PERMITTED));
+        list.push(Rule::with("personality", vec![exactly], PERMITTED));
     }
 }
 
 /// Threads and processes, and a working directory or descriptors of a thread's own.
-fn namespaces(list: &mut Vec<Listed>) {
+fn namespaces(list: &mut Vec<Rule>) {
     let none = |mask| vec![Condition::masked(0, mask, 0).low()];
-    list.push(Listed::when("clone", none(NEW_NAMESPACES), PERMITTED));
-    list.push(Listed::when("unshare", none(NEW_NAMESPACES | NEW_TIME), PERMITTED));
+    list.push(Rule::with("clone", none(NEW_NAMESPACES), PERMITTED));
+    list.push(Rule::with("unshare", none(NEW_NAMESPACES | NEW_TIME), PERMITTED));
 }

@@ -1,5 +1,8 @@
 //! What is done with a call, and when.
 
+/// A jump of a filter reaches 255 instructions, and a condition has up to 6.
+pub(super) const MOST_CONDITIONS: usize = 32;
+
 /// What happens to a system call; `SECCOMP_RET_…` of
 /// [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
 ///
@@ -88,7 +91,28 @@ impl Rule {
         Rule { call: call.into(), conditions: Vec::new(), action: Action::Allow }
     }
 
-    /// Adds a condition; all of them have to hold.
+    pub(super) fn with(call: &str, conditions: Vec<Condition>, action: Action) -> Self {
+        Rule { call: call.to_owned(), conditions, action }
+    }
+
+    pub(super) fn problems(&self, problems: &mut Vec<String>) {
+        for condition in self.conditions.iter().filter(|condition| condition.argument > 5) {
+            let number = condition.argument;
+            problems.push(format!("{:?} has no argument {number}: they are 0 to 5", self.call));
+        }
+        if self.conditions.len() > MOST_CONDITIONS {
+            let count = self.conditions.len();
+            problems.push(format!(
+                "{count} conditions for {:?}, of at most {MOST_CONDITIONS}",
+                self.call
+            ));
+        }
+        if matches!(self.action, Action::Errno(number) if number > 4095) {
+            problems.push(format!("the error of {:?} is not between 0 and 4095", self.call));
+        }
+    }
+
+    /// Adds a condition, up to 32; all of them have to hold.
     ///
     /// # Examples
     ///
