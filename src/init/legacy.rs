@@ -5,6 +5,7 @@
 
 use crate::abi::*;
 use crate::sys::{self, Outcome, fault};
+use crate::text;
 use crate::wire::{Call, Fault, Text};
 
 /// Room for what is remembered, and for the kernel's mount table.
@@ -41,7 +42,7 @@ impl Legacy {
         let table = read_table(proc_fd)?;
         for line in table.split(|&byte| byte == b'\n') {
             let mut fields = line.split(|&byte| byte == b' ');
-            let number = fields.next().and_then(sys::number);
+            let number = fields.next().and_then(text::number);
             let (Some(place), Some(options)) = (fields.nth(3), fields.next()) else {
                 continue;
             };

@@ -30,6 +30,7 @@ mod start;
 #[cfg(init)]
 mod supervise;
 mod sys;
+mod text;
 #[cfg(init)]
 mod tree;
 #[cfg(warden)]

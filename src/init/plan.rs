@@ -3,8 +3,8 @@
 use crate::abi::*;
 use crate::program::{self, Done, Late, Wanted};
 use crate::raw::exit;
-use crate::sys::{self, Outcome, Poll, fault};
-use crate::tree::{Tree, Watched, write_all};
+use crate::sys::{self, Outcome, Poll, fault, write_all};
+use crate::tree::{Tree, Watched};
 use crate::wire::{
     Call, Fault, HEADER, Header, MAGIC, Op, REPORT, Reader, Report, SUPERVISED, Text, VERSION,
     report,

@@ -1,18 +1,22 @@
-//! The program's process, from its start to its exec.
+//! The program's process as init sees it: its start, its help, and its exec.
+
+mod child;
+mod descriptors;
 
 use core::convert::Infallible;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::abi::*;
-use crate::plan::{self, Lines};
-use crate::raw::{Errno, exit};
+use crate::plan::Lines;
+use crate::raw::exit;
 use crate::supervise;
 use crate::sys::{self, Ended, Fd, Outcome, fault};
-use crate::tree::{self, Tree, Watched};
+use crate::tree::{self, Watched};
 use crate::wire::{
-    BEFORE_EXEC, CHECK_ONLY, CONTROLLING_TERMINAL, Call, DESCRIPTORS_MAX, FILTERS_LAST, Fault,
-    NEW_PRIVILEGES, OWN_PIDS, Op, PTY, Program, REPORT, Reader, SUPERVISED, Text, Texts, report,
+    BEFORE_EXEC, Call, Fault, OWN_PIDS, Program, REPORT, SUPERVISED, Text, Texts, report,
 };
+use child::{Tables, become_the_program, carry_out};
+use descriptors::descriptors;
 
 /// The library's description of the program, as init reads it.
 pub(crate) type Wanted<'a> = Program<Text<'a>, Texts<'a>>;
@@ -244,63 +248,11 @@ pub(crate) fn start(
     supervised(lines, proc_fd, wanted, process, done)
 }
 
-/// The five capability sets, the securebits and `no_new_privs`; the order is S2.4's.
-fn privileges(wanted: &Wanted<'_>) -> Result<(), Failure> {
-    for capability in 0..64usize {
-        let keep = wanted.bounding >> capability & 1 != 0;
-        let known = keep
-            || drop_bounding(capability).map_err(|fault| Failure::number(fault, capability))?;
-        if !known {
-            break;
-        }
-    }
-    let all = sys::permitted()?;
-    sys::capset(all, all, wanted.inheritable)?;
-    sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
-    for capability in (0..64usize).filter(|bit| wanted.ambient >> bit & 1 != 0) {
-        sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
-            .map_err(|fault| Failure::number(fault, capability))?;
-    }
-    sys::prctl(Call::Securebits, PR_SET_SECUREBITS, wanted.securebits as usize, 0)?;
-    sys::capset(wanted.effective, wanted.permitted, wanted.inheritable)?;
-    if wanted.flags & NEW_PRIVILEGES == 0 {
-        sys::prctl(Call::NoNewPrivileges, PR_SET_NO_NEW_PRIVS, 1, 0)?;
-    }
-    Ok(())
-}
-
-/// Drops one capability from the bounding set; `false` when the kernel knows no such number.
-fn drop_bounding(capability: usize) -> Outcome<bool> {
-    match sys::prctl(Call::Bounding, PR_CAPBSET_DROP, capability, 0) {
-        Ok(()) => Ok(true),
-        Err(Fault { errno, .. }) if errno.0 == EINVAL => Ok(false),
-        Err(other) => Err(other),
-    }
-}
-
-/// Pairs of a descriptor of init's and its number in the program.
-fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + use<'a> {
-    let mut pairs = Reader::new(wanted.descriptors.bytes());
-    core::iter::from_fn(move || Some((pairs.next()?, pairs.next()?)))
-}
-
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
 /// library knows of it: not the control socket, which a forked copy of the embedder may hold open.
 /// The last descriptor is that of the root, or -1.
 fn announce(lines: Lines, numbers: [u64; 2], fds: &[i32]) -> Outcome {
     sys::tell(lines.control, report::READY, numbers, fds)
-}
-
-/// The argument and environment vectors.
-struct Tables {
-    argv: &'static [*const u8],
-    envp: &'static [*const u8],
-}
-
-impl Tables {
-    fn new(wanted: &Wanted<'_>) -> Outcome<Self> {
-        Ok(Tables { argv: sys::pointers(wanted.argv)?, envp: sys::pointers(wanted.envp)? })
-    }
 }
 
 /// With init as PID 1, which does not wait for the exec.
@@ -354,212 +306,4 @@ fn supervised(
         cpu_fd,
     };
     supervise::run(lines, proc_fd, running, done.watched)
-}
-
-/// The rest of the life of the process that becomes the program; `lines` has the socket for its
-/// failure.
-fn become_the_program(
-    mut lines: Lines,
-    wanted: &Wanted<'_>,
-    tables: &Tables,
-    told: Option<&Told>,
-) -> ! {
-    let ready = stage(wanted, &mut lines.control).and_then(|()| {
-        if told.is_some() {
-            wait_for_word(lines.control)?;
-        }
-        enter(wanted, lines.control)?;
-        if wanted.flags & FILTERS_LAST != 0 {
-            install_filters(wanted)?;
-        }
-        Ok(())
-    });
-    match ready {
-        Ok(()) if wanted.flags & CHECK_ONLY != 0 => {
-            let _told = sys::tell(lines.control, report::READY, [0, 0], &[]);
-            exit(0)
-        }
-        Ok(()) => {
-            let failure = execute(wanted, tables);
-            if let (Some(told), true) = (told, wanted.flags & FILTERS_LAST != 0) {
-                // A filter may keep it from saying so.
-                told.set(&failure);
-                exit(1)
-            }
-            failure.end(lines)
-        }
-        Err(failure) => failure.end(lines),
-    }
-}
-
-/// Init's, when the file tree is complete, or the library's, with a descriptor. If who has it to say
-/// has ended, so does this process.
-#[inline(never)]
-fn wait_for_word(socket: i32) -> Outcome<Option<Fd>> {
-    let mut word = [0];
-    match sys::receive(socket, &mut word, &mut [], 0)? {
-        (0, _) => exit(1),
-        (_, fd) => Ok(fd),
-    }
-}
-
-/// All that belongs to the program's process alone and needs no file tree. `errors` is moved out of
-/// the way of the program's descriptors.
-fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
-    sys::setsid()?;
-    place_descriptors(wanted, errors)?;
-    // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
-    if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == NEW_PRIVILEGES {
-        install_filters(wanted)?;
-    }
-    privileges(wanted)?;
-    if wanted.flags & CONTROLLING_TERMINAL != 0 {
-        sys::take_terminal()?;
-    }
-    sys::umask(wanted.umask)?;
-    if wanted.nice != 0 {
-        sys::setpriority(PRIO_PROCESS, 0, wanted.nice)?;
-    }
-    if wanted.flags & PTY == 0 {
-        limits(wanted)?;
-    }
-    if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == 0 {
-        install_filters(wanted)?;
-    }
-    Ok(())
-}
-
-fn install_filters(wanted: &Wanted<'_>) -> Outcome {
-    for filter in [wanted.filter, wanted.second_filter] {
-        if !filter.bytes().is_empty() {
-            sys::install_filter(filter.bytes())?;
-        }
-    }
-    Ok(())
-}
-
-fn limits(wanted: &Wanted<'_>) -> Result<(), Failure> {
-    for (resource, pair) in wanted.rlimits.bytes().chunks_exact(16).enumerate() {
-        sys::set_rlimit(resource, pair).map_err(|fault| Failure::number(fault, resource))?;
-    }
-    Ok(())
-}
-
-/// The operations of its own. A network namespace goes to init through `init`.
-fn carry_out(wanted: &Wanted<'_>, init: i32, proc_fd: i32) -> Result<(), Failure> {
-    let (mut index, mut operations) = (wanted.first, Reader::new(wanted.operations.bytes()));
-    let mut no_tree = Tree::new(-1, None);
-    while !operations.is_empty() {
-        let done = match operations.next() {
-            Some(Op::NewNetwork {}) => new_network(init, proc_fd),
-            Some(operation) => plan::execute(&mut no_tree, &operation, &mut 0),
-            None => fault(Call::Plan, EPROTO),
-        };
-        done.map_err(|fault| Failure { index, ..Failure::new(fault) })?;
-        index += 1;
-    }
-    Ok(())
-}
-
-/// Making it takes as long as making the tree: so it is made beside that.
-fn new_network(init: i32, proc_fd: i32) -> Outcome {
-    sys::unshare(CLONE_NEWNET)?;
-    let namespace = sys::open(proc_fd, Text::new(b"thread-self/ns/net\0"), O_RDONLY, 0)?;
-    sys::send(init, b"n", &[namespace.0])
-}
-
-/// What needs the finished file tree.
-fn enter(wanted: &Wanted<'_>, starting: i32) -> Result<(), Failure> {
-    // This process is still in the caller's directory, from which a relative path would start.
-    sys::chdir(Text::new(b"/\0"))?;
-    sys::chdir(wanted.directory)?;
-    if wanted.flags & PTY != 0 {
-        // Opened here, its name is the one inside and its owner the program's id.
-        let multiplexer = Text::new(b"/dev/pts/ptmx\0");
-        let master = sys::open(AT_FDCWD, multiplexer, O_RDWR | O_NOCTTY, 0)?;
-        sys::tell(starting, report::READY, [0, 0], &[master.0])?;
-        let Some(theirs) = wait_for_word(starting)? else {
-            // The kernel drops what there is no room for.
-            return Err(Fault { call: Call::Receive, errno: Errno(EMFILE) }.into());
-        };
-        for number in 0..3 {
-            sys::dup3(theirs.0, number, 0)?;
-        }
-        sys::take_terminal()?;
-        // Only now: that of open files counts what is on its way through sockets as well.
-        limits(wanted)?;
-    }
-    sys::unblock_signals()?;
-    Ok(())
-}
-
-/// Gives each descriptor its number. First all get numbers that nobody wants, so that none is
-/// overwritten before it was placed.
-fn place_descriptors(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
-    let lift = |fd: i32| -> Outcome<i32> {
-        let mut copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 3)? as i32;
-        while descriptors(wanted).any(|(_, target)| target == copy) {
-            let next = sys::fcntl(fd, F_DUPFD_CLOEXEC, copy as usize + 1)? as i32;
-            sys::close(copy);
-            copy = next;
-        }
-        Ok(copy)
-    };
-    *errors = lift(*errors)?;
-    let mut lifted = [0; DESCRIPTORS_MAX];
-    if descriptors(wanted).count() > lifted.len() {
-        return Err(Fault { call: Call::Descriptor, errno: Errno(E2BIG) }.into());
-    }
-    for (to, (source, target)) in lifted.iter_mut().zip(descriptors(wanted)) {
-        *to = lift(source).map_err(|fault| Failure::number(fault, target as usize))?;
-    }
-    for (from, (_, target)) in lifted.iter().zip(descriptors(wanted)) {
-        sys::dup3(*from, target, 0).map_err(|fault| Failure::number(fault, target as usize))?;
-    }
-    close_all_but(descriptors(wanted).map(|(_, target)| target), *errors)?;
-    Ok(())
-}
-
-/// Closes everything but the program's own descriptors, which come sorted, and `errors`.
-fn close_all_but(targets: impl Iterator<Item = i32>, errors: i32) -> Outcome {
-    let (mut next, mut pending) = (0, Some(errors));
-    let mut close_up_to = |keep: i32| {
-        if keep > next {
-            sys::close_range(next, keep - 1)?;
-        }
-        next = keep + 1;
-        Ok(())
-    };
-    for target in targets {
-        if let Some(errors) = pending.take_if(|errors| *errors < target) {
-            close_up_to(errors)?;
-        }
-        close_up_to(target)?;
-    }
-    pending.map_or(Ok(()), close_up_to)?;
-    sys::close_range(next, i32::MAX).map(drop)
-}
-
-/// Tries the candidates in order; returns why the last one could not be executed.
-fn execute(wanted: &Wanted<'_>, tables: &Tables) -> Failure {
-    let mut failure = Failure::new(Fault { call: Call::Exec, errno: Errno(ENOENT) });
-    for (index, path) in wanted.candidates.take(wanted.candidates.count as usize).enumerate() {
-        let errno = sys::exec(path, tables.argv, tables.envp);
-        let fault = Fault { call: Call::Exec, errno };
-        match errno.0 {
-            ENOENT | ENOTDIR if !sys::exists(path) => {}
-            // The file is there: what is missing is what the kernel needs to run it.
-            ENOENT | ENOTDIR => return missing_interpreter(path, index),
-            EACCES => failure = Failure::number(fault, index),
-            _ => return Failure::number(fault, index),
-        }
-    }
-    failure
-}
-
-/// Something of it is missing: what, the library finds in the file.
-fn missing_interpreter(path: Text<'_>, index: usize) -> Failure {
-    let fault = Fault { call: Call::Interpreter, errno: Errno(ENOENT) };
-    let file = sys::open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0).ok();
-    Failure { file, ..Failure::number(fault, index) }
 }

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 use core::ffi::CStr;
 
 use crate::raw::exit;
-use crate::sys::number;
+use crate::text::number;
 use crate::{Arguments, main};
 
 #[cfg(target_arch = "x86_64")]

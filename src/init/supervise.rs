@@ -5,6 +5,7 @@ use crate::plan::Lines;
 use crate::program::Running;
 use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
+use crate::text::{self, numbered};
 use crate::tree::Watched;
 use crate::wire::{
     BY_SIGNAL, CPU_TIME, Call, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report,
@@ -249,7 +250,7 @@ impl Supervisor<'_> {
         };
         let length = sys::read(file.0, &mut list).unwrap_or(0);
         for number in list.get(..length).unwrap_or(&[]).split(|&byte| byte == b' ') {
-            let number = sys::number(number).and_then(|pid| self.own_number(pid));
+            let number = text::number(number).and_then(|pid| self.own_number(pid));
             // Only a child of init's own is signalled, whatever the list says.
             if let Some(pid) = number.filter(|&pid| sys::wait(pid, WNOHANG | WNOWAIT).is_ok()) {
                 act(pid);
@@ -260,12 +261,12 @@ impl Supervisor<'_> {
     /// The pid that a process has here; /proc shows the one of the namespace that it belongs to.
     fn own_number(&self, pid: i32) -> Option<i32> {
         let (mut path, mut status) = ([0; 40], [0; 2048]);
-        let path = crate::tree::numbered(b"", pid, b"/status", &mut path);
+        let path = numbered(b"", pid, b"/status", &mut path);
         let file = sys::open(self.proc_fd, path, O_RDONLY, 0).ok()?;
         let length = sys::read(file.0, &mut status).ok()?;
         let mut lines = status.get(..length)?.split(|&byte| byte == b'\n');
         let line = lines.find_map(|line| line.strip_prefix(b"NSpid:"))?;
-        sys::number(line.split(|&byte| byte == b'\t').next_back()?)
+        text::number(line.split(|&byte| byte == b'\t').next_back()?)
     }
 
     /// Reaps what has ended; `false` when init has no children any more.
@@ -356,7 +357,7 @@ impl Supervisor<'_> {
 /// The name of a process, from the sandbox's /proc if it has one.
 fn command_name(pid: i32, name: &mut [u8]) -> usize {
     let mut path = [0; 40];
-    let path = crate::tree::numbered(b"/proc/", pid, b"/comm", &mut path);
+    let path = numbered(b"/proc/", pid, b"/comm", &mut path);
     let file = sys::open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
     let read = |file: Fd| sys::read(file.0, name);
     file.and_then(read).unwrap_or(0).saturating_sub(1)

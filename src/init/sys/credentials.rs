@@ -1,0 +1,56 @@
+//! What a process may do: ids, groups, capabilities, keyring, filters.
+
+use super::{Outcome, ask, code};
+use crate::abi::*;
+use crate::raw::nr;
+use crate::wire::Call;
+
+plain! {
+    setresgid(real: u32, effective: u32, saved: u32) = SETRESGID, Gid;
+    setresuid(real: u32, effective: u32, saved: u32) = SETRESUID, Uid;
+}
+
+/// setgroups(2) to none.
+pub(crate) fn drop_groups() -> Outcome {
+    with_pointers!(Call::Groups, SETGROUPS, 0, core::ptr::null::<u32>()).map(drop)
+}
+
+/// capget(2) of the caller: the permitted set.
+pub(crate) fn permitted() -> Outcome<u64> {
+    let header = [0x2008_0522u32, 0];
+    let mut data = [0u32; 6];
+    with_pointers!(Call::Capabilities, CAPGET, header.as_ptr(), data.as_mut_ptr())?;
+    Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
+}
+
+/// capset(2) on the caller.
+pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Outcome {
+    let header = [0x2008_0522u32, 0];
+    let low = |set: u64| set as u32;
+    let high = |set: u64| (set >> 32) as u32;
+    let data = [
+        low(effective),
+        low(permitted),
+        low(inheritable),
+        high(effective),
+        high(permitted),
+        high(inheritable),
+    ];
+    with_pointers!(Call::Capabilities, CAPSET, header.as_ptr(), data.as_ptr()).map(drop)
+}
+
+/// keyctl(2): `KEYCTL_JOIN_SESSION_KEYRING` with an anonymous keyring.
+pub(crate) fn new_session_keyring() -> Outcome {
+    with_pointers!(Call::Keyring, KEYCTL, 1, core::ptr::null::<u8>()).map(drop)
+}
+
+/// Installs a system call filter on the calling thread; `filter` is a `sock_filter` array.
+pub(crate) fn install_filter(filter: &[u8]) -> Outcome {
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        filter: *const u8,
+    }
+    let program = Program { length: (filter.len() / 8) as u16, filter: filter.as_ptr() };
+    with_pointers!(Call::Filter, SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program).map(drop)
+}

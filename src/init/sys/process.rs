@@ -1,0 +1,157 @@
+//! A process: its attributes, its exec, its signals, and its children.
+
+use super::clone::BEFORE_EXEC;
+use super::{Fd, Outcome, ask, code};
+use crate::abi::*;
+use crate::raw::{Errno, nr};
+use crate::wire::{Call, Text};
+
+plain! {
+    setsid() = SETSID, Session;
+    umask(mask: u32) = UMASK, Plan;
+    setpriority(which: usize, who: usize, nice: i32) = SETPRIORITY, Nice;
+    personality(domain: usize) = PERSONALITY, Personality;
+    sched_getscheduler(pid: i32) = SCHED_GETSCHEDULER, Scheduler;
+    sched_yield() = SCHED_YIELD, Signals;
+    kill(pid: isize, signal: usize) = KILL, Signals;
+}
+
+/// prctl(2) with numeric arguments.
+#[inline(never)]
+pub(crate) fn prctl(call: Call, option: usize, arg2: usize, arg3: usize) -> Outcome {
+    // SAFETY: only options whose arguments are numbers are passed.
+    unsafe { ask!(code(call, nr::PRCTL); option, arg2, arg3) }.map(drop)
+}
+
+/// Sets the name that ps shows.
+pub(crate) fn set_name(name: &'static [u8; 16]) -> Outcome {
+    // SAFETY: `name` is 16 readable bytes, the size that the kernel reads.
+    unsafe { ask!(code(Call::Start, nr::PRCTL); PR_SET_NAME, name.as_ptr(), 0) }.map(drop)
+}
+
+/// Makes descriptor 0 the controlling terminal.
+pub(crate) fn take_terminal() -> Outcome {
+    with_pointers!(Call::Terminal, IOCTL, 0, TIOCSCTTY, 0).map(drop)
+}
+
+/// prlimit64(2) on the caller; `pair` is a soft and a hard limit.
+pub(crate) fn set_rlimit(resource: usize, pair: &[u8]) -> Outcome {
+    with_pointers!(Call::Rlimit, PRLIMIT64, 0, resource, pair.as_ptr(), 0).map(drop)
+}
+
+/// Raises soft limits of the caller's to the hard ones: of what init writes, and of open files, which
+/// also bounds how many descriptors all of a user's processes may have on their way through sockets.
+pub(crate) fn raise_limits() -> Outcome {
+    for resource in [RLIMIT_FSIZE, RLIMIT_NOFILE] {
+        let mut pair = [0u64; 2];
+        with_pointers!(Call::Rlimit, PRLIMIT64, 0, resource, 0, pair.as_mut_ptr())?;
+        pair[0] = pair[1];
+        with_pointers!(Call::Rlimit, PRLIMIT64, 0, resource, pair.as_ptr(), 0)?;
+    }
+    Ok(())
+}
+
+/// Leaves real-time scheduling, which a program inherits whatever its limits, and an execution domain
+/// in which addresses are not random, say.
+pub(crate) fn become_ordinary() -> Outcome {
+    personality(0)?;
+    // The policy is in the lower bits.
+    if matches!(sched_getscheduler(0)? & 0xff, SCHED_FIFO | SCHED_RR) {
+        // struct sched_param: the priority; SCHED_OTHER has none, and the number 0.
+        let none = 0i32;
+        with_pointers!(Call::Scheduler, SCHED_SETSCHEDULER, 0, 0, &raw const none)?;
+    }
+    Ok(())
+}
+
+/// Lets others run.
+pub(crate) fn yield_now() {
+    // sched_yield cannot fail on Linux.
+    let _always = sched_yield();
+}
+
+/// Goes on on another processor than so far, so that a process just started need not wait for this
+/// one's. With two, the embedder has had the other and is about to sleep; with more, the kernel itself
+/// finds an idle one. Nothing depends on it.
+pub(crate) fn step_aside() {
+    // Room for 64 processors: on a larger machine the call fails.
+    let (mut allowed, mut current) = (0u64, 0u32);
+    let all = with_pointers!(Call::Clone, SCHED_GETAFFINITY, 0, 8, &raw mut allowed);
+    let own = with_pointers!(Call::Clone, GETCPU, &raw mut current, 0, 0);
+    let other = allowed & !(1 << (current % 64));
+    if all.is_err() || own.is_err() || other == allowed || !other.is_power_of_two() {
+        return;
+    }
+    for set in [other, allowed] {
+        let _moved = with_pointers!(Call::Clone, SCHED_SETAFFINITY, 0, 8, &raw const set);
+    }
+}
+
+/// execve(2); returns only if it failed.
+pub(crate) fn exec(path: Text<'_>, argv: &[*const u8], envp: &[*const u8]) -> Errno {
+    let result = with_pointers!(Call::Exec, EXECVE, path.as_ptr(), argv.as_ptr(), envp.as_ptr());
+    result.map_or_else(|fault| fault.errno, |_| Errno(EIO))
+}
+
+/// Sets every signal's action to the default one.
+pub(crate) fn default_signals() {
+    // struct kernel_sigaction, all zero: SIG_DFL, no flags, nothing masked.
+    let action = [0usize; 4];
+    for signal in 1..=64usize {
+        // SIGKILL and SIGSTOP refuse; their action is the default anyway.
+        let _refused = with_pointers!(Call::Signals, RT_SIGACTION, signal, action.as_ptr(), 0, 8);
+    }
+}
+
+/// Unblocks every signal.
+pub(crate) fn unblock_signals() -> Outcome {
+    let none = 0u64;
+    with_pointers!(Call::Signals, RT_SIGPROCMASK, SIG_SETMASK, &raw const none, 0, 8).map(drop)
+}
+
+/// A descriptor that becomes readable when a child changes state.
+pub(crate) fn child_signals() -> Outcome<Fd> {
+    let mask = 1u64 << (SIGCHLD - 1) | 1 << (BEFORE_EXEC - 1);
+    // SFD_CLOEXEC and SFD_NONBLOCK have the values of their O_ twins.
+    let flags = O_CLOEXEC | 0o4000;
+    with_pointers!(Call::Signals, SIGNALFD4, -1isize, &raw const mask, 8, flags)
+        .map(|fd| Fd(fd as i32))
+}
+
+/// pidfd_send_signal(2).
+pub(crate) fn signal_pidfd(pidfd: i32, signal: usize) -> Outcome {
+    with_pointers!(Call::Signals, PIDFD_SEND_SIGNAL, pidfd, signal, 0, 0).map(drop)
+}
+
+/// A child that ended, as waitid(2) tells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) pid: i32,
+    pub(crate) code: i32,
+    pub(crate) status: i32,
+}
+
+/// waitid(2) for one child or, with 0, any, with `WEXITED` and the given options.
+#[inline(never)]
+pub(crate) fn wait(pid: i32, options: usize) -> Outcome<Option<Ended>> {
+    let mut info = [0i32; 32];
+    let (kind, options) = (if pid == 0 { P_ALL } else { P_PID }, options | WEXITED | __WALL);
+    with_pointers!(Call::Signals, WAITID, kind, pid, info.as_mut_ptr(), options, 0)?;
+    // siginfo_t: signo, errno, code, padding, pid, uid, status.
+    Ok((info[4] != 0).then_some(Ended { pid: info[4], code: info[2], status: info[6] }))
+}
+
+/// Whether a child of [`clone_program`] has executed something: only then does a wait without `__WALL`
+/// find it. Who cannot be found has not.
+pub(crate) fn has_executed(pid: i32) -> bool {
+    let options = WEXITED | WNOHANG | WNOWAIT;
+    with_pointers!(Call::Signals, WAITID, P_PID, pid, 0, options, 0).is_ok()
+}
+
+/// getrusage(2) of all children that were waited for: the kernel's 18 words.
+pub(crate) fn usage_of_children() -> [u64; 18] {
+    let mut usage = [0u64; 18];
+    // Who and the address are valid: this cannot fail.
+    let _always = with_pointers!(Call::Read, GETRUSAGE, RUSAGE_CHILDREN, usage.as_mut_ptr());
+    usage
+}
