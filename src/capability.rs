@@ -11,7 +11,8 @@ use crate::error::UnknownName;
 
 /// One capability, such as [`NET_BIND_SERVICE`](Self::NET_BIND_SERVICE): a number from 0 to 63.
 ///
-/// Numbers newer than this crate are accepted and shown as `CAP_41`; see [capabilities(7)].
+/// Numbers newer than this crate are accepted and shown as `CAP_41`; see
+/// [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html).
 ///
 /// # Examples
 ///
@@ -24,8 +25,6 @@ use crate::error::UnknownName;
 /// assert_eq!(port.to_string(), "CAP_NET_BIND_SERVICE");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-///
-/// [capabilities(7)]: https://man7.org/linux/man-pages/man7/capabilities.7.html
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(u8);
 
@@ -175,7 +174,8 @@ impl From<caps::Capability> for Capability {
     }
 }
 
-/// A set of capabilities, one bit for each; empty by default.
+/// A set of capabilities, one bit for each; empty by default
+/// ([capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html)).
 ///
 /// # Examples
 ///
@@ -357,7 +357,8 @@ impl CapabilitySet {
     }
 }
 
-/// The iterator over a [`CapabilitySet`], lowest number first.
+/// The iterator over a [`CapabilitySet`], lowest number first
+/// ([capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html)).
 ///
 /// # Examples
 ///
@@ -431,7 +432,8 @@ impl fmt::Debug for CapabilitySet {
 /// them takes away only, and takes away too what the kernel would not allow without it, so a value
 /// built here always has *effective* ⊆ *permitted* ⊆ *bounding*, *inheritable* ⊆ *bounding* and
 /// *ambient* ⊆ *permitted* ∩ *inheritable*. Every combination that keeps these rules can be built.
-/// The sets are those of [capabilities(7)].
+/// The sets are those of
+/// [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html).
 ///
 /// # Examples
 ///
@@ -448,8 +450,6 @@ impl fmt::Debug for CapabilitySet {
 /// assert!(sets.bounding().contains(Capability::KILL));
 /// assert!(!sets.ambient().contains(Capability::KILL));
 /// ```
-///
-/// [capabilities(7)]: https://man7.org/linux/man-pages/man7/capabilities.7.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[must_use]
 pub struct Capabilities {

@@ -57,7 +57,8 @@ pub use probe::ControllerSupport;
 pub use rdma::Rdma;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Pressure, Stats};
 
-/// Which of the kernel's two interfaces a hierarchy has.
+/// Which of the kernel's two interfaces a hierarchy has
+/// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
 ///
 /// # Examples
 ///
@@ -218,7 +219,8 @@ impl fmt::Display for Controller {
     }
 }
 
-/// Below which group a sandbox's groups are made.
+/// Below which group a sandbox's groups are made
+/// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
 ///
 /// # Examples
 ///

@@ -32,7 +32,9 @@ use crate::{sys, warden};
 /// I/O that never comes (a dead NFS server) must not hang the caller for ever.
 const DROP_WAIT: Duration = Duration::from_secs(10);
 
-/// A running sandbox. Dropping it ends everything inside, and waits for that.
+/// A running sandbox
+/// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). Dropping it
+/// ends everything inside, and waits for that.
 ///
 /// All of it works from any thread, whether or not the thread that spawned it still exists.
 ///
@@ -160,7 +162,8 @@ impl Child {
         child
     }
 
-    /// The host's pid of the sandbox's first process: init, or without it the program. It names the
+    /// The host's pid of the sandbox's first process: init, or without it the program
+    /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)). It names the
     /// namespaces too (`/proc/ID/ns`), as long as the sandbox runs.
     ///
     /// # Examples
@@ -228,8 +231,8 @@ impl Child {
         self.pidfd.as_fd()
     }
 
-    /// The master of the program's terminal, if it has [one of its own](crate::Command::pty) and that
-    /// was not taken.
+    /// The master of the program's terminal, if it has [one of its own](crate::Command::pty) and
+    /// that was not taken ([pty(7)](https://man7.org/linux/man-pages/man7/pty.7.html)).
     ///
     /// # Examples
     ///
@@ -243,7 +246,7 @@ impl Child {
         self.terminal.as_ref()
     }
 
-    /// The same, as a value of its own, which outlives the handle.
+    /// The same as [`pty`](Self::pty), as a value of its own, which outlives the handle.
     ///
     /// # Examples
     ///
@@ -311,8 +314,9 @@ impl Child {
         self.remains.open(path.as_ref())
     }
 
-    /// What the program has changed so far in the [`Overlay`](crate::Overlay) at `path`, "/" for that
-    /// of [`Rootfs::layers`](crate::Rootfs::layers).
+    /// What the program has changed so far in the [`Overlay`](crate::Overlay) at `path`, "/" for
+    /// that of [`Rootfs::layers`](crate::Rootfs::layers)
+    /// ([overlayfs](https://docs.kernel.org/filesystems/overlayfs.html)).
     ///
     /// # Errors
     ///
@@ -368,7 +372,9 @@ impl Child {
         result.map_err(|errno| Error::new(Stage::Run, "send signal", signal.to_string(), errno))
     }
 
-    /// Ends everything inside at once. Nothing happens if it has ended already.
+    /// Ends everything inside at once
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html), "The
+    /// namespace init process"). Nothing happens if it has ended already.
     ///
     /// # Errors
     ///
@@ -398,8 +404,9 @@ impl Child {
         }
     }
 
-    /// Waits until the program has ended and everything that it left is gone. Closes a piped
-    /// standard input first, as a program that reads it to its end would wait too.
+    /// Waits until the program has ended and everything that it left is gone
+    /// ([wait(2)](https://man7.org/linux/man-pages/man2/wait.2.html)). Closes a piped standard
+    /// input first, as a program that reads it to its end would wait too.
     ///
     /// # Errors
     ///
@@ -529,7 +536,8 @@ impl Child {
         })
     }
 
-    /// Stops everything inside, whatever it does, until [`resume`](Self::resume). The wall time
+    /// Stops everything inside, whatever it does, until [`resume`](Self::resume)
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html), freezer). The wall time
     /// stands still meanwhile; waiting for the end does not end.
     ///
     /// Where the caller may use a freezer of control groups, the program does not notice anything.
@@ -657,8 +665,9 @@ impl Child {
         }
     }
 
-    /// What the sandbox's control groups tell now; after its end, what they told last. `None` in
-    /// it is what no limit of the sandbox has counted, or the kernel does not say.
+    /// What the sandbox's control groups tell now; after its end, what they told last
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)). `None` in it is what
+    /// no limit of the sandbox has counted, or the kernel does not say.
     ///
     /// # Errors
     ///
@@ -681,7 +690,8 @@ impl Child {
         Ok(self.groups.as_ref().map(Groups::stats).unwrap_or_default())
     }
 
-    /// What the limits of memory and of processes do from now on, as it happens.
+    /// What the limits of memory and of processes do from now on, as it happens
+    /// ([inotify(7)](https://man7.org/linux/man-pages/man7/inotify.7.html)).
     ///
     /// # Errors
     ///
@@ -699,8 +709,9 @@ impl Child {
         Events::new(self.groups.as_ref(), &self.pidfd)
     }
 
-    /// Changes limits while the sandbox runs: those that are given, the others stay. A group is not
-    /// made later: an empty value at the start, which limits nothing, makes room for one.
+    /// Changes limits while the sandbox runs: those that are given, the others stay
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)). A group is not made
+    /// later: an empty value at the start, which limits nothing, makes room for one.
     ///
     /// # Errors
     ///

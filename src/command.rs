@@ -81,7 +81,8 @@ pub struct Command {
     keep: usize,
 }
 
-/// Where a standard stream comes from or goes to.
+/// Where a standard stream comes from or goes to
+/// ([stdin(3)](https://man7.org/linux/man-pages/man3/stdin.3.html)).
 ///
 /// # Examples
 ///
@@ -104,7 +105,7 @@ enum Kind {
 }
 
 impl Stdio {
-    /// /dev/null.
+    /// /dev/null ([null(4)](https://man7.org/linux/man-pages/man4/null.4.html)).
     ///
     /// # Examples
     ///
@@ -120,8 +121,9 @@ impl Stdio {
     }
 
     /// The caller's own stream: a widening. A terminal takes input that the program pushes back
-    /// into it (`TIOCSTI`, up to Linux 6.2), and through /proc/self/fd a file can be opened again
-    /// with all rights that the program's id has on it.
+    /// into it (`TIOCSTI` of [ioctl_tty(2)](https://man7.org/linux/man-pages/man2/ioctl_tty.2.html);
+    /// from Linux 6.2 on only if `dev.tty.legacy_tiocsti` is 1), and through /proc/self/fd a file
+    /// can be opened again with all rights that the program's id has on it.
     ///
     /// # Examples
     ///
@@ -188,7 +190,8 @@ impl Command {
         }
     }
 
-    /// Adds an argument, of 131071 bytes at the most.
+    /// Adds an argument, of 131071 bytes at the most
+    /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
     ///
     /// # Examples
     ///
@@ -202,7 +205,7 @@ impl Command {
         self
     }
 
-    /// Adds arguments.
+    /// Adds arguments; see [`arg`](Self::arg).
     ///
     /// # Examples
     ///
@@ -216,7 +219,8 @@ impl Command {
         self
     }
 
-    /// The program's own name, `argv[0]`; default the name it is started by.
+    /// The program's own name, `argv[0]`; default the name it is started by
+    /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
     ///
     /// # Examples
     ///
@@ -230,7 +234,9 @@ impl Command {
         self
     }
 
-    /// Sets an environment variable; the last word counts. A name may not be empty or contain `=`.
+    /// Sets an environment variable; the last word counts
+    /// ([environ(7)](https://man7.org/linux/man-pages/man7/environ.7.html)). A name may not be
+    /// empty or contain `=`.
     ///
     /// # Examples
     ///
@@ -244,7 +250,7 @@ impl Command {
         self
     }
 
-    /// Sets environment variables.
+    /// Sets environment variables; see [`env`](Self::env).
     ///
     /// # Examples
     ///
@@ -263,7 +269,8 @@ impl Command {
         self
     }
 
-    /// Removes an environment variable, a default one included.
+    /// Removes an environment variable, a default one included
+    /// ([environ(7)](https://man7.org/linux/man-pages/man7/environ.7.html)).
     ///
     /// # Examples
     ///
@@ -277,8 +284,9 @@ impl Command {
         self
     }
 
-    /// Removes all environment variables, the default ones included. Without a PATH a program has
-    /// to be named by its path.
+    /// Removes all environment variables, the default ones included
+    /// ([environ(7)](https://man7.org/linux/man-pages/man7/environ.7.html)). Without a PATH a
+    /// program has to be named by its path.
     ///
     /// # Examples
     ///
@@ -293,7 +301,8 @@ impl Command {
     }
 
     /// The working directory inside; default HOME, or `/` without a mount namespace of the
-    /// sandbox's own. A relative one starts from the root inside.
+    /// sandbox's own ([chdir(2)](https://man7.org/linux/man-pages/man2/chdir.2.html)). A relative
+    /// one starts from the root inside.
     ///
     /// # Examples
     ///
@@ -361,9 +370,9 @@ impl Command {
         self.stream(2, stderr.into())
     }
 
-    /// Passes a descriptor, which the program finds under this number: a widening by what it is. A
-    /// number of 0 to 2 replaces the standard stream; the others have to be below the soft limit of
-    /// [`Resource::OpenFiles`].
+    /// Passes a descriptor, which the program finds under this number: a widening by what it is
+    /// ([dup(2)](https://man7.org/linux/man-pages/man2/dup.2.html)). A number of 0 to 2 replaces
+    /// the standard stream; the others have to be below the soft limit of [`Resource::OpenFiles`].
     ///
     /// # Examples
     ///
@@ -447,7 +456,8 @@ impl Command {
     }
 
     /// How many bytes of each output stream [`output`](Self::output) and
-    /// [`Child::wait_with_output`] keep; default 64 MiB. More is read and dropped.
+    /// [`Child::wait_with_output`] keep; default 64 MiB
+    /// ([pipe(7)](https://man7.org/linux/man-pages/man7/pipe.7.html)). More is read and dropped.
     ///
     /// # Examples
     ///

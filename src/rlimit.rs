@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use crate::error::UnknownName;
 
-/// What a limit is about: one of the sixteen `RLIMIT_` resources of [getrlimit(2)].
+/// What a limit is about: one of the sixteen `RLIMIT_` resources of
+/// [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
 ///
 /// # Examples
 ///
@@ -20,8 +21,6 @@ use crate::error::UnknownName;
 /// assert_eq!(resource.to_string(), "RLIMIT_NOFILE");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-///
-/// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Resource {
@@ -173,7 +172,9 @@ impl FromStr for Resource {
     }
 }
 
-/// The most that is allowed: a number, or everything; unlimited is greater than any number.
+/// The most that is allowed: a number, or everything; unlimited is greater than any number
+/// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html),
+/// [cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
 ///
 /// # Examples
 ///
@@ -247,8 +248,9 @@ impl FromStr for Max {
     }
 }
 
-/// The two values of a resource limit; made from one number, or from a pair (soft, hard). A soft
-/// limit above the hard one is reported as [`Error::Invalid`](crate::Error::Invalid) at the spawn.
+/// The two values of a resource limit; made from one number, or from a pair (soft, hard)
+/// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)). A soft limit above the
+/// hard one is reported as [`Error::Invalid`](crate::Error::Invalid) at the spawn.
 ///
 /// # Examples
 ///
@@ -319,7 +321,7 @@ impl<S: Into<Max>, H: Into<Max>> From<(S, H)> for Limit {
 const MIB: u64 = 1 << 20;
 
 /// A limit for each of the sixteen resources, by default from a table that is the same for every
-/// caller.
+/// caller ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
 ///
 /// | resource | soft | hard | reason |
 /// |---|---|---|---|

@@ -169,8 +169,9 @@ impl Rootfs {
         Rootfs::overlay(Overlay::new(layers))
     }
 
-    /// An [`Overlay`], with whatever upper. Only with a throw-away one the directories that
-    /// something is to be mounted on (proc, dev, tmp, home) are made if no layer has them.
+    /// An [`Overlay`], with whatever upper (Linux 5.11, from a root caller 5.19). Only with a
+    /// throw-away one the directories that something is to be mounted on (proc, dev, tmp, home) are
+    /// made if no layer has them.
     ///
     /// # Examples
     ///

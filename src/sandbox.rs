@@ -56,7 +56,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Deny by default: all eight namespaces new, no capability, no network but loopback, the
     /// host's system directories read-only and nothing else of it, processes that end with the
-    /// handle.
+    /// handle ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
     ///
     /// # Examples
     ///
@@ -135,7 +135,9 @@ impl Sandbox {
 
     /// Allows a shared or joined pid namespace, and gives up that the end of the sandbox ends all
     /// of its processes at once: init follows and kills what it can see, and with limits the
-    /// sandbox's control groups end what it has missed. A widening. Needs init.
+    /// sandbox's control groups end what it has missed
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). A
+    /// widening. Needs init.
     ///
     /// # Examples
     ///
@@ -236,8 +238,9 @@ impl Sandbox {
         self.implying(Namespaces::TIME, |policy| policy.time = offsets)
     }
 
-    /// Which network the sandbox has; default [`Network::Loopback`]. All but [`Network::Host`]
-    /// imply [`Namespaces::NET`].
+    /// Which network the sandbox has; default [`Network::Loopback`]
+    /// ([network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html)).
+    /// All but [`Network::Host`] imply [`Namespaces::NET`].
     ///
     /// # Examples
     ///
@@ -251,10 +254,11 @@ impl Sandbox {
         self.with(|policy| policy.network = Some(network))
     }
 
-    /// The program's uid inside, 0 to 4294967294. Default: the caller's own, or 1000 if the caller
-    /// is root. 0 is not the host's 0: which id stands behind it is [`host_ids`](Self::host_ids)'
-    /// matter. Without a user namespace of the sandbox's own it is an id of the host's, which only
-    /// root may choose.
+    /// The program's uid inside, 0 to 4294967294
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+    /// Default: the caller's own, or 1000 if the caller is root. 0 is not the host's 0: which id
+    /// stands behind it is [`host_ids`](Self::host_ids)' matter. Without a user namespace of the
+    /// sandbox's own it is an id of the host's, which only root may choose.
     ///
     /// # Examples
     ///
@@ -268,10 +272,11 @@ impl Sandbox {
         self.with(|policy| policy.user.uid = Some(uid))
     }
 
-    /// The program's gid inside, 0 to 4294967294. Default: the caller's own, or 1000 if the caller
-    /// is root. 0 is not the host's 0: which id stands behind it is [`host_ids`](Self::host_ids)'
-    /// matter. Without a user namespace of the sandbox's own it is an id of the host's, which only
-    /// root may choose.
+    /// The program's gid inside, 0 to 4294967294
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+    /// Default: the caller's own, or 1000 if the caller is root. 0 is not the host's 0: which id
+    /// stands behind it is [`host_ids`](Self::host_ids)' matter. Without a user namespace of the
+    /// sandbox's own it is an id of the host's, which only root may choose.
     ///
     /// # Examples
     ///
@@ -342,9 +347,10 @@ impl Sandbox {
     }
 
     /// Gives each sandbox an id of the host's that no other one has at the same time, whichever
-    /// process started it: one of 16777216 from 2013265920 on, which needs no configuration. So
-    /// sandboxes of a root caller share no limit that the kernel keeps for each user, no key and no
-    /// signal. What belongs to the user who made a namespace (the number of namespaces, inotify) stays
+    /// process started it: one of 16777216 from 2013265920 on, which needs no configuration
+    /// ([credentials(7)](https://man7.org/linux/man-pages/man7/credentials.7.html)). So sandboxes
+    /// of a root caller share no limit that the kernel keeps for each user, no key and no signal.
+    /// What belongs to the user who made a namespace (the number of namespaces, inotify) stays
     /// root's.
     ///
     /// For root only. Implies [`Namespaces::USER`]; needs [`init`](Self::init), which holds the id. A
@@ -393,7 +399,9 @@ impl Sandbox {
         self.with(|policy| policy.user.host = Host::Caller)
     }
 
-    /// What the file tree begins with; default [`Rootfs::host`]. Implies [`Namespaces::MOUNT`].
+    /// What the file tree begins with; default [`Rootfs::host`]
+    /// ([pivot_root(2)](https://man7.org/linux/man-pages/man2/pivot_root.2.html)). Implies
+    /// [`Namespaces::MOUNT`].
     ///
     /// # Examples
     ///
@@ -414,7 +422,8 @@ impl Sandbox {
         self.entry(|tree| tree.entries.push(entry))
     }
 
-    /// Makes a file or directory of the host's visible, read-only; see [`Bind`].
+    /// Makes a file or directory of the host's visible, read-only; see [`Bind`]
+    /// ([mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html)).
     ///
     /// # Examples
     ///
@@ -428,7 +437,8 @@ impl Sandbox {
         self.bind(Bind::read_only(source, target))
     }
 
-    /// Makes a file or directory of the host's visible and writable: a widening; see [`Bind`].
+    /// Makes a file or directory of the host's visible and writable: a widening; see [`Bind`]
+    /// ([mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html)).
     ///
     /// # Examples
     ///
@@ -445,7 +455,7 @@ impl Sandbox {
     }
 
     /// Makes a file or directory of the host's visible at its own path, which has to be absolute,
-    /// read-only; see [`Bind`].
+    /// read-only; see [`Bind`] ([mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html)).
     ///
     /// # Examples
     ///
@@ -500,7 +510,8 @@ impl Sandbox {
         self.push(Entry::Program { path: path.into() })
     }
 
-    /// Makes a part of the host's tree visible.
+    /// Makes a part of the host's tree visible
+    /// ([mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html)).
     ///
     /// # Examples
     ///
@@ -530,7 +541,8 @@ impl Sandbox {
         self.mount_tmpfs(Tmpfs::new(path))
     }
 
-    /// An empty file system in memory, with limits of its own.
+    /// An empty file system in memory, with limits of its own
+    /// ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)).
     ///
     /// # Examples
     ///
@@ -545,7 +557,8 @@ impl Sandbox {
     }
 
     /// Directories of the host's laid over each other, and on top of them what the program writes;
-    /// see [`Overlay`]. Up to 16.
+    /// see [`Overlay`] (Linux 5.11, from a root caller 5.19;
+    /// [overlayfs](https://docs.kernel.org/filesystems/overlayfs.html)). Up to 16.
     ///
     /// # Examples
     ///
@@ -561,7 +574,8 @@ impl Sandbox {
     }
 
     /// Keeps all mounts of the sandbox as long as its handle, so that
-    /// [`Child::open_output`](crate::Child::open_output) finds what is on them after the end too.
+    /// [`Child::open_output`](crate::Child::open_output) finds what is on them after the end too
+    /// ([mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html)).
     /// Without this, what is on the root itself, /tmp, HOME and /dev/shm is found.
     ///
     /// # Examples
@@ -579,7 +593,8 @@ impl Sandbox {
     }
 
     /// A regular file with this content and mode 0644, where the tree is the sandbox's own; of less
-    /// than 4 GiB. Elsewhere the spawn fails: nothing of the host's is changed.
+    /// than 4 GiB ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)). Elsewhere the
+    /// spawn fails: nothing of the host's is changed.
     ///
     /// # Examples
     ///
@@ -594,8 +609,9 @@ impl Sandbox {
         self.file_with_mode(path, data, 0o644)
     }
 
-    /// A regular file with this content and mode, where the tree is the sandbox's own. Bits of the
-    /// mode above 0o7777 are dropped; setuid and setgid bits are without effect.
+    /// A regular file with this content and mode, where the tree is the sandbox's own
+    /// ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)). Bits of the mode above
+    /// 0o7777 are dropped; setuid and setgid bits are without effect.
     ///
     /// # Examples
     ///
@@ -614,7 +630,8 @@ impl Sandbox {
         self.data(Data::file(path, data.into()).mode(mode))
     }
 
-    /// A directory with this mode, where the tree is the sandbox's own. Bits above 0o7777 are
+    /// A directory with this mode, where the tree is the sandbox's own
+    /// ([mkdir(2)](https://man7.org/linux/man-pages/man2/mkdir.2.html)). Bits above 0o7777 are
     /// dropped.
     ///
     /// # Examples
@@ -752,9 +769,10 @@ impl Sandbox {
         self.entry(|tree| tree.budget = Some(bytes))
     }
 
-    /// How many files /tmp, the home directory and /dev/shm can have in all; default 65536, not 0.
-    /// What the sandbox itself puts into its root counts, some dozens. In a
-    /// [directory](Rootfs::directory) root each of them.
+    /// How many files /tmp, the home directory and /dev/shm can have in all; default 65536, not 0
+    /// ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)). What the sandbox itself
+    /// puts into its root counts, some dozens. In a [directory](Rootfs::directory) root each of
+    /// them.
     ///
     /// # Examples
     ///
@@ -792,7 +810,8 @@ impl Sandbox {
     }
 
     /// Accepts that what is kept without a user namespace of the sandbox's own is the host's: a
-    /// widening to root's power, by which the program can also undo the mounts it was given.
+    /// widening to root's power, by which the program can also undo the mounts it was given
+    /// ([capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html)).
     ///
     /// # Examples
     ///
@@ -857,7 +876,8 @@ impl Sandbox {
         self.with(|policy| policy.seccomp = seccomp)
     }
 
-    /// All resource limits; what was said before with [`rlimit`](Self::rlimit) is forgotten.
+    /// All resource limits; what was said before with [`rlimit`](Self::rlimit) is forgotten
+    /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
     ///
     /// # Examples
     ///
@@ -902,8 +922,10 @@ impl Sandbox {
         self.with(|policy| policy.oom_score_adj = Some(score))
     }
 
-    /// How long the program may run, by the clock (`CLOCK_MONOTONIC`); enforced even if nobody
-    /// waits for it, and whatever the program does to init. Default: for ever. Zero is an error.
+    /// How long the program may run, by the clock (`CLOCK_MONOTONIC`;
+    /// [clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)); enforced
+    /// even if nobody waits for it, and whatever the program does to init. Default: for ever. Zero
+    /// is an error.
     ///
     /// It begins with the program's exec. That may take ten seconds, or as long as the wall time if
     /// this is longer; then [`spawn`](crate::Command::spawn) fails with `ETIME`.
@@ -922,7 +944,8 @@ impl Sandbox {
     }
 
     /// When the wall time is up, sends SIGTERM to everything inside and waits that long before
-    /// SIGKILL. Default, and at zero: no SIGTERM. Needs init and a [`wall_time`](Self::wall_time).
+    /// SIGKILL ([signal(7)](https://man7.org/linux/man-pages/man7/signal.7.html)). Default, and at
+    /// zero: no SIGTERM. Needs init and a [`wall_time`](Self::wall_time).
     ///
     /// # Examples
     ///
@@ -941,7 +964,8 @@ impl Sandbox {
     }
 
     /// How long what the program left may go on after its end before it is killed; default, and at
-    /// zero, not at all. The wall time ends it too. Needs init.
+    /// zero, not at all ([wait(2)](https://man7.org/linux/man-pages/man2/wait.2.html)). The wall
+    /// time ends it too. Needs init.
     ///
     /// # Examples
     ///
@@ -1155,7 +1179,8 @@ impl Sandbox {
         self.with(|policy| policy.limits = std::mem::take(&mut policy.limits).raw(file, data))
     }
 
-    /// All limits by control groups, in place of those that were given before.
+    /// All limits by control groups, in place of those that were given before
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
     ///
     /// # Examples
     ///
@@ -1167,8 +1192,8 @@ impl Sandbox {
         self.with(|policy| policy.limits = limits)
     }
 
-    /// Below which control group the sandbox's own are made; by default
-    /// [`CgroupParent::Auto`].
+    /// Below which control group the sandbox's own are made; by default [`CgroupParent::Auto`]
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
     ///
     /// # Examples
     ///
@@ -1181,7 +1206,7 @@ impl Sandbox {
     }
 
     /// A program to start in such a sandbox: a path, or a name to be looked up in the sandbox's
-    /// PATH, inside.
+    /// PATH, inside ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
     ///
     /// # Examples
     ///

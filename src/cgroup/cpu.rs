@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{CgroupVersion, Unsupported, Write, Writes, micros};
 
-/// How much CPU time a sandbox may use.
+/// How much CPU time a sandbox may use
+/// ([sched-bwc.rst](https://docs.kernel.org/scheduler/sched-bwc.html),
+/// [cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu)).
 ///
 /// # Examples
 ///

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use super::{CgroupVersion, Unsupported, Write, Writes};
 
-/// Which CPUs and memory nodes a sandbox may use.
+/// Which CPUs and memory nodes a sandbox may use
+/// ([cpuset(7)](https://man7.org/linux/man-pages/man7/cpuset.7.html),
+/// [cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#cpuset)).
 ///
 /// # Examples
 ///
@@ -37,7 +39,7 @@ pub enum Partition {
     Member,
     /// Its alone (Linux 5.0).
     Root,
-    /// Its alone, and without load balancing (Linux 5.14).
+    /// Its alone, and without load balancing (Linux 6.1).
     Isolated,
 }
 

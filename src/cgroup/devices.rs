@@ -6,8 +6,9 @@ use std::fmt;
 use super::bpf::Program;
 use super::{CgroupVersion, Write, Writes};
 
-/// Which devices a sandbox may open and make. Everything is denied first, then the rules are
-/// allowed in their order; they need root.
+/// Which devices a sandbox may open and make
+/// ([devices.rst](https://docs.kernel.org/admin-guide/cgroup-v1/devices.html)). Everything is
+/// denied first, then the rules are allowed in their order; they need root.
 ///
 /// A sandbox's /dev has only a few harmless devices anyway: this is for what comes in by other
 /// ways, such as a bind or a descriptor's /proc entry. What is open already stays open. What is asked
@@ -29,8 +30,9 @@ pub struct Devices {
     pub(crate) rules: Vec<DeviceRule>,
 }
 
-/// Devices that are allowed, and what may be done with them: read, write and `mknod` by default.
-/// `Display` has the kernel's form, such as `c 1:3 rwm`.
+/// Devices that are allowed, and what may be done with them: read, write and `mknod` by default
+/// ([devices.rst](https://docs.kernel.org/admin-guide/cgroup-v1/devices.html)). `Display` has the
+/// kernel's form, such as `c 1:3 rwm`.
 ///
 /// # Examples
 ///
@@ -50,7 +52,7 @@ pub struct DeviceRule {
     pub(crate) access: String,
 }
 
-/// The kind of a device file.
+/// The kind of a device file ([mknod(2)](https://man7.org/linux/man-pages/man2/mknod.2.html)).
 ///
 /// # Examples
 ///

@@ -19,7 +19,8 @@ use super::{CgroupVersion, Controller, Write};
 use crate::error::{Error, Result, Stage};
 use crate::sys;
 
-/// Something that a limit did.
+/// Something that a limit did
+/// ([cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files)).
 ///
 /// # Examples
 ///
@@ -42,9 +43,10 @@ pub enum Event {
     PidsMax,
 }
 
-/// The [events](Event) of a running sandbox, as they come. Each stands for one or more of its kind
-/// that came together; how many there were in all is in [`Stats`](crate::Stats). It ends with the
-/// sandbox.
+/// The [events](Event) of a running sandbox, as they come
+/// ([inotify(7)](https://man7.org/linux/man-pages/man7/inotify.7.html)). Each stands for one or
+/// more of its kind that came together; how many there were in all is in [`Stats`](crate::Stats).
+/// It ends with the sandbox.
 ///
 /// As an iterator it waits; its descriptor ([`AsFd`]) is readable when there may be something, so
 /// that it can be part of an event loop, with [`try_next`](Self::try_next).

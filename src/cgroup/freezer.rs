@@ -24,7 +24,10 @@ const ROUNDS: u32 = 10_000;
 /// How long the kernel has to stop everything: it waits for the end of some system calls.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a group is stopped. A sandbox is stopped by [`Child::pause`](crate::Child::pause).
+/// Whether a group is stopped
+/// ([freezer-subsystem.rst](https://docs.kernel.org/admin-guide/cgroup-v1/freezer-subsystem.html),
+/// [cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#core-interface-files)). A
+/// sandbox is stopped by [`Child::pause`](crate::Child::pause).
 ///
 /// # Examples
 ///

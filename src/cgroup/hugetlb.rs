@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use super::{CgroupVersion, Write, Writes, or_max, or_minus_one};
 use crate::rlimit::Max;
 
-/// How many bytes of huge pages a sandbox may use, by size of a page. One more is `SIGBUS` at the
-/// access.
+/// How many bytes of huge pages a sandbox may use, by size of a page
+/// ([hugetlb.rst](https://docs.kernel.org/admin-guide/cgroup-v1/hugetlb.html)). One more is
+/// `SIGBUS` at the access.
 ///
 /// # Examples
 ///

@@ -13,7 +13,9 @@ use nix::errno::Errno;
 use super::{CgroupVersion, Unsupported, Write, Writes, micros};
 use crate::rlimit::Max;
 
-/// How much a sandbox may read from and write to block devices.
+/// How much a sandbox may read from and write to block devices
+/// ([blkio-controller.rst](https://docs.kernel.org/admin-guide/cgroup-v1/blkio-controller.html),
+/// [cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#io)).
 ///
 /// On v1 only what a process reads and writes itself, or without page cache, is held back: what the
 /// kernel writes back later is not the sandbox's. On v2 it is, if memory is limited as well.
@@ -35,7 +37,7 @@ pub struct Io {
     latencies: Vec<(BlockDevice, Duration)>,
 }
 
-/// A block device.
+/// A block device ([makedev(3)](https://man7.org/linux/man-pages/man3/makedev.3.html)).
 ///
 /// # Examples
 ///
@@ -105,7 +107,9 @@ impl fmt::Display for BlockDevice {
     }
 }
 
-/// What is allowed in a second, each way.
+/// What is allowed in a second, each way
+/// ([blkio-controller.rst](https://docs.kernel.org/admin-guide/cgroup-v1/blkio-controller.html),
+/// [cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#io-interface-files)).
 ///
 /// # Examples
 ///

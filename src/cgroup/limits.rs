@@ -11,7 +11,8 @@ use super::{
     PerfEvent, Pids, Rdma, Writes,
 };
 
-/// All limits of a sandbox by control groups; without any of them no group is made.
+/// All limits of a sandbox by control groups; without any of them no group is made
+/// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
 ///
 /// # Examples
 ///
@@ -86,8 +87,10 @@ impl Limits {
         perf_event PerfEvent "A group for performance events";
     }
 
-    /// The most CPU time, user and system, that all of the sandbox together may use. It needs init,
-    /// which looks as often as it could be reached, and ends everything then.
+    /// The most CPU time, user and system, that all of the sandbox together may use
+    /// ([cpuacct.rst](https://docs.kernel.org/admin-guide/cgroup-v1/cpuacct.html),
+    /// [cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files)). It
+    /// needs init, which looks as often as it could be reached, and ends everything then.
     ///
     /// # Examples
     ///

@@ -5,7 +5,9 @@
 use super::{CgroupVersion, Unsupported, Write, Writes, or_max, or_minus_one};
 use crate::rlimit::Max;
 
-/// How much memory a sandbox may use, in bytes; the kernel rounds down to pages.
+/// How much memory a sandbox may use, in bytes; the kernel rounds down to pages
+/// ([memory.rst](https://docs.kernel.org/admin-guide/cgroup-v1/memory.html),
+/// [cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#memory)).
 ///
 /// What counts is what the processes of the sandbox, and what is written to its tmpfs, take of RAM:
 /// page cache of files that they read included, which is given back when memory is short. Swap is

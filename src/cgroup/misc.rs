@@ -7,7 +7,8 @@ use super::{CgroupVersion, Write, Writes, or_max};
 use crate::rlimit::Max;
 
 /// How much of the host's scalar resources, such as `sev` for encrypted virtual machines, a sandbox
-/// may use (Linux 5.13). Which there are is in `misc.capacity` of the root group.
+/// may use (Linux 5.13; [misc.rst](https://docs.kernel.org/admin-guide/cgroup-v1/misc.html)). Which
+/// there are is in `misc.capacity` of the root group.
 ///
 /// # Examples
 ///

@@ -4,7 +4,9 @@
 use super::{CgroupVersion, Writes};
 
 /// A group of the sandbox's own in the `perf_event` hierarchy, so that `perf stat --for-each-cgroup`
-/// and `PERF_FLAG_PID_CGROUP` can count it. It limits nothing.
+/// and `PERF_FLAG_PID_CGROUP` can count it
+/// ([perf_event_open(2)](https://man7.org/linux/man-pages/man2/perf_event_open.2.html)). It limits
+/// nothing.
 ///
 /// # Examples
 ///

@@ -7,7 +7,8 @@ use super::hierarchy::Hierarchies;
 use super::place::Place;
 use super::{CgroupParent, CgroupVersion, Controller, group, known};
 
-/// Whether and where a caller can limit something; nothing is made or changed to find out.
+/// Whether and where a caller can limit something; nothing is made or changed to find out
+/// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
 ///
 /// # Examples
 ///

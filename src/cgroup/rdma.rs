@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::{CgroupVersion, Write, Writes, or_max};
 use crate::rlimit::Max;
 
-/// How many handles and objects of RDMA devices a sandbox may hold (Linux 4.11).
+/// How many handles and objects of RDMA devices a sandbox may hold (Linux 4.11;
+/// [rdma.rst](https://docs.kernel.org/admin-guide/cgroup-v1/rdma.html)).
 ///
 /// # Examples
 ///

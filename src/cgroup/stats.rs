@@ -7,9 +7,10 @@ use super::group::{Group, Groups};
 use super::{CgroupVersion, Controller};
 use crate::rlimit::Max;
 
-/// What a sandbox's control groups tell of it. What a host, or a sandbox without a limit of that
-/// kind, cannot say is `None`; an empty value of a limit, such as `Memory::new()`, limits nothing
-/// and has it counted.
+/// What a sandbox's control groups tell of it
+/// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)). What a host, or a sandbox
+/// without a limit of that kind, cannot say is `None`; an empty value of a limit, such as
+/// `Memory::new()`, limits nothing and has it counted.
 ///
 /// Init is counted as well, except in the number of processes.
 ///
@@ -37,7 +38,9 @@ pub struct Stats {
     pub device_refusals: Option<u64>,
 }
 
-/// What [`Stats`] has of CPU time. It is known if CPU time is limited; on v2 with any limit.
+/// What [`Stats`] has of CPU time
+/// ([cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files)). It is
+/// known if CPU time is limited; on v2 with any limit.
 ///
 /// # Examples
 ///
@@ -60,11 +63,12 @@ pub struct CpuStats {
     /// How long its CPUs were held back, all added up.
     pub throttled: Option<Duration>,
     /// How long processes waited for a CPU
-    /// ([PSI](https://docs.kernel.org/accounting/psi.html), Linux 5.2). v2 only.
+    /// ([PSI](https://docs.kernel.org/accounting/psi.html), Linux 4.20). v2 only.
     pub pressure: Option<Pressure>,
 }
 
-/// What [`Stats`] has of memory, in bytes.
+/// What [`Stats`] has of memory, in bytes
+/// ([cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files)).
 ///
 /// # Examples
 ///
@@ -98,11 +102,12 @@ pub struct MemoryStats {
     /// How many processes the kernel killed for want of memory (on v1 Linux 4.13).
     pub oom_kills: Option<u64>,
     /// How long processes waited for memory
-    /// ([PSI](https://docs.kernel.org/accounting/psi.html), Linux 5.2). v2 only.
+    /// ([PSI](https://docs.kernel.org/accounting/psi.html), Linux 4.20). v2 only.
     pub pressure: Option<Pressure>,
 }
 
-/// What [`Stats`] has of processes and threads, init not counted.
+/// What [`Stats`] has of processes and threads, init not counted
+/// ([cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#pid-interface-files)).
 ///
 /// # Examples
 ///
@@ -120,7 +125,8 @@ pub struct PidsStats {
     pub limit_hits: Option<u64>,
 }
 
-/// What [`Stats`] has of one block device.
+/// What [`Stats`] has of one block device
+/// ([cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#io-interface-files)).
 ///
 /// # Examples
 ///
@@ -142,7 +148,8 @@ pub struct IoStats {
     pub writes: u64,
 }
 
-/// How long processes waited for something: some of them, and all at once.
+/// How long processes waited for something: some of them, and all at once
+/// ([PSI](https://docs.kernel.org/accounting/psi.html)).
 ///
 /// # Examples
 ///

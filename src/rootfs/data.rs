@@ -18,7 +18,8 @@ use crate::wire::Op;
 /// How much is read of a descriptor, unless asked for otherwise.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// A file, directory or symbolic link given as data, for [`Sandbox::data`](crate::Sandbox::data).
+/// A file, directory or symbolic link given as data, for [`Sandbox::data`](crate::Sandbox::data)
+/// ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)).
 ///
 /// It is made where the tree is the sandbox's own; elsewhere the spawn fails, as nothing of the host's
 /// is changed. In the root itself it counts against
@@ -184,8 +185,8 @@ impl Data {
         Data::new(path.into(), Kind::Symlink(target.into()))
     }
 
-    /// Its permissions; bits above 0o7777 are dropped, setuid and setgid bits are without effect.
-    /// Links have none.
+    /// Its permissions; bits above 0o7777 are dropped, setuid and setgid bits are without effect
+    /// ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)). Links have none.
     ///
     /// # Examples
     ///
@@ -201,8 +202,10 @@ impl Data {
         self
     }
 
-    /// Whom it belongs to inside; by default the program. Both ids have to be among those that there
-    /// are ([`id_map`](crate::Sandbox::id_map)), which without a map are the program's own.
+    /// Whom it belongs to inside; by default the program
+    /// ([chown(2)](https://man7.org/linux/man-pages/man2/chown.2.html)). Both ids have to be among
+    /// those that there are ([`id_map`](crate::Sandbox::id_map)), which without a map are the
+    /// program's own.
     ///
     /// # Examples
     ///

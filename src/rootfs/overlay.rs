@@ -135,7 +135,8 @@ impl Overlay {
         self
     }
 
-    /// Nothing can be written.
+    /// Nothing can be written ([mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html),
+    /// `MS_RDONLY`).
     ///
     /// # Examples
     ///
@@ -150,7 +151,8 @@ impl Overlay {
         self
     }
 
-    /// The most bytes that a throw-away upper can have; rounded up to a page, not 0. Default 64 MiB.
+    /// The most bytes that a throw-away upper can have; rounded up to a page, not 0
+    /// ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)). Default 64 MiB.
     ///
     /// # Examples
     ///
@@ -167,7 +169,8 @@ impl Overlay {
     }
 
     /// The most files and directories that a throw-away upper can have, a few of the kernel's own
-    /// included; not 0. Default 16384.
+    /// included; not 0 ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)). Default
+    /// 16384.
     ///
     /// # Examples
     ///
@@ -183,8 +186,9 @@ impl Overlay {
         self
     }
 
-    /// Leaves out what is mounted in the layers; without this it is an error if something is. To an
-    /// unprivileged caller the kernel refuses it with EINVAL: what that covers would show.
+    /// Leaves out what is mounted in the layers; without this it is an error if something is
+    /// ([mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html)). To
+    /// an unprivileged caller the kernel refuses it with EINVAL: what that covers would show.
     ///
     /// # Examples
     ///
@@ -199,7 +203,8 @@ impl Overlay {
         self
     }
 
-    /// Nothing in it can be executed (`MS_NOEXEC`).
+    /// Nothing in it can be executed (`MS_NOEXEC` of
+    /// [mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html)).
     ///
     /// # Examples
     ///

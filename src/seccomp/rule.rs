@@ -49,7 +49,8 @@ impl Action {
     }
 }
 
-/// What is done with one system call, always or with certain arguments.
+/// What is done with one system call, always or with certain arguments
+/// ([seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html)).
 ///
 /// # Examples
 ///
@@ -143,7 +144,8 @@ impl Rule {
     }
 }
 
-/// A comparison of one argument of a system call, 0 to 5, as an unsigned number of 64 bits.
+/// A comparison of one argument of a system call, 0 to 5, as an unsigned number of 64 bits
+/// ([seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html)).
 ///
 /// The kernel itself reads many arguments as 32 bits, a socket's family or an ioctl's request for
 /// example: [`low`](Self::low) compares these as the kernel does, whatever is in the higher half.
