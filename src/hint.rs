@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -85,6 +85,10 @@ pub enum Hint {
     NoCommonGroup,
     /// The sandbox's limit of memory was reached before its program ran.
     MemoryLimit,
+    /// The room for what is the sandbox's own ([`tmp_size`](crate::Sandbox::tmp_size),
+    /// [`tmp_inodes`](crate::Sandbox::tmp_inodes)), or in a [`Tmpfs`](crate::Tmpfs) or an overlay's
+    /// upper, is too small for what is given as data.
+    Budget,
     /// What a person has to run once.
     Run(String),
     /// No systemd manages this host
@@ -215,6 +219,11 @@ impl fmt::Display for Hint {
                 "the limit of memory was reached before the program ran: what is given as data \
                  counts; raise it"
             }
+            Hint::Budget => {
+                "what is given as data needs more room than there is: raise tmp_size(..), which is half of \
+                 a memory limit by default, or tmp_inodes(..), or the size of the tmpfs or overlay that it \
+                 lies in"
+            }
             Hint::Run(command) => return write!(f, "run {command}"),
             Hint::NoSystemd => {
                 "no systemd manages this host; use CgroupParent::Auto, or CgroupParent::Path with a group \
@@ -338,6 +347,15 @@ pub(crate) fn for_memfd(errno: Errno) -> Option<Hint> {
     }
 }
 
+/// Whether something is mounted below the path with which an operation's object begins.
+fn has_submounts(object: &str) -> bool {
+    let path = object.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or("");
+    let Ok(place) = fs::canonicalize(path) else { return false };
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.any(|point| Path::new(point).starts_with(&place) && Path::new(point) != place)
+}
+
 /// Why an operation of init's failed.
 pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Option<Hint> {
     match (operation, errno) {
@@ -364,9 +382,13 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
         {
             Some(Hint::OverlayLayers)
         }
+        (
+            "create file" | "create directory" | "create symlink" | "create mount point" | "write",
+            _,
+        ) if errno == Errno::ENOSPC => Some(Hint::Budget),
         (_, Errno::EFBIG) => Some(Hint::FileSize),
         (_, Errno::EMFILE) => Some(Hint::OpenFiles),
-        ("open_tree", Errno::EINVAL) => Some(Hint::LayerSubmounts),
+        ("open_tree", Errno::EINVAL) if has_submounts(object) => Some(Hint::LayerSubmounts),
         ("mount", Errno::EINVAL) if object.contains("(subset=pid") => {
             Some(Hint::NeedsKernel("5.8"))
         }

@@ -552,7 +552,7 @@ impl Entry {
 
     fn lower(&self, plan: &mut Lower, search: &OsStr) -> Result<()> {
         match self {
-            Entry::Bind(bind) => bind.lower(plan),
+            Entry::Bind(bind) => bind.lower(plan)?,
             Entry::Program { path } => program::lower(&absolute(path), search, plan)?,
             Entry::Tmpfs(tmpfs) => tmpfs.lower(plan),
             Entry::Data(data) => data.lower(plan)?,

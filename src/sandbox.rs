@@ -611,7 +611,7 @@ impl Sandbox {
 
     /// A regular file with this content and mode, where the tree is the sandbox's own
     /// ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)). Bits of the mode above
-    /// 0o7777 are dropped; setuid and setgid bits are without effect.
+    /// 0o1777 are dropped.
     ///
     /// # Examples
     ///

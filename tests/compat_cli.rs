@@ -203,6 +203,18 @@ const BUBBLEWRAP: &[Case] = &[
     case("--dev-bind SRC DEST", "--dev-bind /dev/zero /srv/zero", DEVICE, "3\n"),
     case("--ro-bind SRC DEST", "--ro-bind DIR /srv", RO, "seenrefused\n"),
     case(
+        "--bind-fd FD DEST",
+        "--bind /dev/fd/0 /srv/a",
+        "cat /srv/a; echo , more >>/srv/a && cat /srv/a",
+        "seenseen, more\n",
+    ),
+    case(
+        "--ro-bind-fd FD DEST",
+        "--ro-bind /dev/fd/0 /srv/a",
+        "cat /srv/a; echo , more >>/srv/a || echo refused",
+        "seenrefused\n",
+    ),
+    case(
         "--proc DEST",
         "",
         "echo /proc/[0-9]*; ls -d /proc/sys || echo no more",

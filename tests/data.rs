@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use common::Needs;
 use inside::{refused, sh, sh_fails};
-use stockade::{Content, Data, Error, IdMap, Rootfs, Sandbox, Stage, Tmpfs};
+use stockade::{Content, Data, Error, Hint, IdMap, Rootfs, Sandbox, Stage, Tmpfs};
 
 tests! {
     Needs::Nothing => [
-        modes_and_kinds, in_every_tree_of_its_own, nothing_in_the_hosts, a_file_is_read_anew,
+        modes_and_kinds, set_id_bits, in_every_tree_of_its_own, nothing_in_the_hosts, a_file_is_read_anew,
         a_pipe_is_read_once, a_file_in_memory, position_stays, from_many_threads, sizes, endless,
         owners_that_are_not_there, own_owner, contradictions, secrets_are_not_told,
         a_descriptor_of_a_directory, large_content,
@@ -48,6 +48,24 @@ fn modes_and_kinds() {
     // In a writable place it is the program's to change.
     let sandbox = Sandbox::new().data(Data::file("/home/user/file", "before"));
     assert_eq!(sh(&sandbox, "echo after >file; cat file; rm file"), "after\n");
+}
+
+/// Directories have those that pass on their group; files have none.
+fn set_id_bits() {
+    let (uid, gid) = caller();
+    let file = |path, mode| Data::file(path, "x").mode(mode);
+    let sandbox = Sandbox::new()
+        .data(Data::directory("/srv/shared").mode(0o2750))
+        .data(Data::directory("/srv/own").mode(0o7711).owner(uid, gid))
+        .data(Data::directory("/tmp").mode(0o3777))
+        .data(file("/srv/shared/file", 0o6755))
+        .data(file("/srv/file", 0o4700).owner(uid, gid))
+        .file_with_mode("/srv/sticky", "", 0o7777);
+    let script = "cd /srv; stat -c '%n %a' shared own /tmp shared/file file sticky
+        mkdir /tmp/below; stat -c %A /tmp/below";
+    let shown =
+        "shared 2750\nown 7711\n/tmp 3777\nshared/file 755\nfile 700\nsticky 1777\ndrwxr-sr-x\n";
+    assert_eq!(sh(&sandbox, script), shown);
 }
 
 fn in_every_tree_of_its_own() {
@@ -270,6 +288,17 @@ fn large_content() {
     assert_eq!(sh(&sandbox, "wc -c </srv/file"), format!("{}\n", text.len()));
     let full = refused(&sandbox.tmp_size(1 << 20));
     assert_eq!(full.raw_os_error(), Some(libc::ENOSPC), "{full}");
+    assert_eq!(full.hint(), Some(&Hint::Budget), "{full}");
+    assert!(full.to_string().contains("tmp_size(..)"), "{full}");
+    let many = (0..20).fold(Sandbox::new().tmp_inodes(40), |sandbox, number| {
+        sandbox.file(format!("/srv/{number}"), "")
+    });
+    let full = refused(&many);
+    assert_eq!(
+        (full.raw_os_error(), full.hint()),
+        (Some(libc::ENOSPC), Some(&Hint::Budget)),
+        "{full}"
+    );
     let empty = Sandbox::new().rootfs(Rootfs::empty()).data(Data::file("/srv/file", text));
     empty.check().unwrap();
 }

@@ -188,6 +188,7 @@ fn hints_are_sentences() {
         Hint::MaxGroups,
         Hint::NoCommonGroup,
         Hint::MemoryLimit,
+        Hint::Budget,
         Hint::Run("mkdir /sys/fs/cgroup/group".to_owned()),
         Hint::LayersOverlap,
         Hint::LayerSubmounts,

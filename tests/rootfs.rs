@@ -28,12 +28,12 @@ use std::path::{Path, PathBuf};
 use common::Needs;
 use inside::{is_absent, open_directory, refused, sh, sh_fails, succeed};
 use mounts::{mount, own_mounts};
-use stockade::{Bind, Error, Hint, Outcome, Proc, Rootfs, Sandbox, Tmpfs};
+use stockade::{Bind, Error, Hint, Outcome, Proc, Rootfs, Sandbox, Stage, Tmpfs};
 
 tests! {
     Needs::Nothing => [
         bind_ro_file, bind_ro_directory, bind_rw_file, bind_rw_directory, bind_same_path,
-        relative_source, read_only_reaches_submounts, writable_submounts, without_submounts,
+        relative_source, descriptors_as_sources, read_only_reaches_submounts, writable_submounts, without_submounts,
         nosuid_and_nodev_are_set, no_exec_is_set, overlapping_binds, order_is_the_callers,
         the_last_bind_on_a_target_wins, a_thousand_binds, tmpfs_size, tmpfs_inodes, tmpfs_mode,
         tmpfs_no_exec, file_as_data, file_modes, directory_as_data, symlink_as_data,
@@ -128,6 +128,26 @@ fn with_submounts() -> tempfile::TempDir {
         fs::write(place.join("file"), name).unwrap();
     }
     directory
+}
+
+/// Init, who may be the one to open it, has others.
+fn descriptors_as_sources() {
+    use std::os::fd::AsRawFd;
+    let directory = open_directory();
+    fs::write(directory.path().join("file"), "text").unwrap();
+    let file = fs::File::open(directory.path().join("file")).unwrap();
+    let open = fs::File::open(directory.path()).unwrap();
+    for place in ["/dev/fd", "/proc/self/fd"] {
+        let path = |fd: &fs::File| format!("{place}/{}", fd.as_raw_fd());
+        let sandbox = Sandbox::new().bind_ro(path(&file), "/data").bind_ro(path(&open), "/srv");
+        assert_eq!(sh(&sandbox, "cat /data /srv/file"), "texttext");
+    }
+    let (pipe, _end) = std::io::pipe().unwrap();
+    for source in [format!("/dev/fd/{}", pipe.as_raw_fd()), "/dev/fd/4000".to_owned()] {
+        let error = refused(&Sandbox::new().bind_ro(&source, "/data"));
+        assert_eq!(error.stage(), Some(Stage::Prepare), "{error}");
+        assert!(error.hint().is_none() && error.to_string().contains(&source), "{error}");
+    }
 }
 
 fn read_only_reaches_submounts() {

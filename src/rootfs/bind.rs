@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::{absolute, bytes};
 use crate::abi::*;
 use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::executable;
 use crate::hint::Hint;
 use crate::lower::{Lower, Lowered};
 use crate::namespace::user;
@@ -24,7 +25,8 @@ use crate::wire::{BIND_RECURSIVE, Op};
 /// What cannot do that (files of /proc, directories of /dev) needs
 /// [`best_effort(Feature::IdMappedMounts)`](crate::Sandbox::best_effort) then.
 ///
-/// A source may be relative to the caller's directory. A target has to be absolute and without
+/// A source may be relative to the caller's directory, or name one of its descriptors (`/dev/fd/3`),
+/// if that is open on a file or directory that has a name. A target has to be absolute and without
 /// `..`; it is created where the tree is the sandbox's own, and elsewhere has to exist. A link
 /// inside cannot redirect it ([openat2(2)](https://man7.org/linux/man-pages/man2/openat2.2.html),
 /// Linux 5.6).
@@ -144,9 +146,12 @@ impl Bind {
         &self.target
     }
 
-    pub(crate) fn lower(&self, plan: &mut Lower) {
-        let source = absolute(&self.source);
+    pub(crate) fn lower(&self, plan: &mut Lower) -> Result<()> {
+        let mut source = absolute(&self.source);
         let tree = plan.tree(&source, self.recursive);
+        if tree < 0 {
+            source = of_this_process(source)?;
+        }
         let op = Op::Bind {
             from: bytes(&source),
             fd: tree,
@@ -155,7 +160,19 @@ impl Bind {
             attributes: self.attributes,
         };
         plan.step(op, "asked for");
+        Ok(())
     }
+}
+
+/// What init is to open by name: it is another process, with another /proc/self and other descriptors.
+fn of_this_process(source: PathBuf) -> Result<PathBuf> {
+    const OWN: [&str; 3] = ["/proc/self", "/proc/thread-self", "/dev/fd"];
+    if !OWN.iter().any(|place| source.starts_with(place)) {
+        return Ok(source);
+    }
+    source.canonicalize().map_err(|error| {
+        Error::new(Stage::Prepare, "resolve", quoted(&source), executable::errno_of(&error))
+    })
 }
 
 /// A part of the host's tree that the caller's own process has to copy: once init has its ids, it

@@ -17,6 +17,8 @@ use crate::wire::Op;
 
 /// How much is read of a descriptor, unless asked for otherwise.
 const MAX_SIZE: u64 = 64 << 20;
+/// The bits of a mode that are called setuid and setgid.
+const SET_IDS: u32 = 0o6000;
 
 /// A file, directory or symbolic link given as data, for [`Sandbox::data`](crate::Sandbox::data)
 /// ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)).
@@ -185,8 +187,9 @@ impl Data {
         Data::new(path.into(), Kind::Symlink(target.into()))
     }
 
-    /// Its permissions; bits above 0o7777 are dropped, setuid and setgid bits are without effect
-    /// ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)). Links have none.
+    /// Its permissions; bits above 0o7777 are dropped, and of a file the setuid and setgid bits, which
+    /// would be without effect ([inode(7)](https://man7.org/linux/man-pages/man7/inode.7.html)). Links
+    /// have none.
     ///
     /// # Examples
     ///
@@ -283,7 +286,8 @@ impl Data {
                 let data = content.read(max).map_err(|errno| {
                     Error::new(Stage::Prepare, "read the content of", quoted(&self.path), errno)
                 })?;
-                let mode = self.mode.unwrap_or(0o644);
+                // Writing to it and giving it away drop them in most cases: so in all.
+                let mode = self.mode.unwrap_or(0o644) & !SET_IDS;
                 plan.step(Op::File { path: bytes(&self.path), mode, data }, "given as data");
             }
             Kind::Directory => plan.directory(&self.path, self.mode.unwrap_or(0o755)),
@@ -291,6 +295,12 @@ impl Data {
         }
         if let Some((uid, gid)) = self.owner {
             plan.step(Op::Owner { path: bytes(&self.path), uid, gid }, "asked for");
+        }
+        if let (Kind::Directory, Some(mode)) =
+            (&self.kind, self.mode.filter(|mode| mode & SET_IDS != 0))
+        {
+            // mkdir(2) makes none with these bits; one that is there gets them.
+            plan.directory(&self.path, mode);
         }
         Ok(())
     }
