@@ -26,7 +26,8 @@ use std::path::Path;
 use common::Needs;
 use inside::{is_root, open_directory};
 use stockade::{
-    ChangeKind, Child, FileKind, Hint, Namespaces, Outcome, Overlay, Rootfs, Sandbox, Stage, Stdio,
+    ChangeKind, Child, FileKind, Hint, IdMap, Namespaces, Outcome, Overlay, Rootfs, Sandbox, Stage,
+    Stdio,
 };
 
 tests! {
@@ -46,7 +47,7 @@ tests! {
         export_of_a_read_only_directory, export_of_a_changed_upper, export_parent_missing,
         export_of_what_was_deleted, export_of_very_long_names,
     ];
-    Needs::Root => [devices_are_not_exported];
+    Needs::Root => [devices_are_not_exported, owners_of_several_ids];
 }
 
 fn spawn(sandbox: &Sandbox, script: &str) -> Child {
@@ -440,6 +441,38 @@ fn attribute_changes() {
     let text =
         "changed \"content\": attributes \"user.new\"\nchanged \"kept\": attributes \"user.dir\"\n";
     assert_eq!(child.changes("/w").unwrap().to_string(), text);
+}
+
+/// What is given away inside belongs to ids of the host's, whichever upper it is in; of an export the
+/// caller is the owner.
+fn owners_of_several_ids() {
+    use stockade::Capability;
+    let (base, kept) = (layers(), open_directory());
+    let ids = IdMap::new().ids(0, 100_000, 2000);
+    let sandbox = Sandbox::new().id_map(ids).uid(0).gid(0);
+    let sandbox = sandbox.capabilities([Capability::CHOWN, Capability::FOWNER, Capability::FSETID]);
+    let script = "cd /w; chown 5:7 content; chgrp 9 kept; chown 0:0 same; chown -h 5:5 link
+        touch new; chown 5:7 new; chmod 2755 kept";
+    let text = "changed \"content\": owner 0:0 -> 100005:100007\n\
+        changed \"kept\": mode 0755 -> 2755\nchanged \"kept\": owner 0:0 -> 0:100009\n\
+        changed \"link\": owner 0:0 -> 100005:100005\nadded \"new\"\n";
+    for overlay in [Overlay::new([base.path()]), Overlay::new([base.path()]).upper(kept.path())] {
+        let child = run(&sandbox.clone().overlay("/w", overlay), script);
+        let changes = child.changes("/w").unwrap();
+        assert_eq!(changes.to_string(), text);
+        let owner = ChangeKind::Owner { before: (0, 0), after: (100_005, 100_007) };
+        assert_eq!(changes[0].kind, owner);
+        let exported = open_directory();
+        let out = exported.path().join("out");
+        changes.export(&out, |_| true).unwrap();
+        for name in ["content", "kept", "link", "new"] {
+            let found = out.join(name).symlink_metadata().unwrap();
+            assert_eq!((found.uid(), found.gid()), (0, 0), "{name}");
+        }
+        assert_eq!(fs::read_to_string(out.join("content")).unwrap(), "text");
+        assert_eq!(fs::metadata(out.join("kept")).unwrap().mode() & 0o7777, 0o755);
+        assert!(!out.join("same").exists());
+    }
 }
 
 fn replaced_directory() {
