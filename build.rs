@@ -7,13 +7,48 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
-    for watched in ["src/init", "src/abi.rs", "src/launch.rs", "src/raw.rs", "src/wire.rs"] {
+    for watched in
+        ["src/attack", "src/init", "src/abi.rs", "src/launch.rs", "src/raw.rs", "src/wire.rs"]
+    {
         println!("cargo:rerun-if-changed={watched}");
     }
     println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
     // One source, two programs: what only the warden does is not mapped at every spawn.
     build("stockade-init", "init");
     build("stockade-warden", "warden");
+    if env::var_os("CARGO_FEATURE_ATTACK").is_some() {
+        build_attack();
+    }
+}
+
+/// The program of `stockade attack`. It is static and needs the C library as an archive, which not
+/// every machine has: without it, the command says so, and all the rest is as it would be.
+fn build_attack() {
+    let source = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("src/attack/main.rs");
+    let output = PathBuf::from(variable("OUT_DIR")).join("stockade-attack");
+    let mut rustc = Command::new(variable("RUSTC"));
+    rustc.args(["--edition=2024", "--crate-type=bin", "--crate-name=stockade_attack"]);
+    rustc.arg("--target").arg(variable("TARGET")).arg(&source).arg("-o").arg(&output);
+    for option in [
+        "opt-level=z",
+        "lto=fat",
+        "codegen-units=1",
+        "panic=abort",
+        "strip=symbols",
+        "target-feature=+crt-static",
+    ] {
+        rustc.args(["-C", option]);
+    }
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        rustc.arg("-C").arg(format!("linker={}", PathBuf::from(linker).display()));
+    }
+    let result = rustc.output().expect("cargo's rustc can be started");
+    if !result.status.success() {
+        std::fs::write(&output, []).expect("OUT_DIR is writable");
+        let text = String::from_utf8_lossy(&result.stderr);
+        let line = text.lines().find(|line| line.contains("error")).unwrap_or("no reason given");
+        println!("cargo:rustc-env=STOCKADE_ATTACK_MISSING={line}");
+    }
 }
 
 fn build(name: &str, part: &str) {

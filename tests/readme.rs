@@ -27,7 +27,8 @@ tests! {
 const README: &str = include_str!("../README.md");
 /// What it links to; that these files exist is checked by including them, where they are ours to
 /// read.
-const DOCS: [(&str, &str); 6] = [
+const DOCS: [(&str, &str); 7] = [
+    ("docs/attack.md", include_str!("../docs/attack.md")),
     ("docs/design.md", include_str!("../docs/design.md")),
     ("docs/threat-model.md", include_str!("../docs/threat-model.md")),
     ("docs/kernel-support.md", include_str!("../docs/kernel-support.md")),

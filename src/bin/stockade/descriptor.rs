@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::failure::Failure;
+
 /// A copy of a descriptor that this process was started with, closed at exec.
 pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: fcntl takes numbers; one that is not open is EBADF.
@@ -13,6 +15,12 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just returned this number for a new descriptor, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// The one that `--json` names: a wrong number must not cost a run.
+pub(crate) fn of_json(number: RawFd) -> Result<OwnedFd, Failure> {
+    duplicate(number)
+        .map_err(|error| Failure::Usage(format!("descriptor {number} of '--json <FD>': {error}")))
 }
 
 /// Rows and columns of a terminal.

@@ -1,5 +1,6 @@
 //! `stockade`: runs a program in a sandbox from the command line.
 
+mod attack;
 mod descriptor;
 mod failure;
 mod logger;
@@ -10,7 +11,6 @@ mod sandbox;
 mod terminal;
 mod values;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
@@ -36,16 +36,17 @@ fn stockade() -> Result<u8, Failure> {
     logger::install(cli.verbose);
     match (cli.action, matches.subcommand()) {
         (Action::Run(run), Some((_, matches))) => self::run(*run, matches),
+        (Action::Attack(options), Some((_, matches))) => attack::attack(&options, matches),
         _ => check(),
     }
 }
 
 fn check() -> Result<u8, Failure> {
     let support = Support::probe();
-    print(&support.to_string())?;
-    print("\nLimits by control groups:\n")?;
+    attack::print(&support.to_string())?;
+    attack::print("\nLimits by control groups:\n")?;
     for controller in Support::controllers() {
-        print(&format!("{controller}\n"))?;
+        attack::print(&format!("{controller}\n"))?;
     }
     Ok(if support.is_sufficient() { 0 } else { SET_UP })
 }
@@ -58,11 +59,7 @@ fn run(run: Run, matches: &ArgMatches) -> Result<u8, Failure> {
             None => Ok(0),
         };
     };
-    // Duplicated before anything else: a wrong number must not cost a run.
-    let json = descriptor::duplicate(number).map_err(|error| {
-        Failure::Usage(format!("descriptor {number} of '--json <FD>': {error}"))
-    })?;
-    let json = std::fs::File::from(json);
+    let json = std::fs::File::from(descriptor::of_json(number)?);
     match carry_out(&run, matches) {
         Ok(Some((status, missing))) => {
             report::ended(&status, &missing).write(json)?;
@@ -78,18 +75,18 @@ fn run(run: Run, matches: &ArgMatches) -> Result<u8, Failure> {
 
 /// Runs the program, or only prints what would be done.
 fn carry_out(run: &Run, matches: &ArgMatches) -> Result<Option<(Status, Vec<Feature>)>, Failure> {
-    let sandbox = sandbox::sandbox(run, matches)?;
+    let sandbox = sandbox::sandbox(&run.setup, matches)?;
     let Some((program, args)) = run.command.split_first() else {
-        return print(&sandbox.plan()?.to_string()).map(|()| None);
+        return attack::print(&sandbox.plan()?.to_string()).map(|()| None);
     };
     let command = sandbox.command(program).args(args);
     if run.explain {
-        let command = sandbox::command(&run.program, command, None);
-        return print(&command.plan()?.to_string()).map(|()| None);
+        let command = sandbox::command(&run.setup.program, command, None);
+        return attack::print(&command.plan()?.to_string()).map(|()| None);
     }
-    let terminal = run.program.tty.then(Terminal::of_caller).transpose()?;
+    let terminal = run.setup.program.tty.then(Terminal::of_caller).transpose()?;
     let size = terminal.as_ref().map(Terminal::size);
-    run::run(sandbox::command(&run.program, command, size), terminal).map(Some)
+    run::run(sandbox::command(&run.setup.program, command, size), terminal).map(Some)
 }
 
 /// The exit code, and a word about what no exit code can say.
@@ -98,10 +95,4 @@ fn outcome(status: Status) -> Result<u8, Failure> {
         Some(code) => Ok(code),
         None => Err(Failure::Outcome(status.outcome)),
     }
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| Failure::Io("write standard output", error))
 }

@@ -24,6 +24,12 @@ Exit codes:
   127    the program, or the interpreter that it names, was not found in the sandbox
   128+N  signal N ended the program; 137 also stands for out of memory";
 
+const ATTACK_CODES: &str = "\
+Exit codes:
+  0      every attempt was held, or did not apply; with --controls, every control was open
+  1      an attempt was open; with --controls, a control was held
+  125    the sandbox could not be made, an attempt could not be judged, or wrong usage";
+
 /// Runs programs in Linux sandboxes.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
@@ -40,12 +46,16 @@ pub(crate) enum Action {
     /// Run a program in a sandbox that is denied everything but what the options give
     #[command(after_help = EXIT_CODES)]
     Run(Box<Run>),
+    /// Attack a sandbox as `run` makes it with the same options, from inside, and say what holds
+    #[command(after_help = ATTACK_CODES)]
+    Attack(Box<Attack>),
     /// Show what this host can give; exit code 125 if a sandbox without options does not work
     Check,
 }
 
+/// What a sandbox and its program are to be.
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct Setup {
     #[command(flatten)]
     pub(crate) tree: Tree,
     #[command(flatten)]
@@ -58,6 +68,12 @@ pub(crate) struct Run {
     pub(crate) groups: Groups,
     #[command(flatten)]
     pub(crate) program: Program,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
     /// Write the outcome and what was used as one JSON object to this descriptor, which the program
     /// does not get
     #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]
@@ -68,6 +84,24 @@ pub(crate) struct Run {
     /// The program, looked up inside, and its arguments
     #[arg(value_name = "PROGRAM", required_unless_present = "explain", trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Attack {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// Make these attempts only, by name or number, separated by commas
+    #[arg(long, value_name = "ATTEMPT", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Make each attempt where it has to work instead: in the weakest sandbox that its row names
+    #[arg(long)]
+    pub(crate) controls: bool,
+    /// Show which attempts there are, and make none
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Write the results as one JSON array to this descriptor
+    #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]
+    pub(crate) json: Option<RawFd>,
 }
 
 /// What is mounted comes in the order of the command line.
@@ -328,7 +362,7 @@ pub(crate) struct Groups {
     pub(crate) cgroup_parent: Option<CgroupParent>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Program")]
 pub(crate) struct Program {
     /// Set an environment variable; nothing of the caller's gets in by itself

@@ -12,20 +12,20 @@ use stockade::{
 
 use crate::descriptor;
 use crate::failure::Failure;
-use crate::options::{Groups, Identity, Limits, NetKind, ProcKind, Program, Run, Spaces, Tree};
+use crate::options::{Groups, Identity, Limits, NetKind, ProcKind, Program, Setup, Spaces, Tree};
 use crate::values;
 
 /// The sandbox that the options describe.
-pub(crate) fn sandbox(run: &Run, matches: &ArgMatches) -> Result<Sandbox, Failure> {
-    let mut sandbox = spaces(&run.namespaces)?;
-    sandbox = identity(&run.identity, sandbox);
-    sandbox = limits(&run.limits, sandbox).init(!run.program.no_init);
-    sandbox = groups(&run.groups, sandbox);
-    if let Some(path) = &run.program.init_file {
+pub(crate) fn sandbox(setup: &Setup, matches: &ArgMatches) -> Result<Sandbox, Failure> {
+    let mut sandbox = spaces(&setup.namespaces)?;
+    sandbox = identity(&setup.identity, sandbox);
+    sandbox = limits(&setup.limits, sandbox).init(!setup.program.no_init);
+    sandbox = groups(&setup.groups, sandbox);
+    if let Some(path) = &setup.program.init_file {
         sandbox = sandbox.init_file(path);
     }
-    let sandbox = tree(&run.tree, matches, sandbox)?;
-    check_shared(&run.namespaces, &sandbox)?;
+    let sandbox = tree(&setup.tree, matches, sandbox)?;
+    check_shared(&setup.namespaces, &sandbox)?;
     Ok(sandbox)
 }
 

@@ -1,0 +1,124 @@
+//! The numbers of the system calls that attempts make; the crate's own are too few.
+
+macro_rules! numbers {
+    ($($name:ident $x86:literal $generic:literal;)*) => {
+        $(
+            #[cfg(target_arch = "x86_64")]
+            pub(crate) const $name: usize = $x86;
+            #[cfg(not(target_arch = "x86_64"))]
+            pub(crate) const $name: usize = $generic;
+        )*
+        /// Each with its name, for the test that compares them; what only x86-64 has is 9999 elsewhere.
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&str, usize)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+numbers! {
+    ACCT 163 89;
+    ADD_KEY 248 217;
+    ADJTIMEX 159 171;
+    BPF 321 280;
+    CAPGET 125 90;
+    CAPSET 126 91;
+    CHROOT 161 51;
+    CLONE 56 220;
+    CLONE3 435 435;
+    CLOSE 3 57;
+    CONNECT 42 203;
+    DELETE_MODULE 176 106;
+    DUP 32 23;
+    EXIT_GROUP 231 94;
+    FANOTIFY_INIT 300 262;
+    FCHDIR 81 50;
+    FCNTL 72 25;
+    FINIT_MODULE 313 273;
+    FSMOUNT 432 432;
+    FSCONFIG 431 431;
+    FSOPEN 430 430;
+    GETPID 39 172;
+    GETPRIORITY 140 141;
+    GETRESUID 118 148;
+    INIT_MODULE 175 105;
+    INOTIFY_INIT1 294 26;
+    IO_URING_SETUP 425 425;
+    IOCTL 16 29;
+    IOPERM 173 9999;
+    IOPL 172 9999;
+    IOPRIO_GET 252 31;
+    IOPRIO_SET 251 30;
+    KCMP 312 272;
+    KEXEC_LOAD 246 104;
+    KEYCTL 250 219;
+    KILL 62 129;
+    MKNODAT 259 33;
+    MLOCK 149 228;
+    MMAP 9 222;
+    MODIFY_LDT 154 9999;
+    MOUNT 165 40;
+    MOUNT_SETATTR 442 442;
+    MOVE_MOUNT 429 429;
+    MOVE_PAGES 279 239;
+    MQ_OPEN 240 180;
+    MQ_UNLINK 241 181;
+    MSGGET 68 186;
+    NAME_TO_HANDLE_AT 303 264;
+    OPENAT 257 56;
+    OPEN_BY_HANDLE_AT 304 265;
+    OPEN_TREE 428 428;
+    PAUSE 34 9999;
+    PERF_EVENT_OPEN 298 241;
+    PERSONALITY 135 92;
+    PIDFD_GETFD 438 438;
+    PIDFD_OPEN 434 434;
+    PIDFD_SEND_SIGNAL 424 424;
+    PIVOT_ROOT 155 41;
+    PPOLL 271 73;
+    PRCTL 157 167;
+    PRLIMIT64 302 261;
+    PROCESS_MADVISE 440 440;
+    PROCESS_MRELEASE 448 448;
+    PROCESS_VM_READV 310 270;
+    PROCESS_VM_WRITEV 311 271;
+    PTRACE 101 117;
+    READ 0 63;
+    REBOOT 169 142;
+    RECVMSG 47 212;
+    REQUEST_KEY 249 218;
+    RT_SIGPROCMASK 14 135;
+    RT_SIGQUEUEINFO 129 138;
+    RT_TGSIGQUEUEINFO 297 240;
+    SCHED_GETAFFINITY 204 123;
+    SCHED_GETPARAM 143 121;
+    SCHED_GETSCHEDULER 145 120;
+    SCHED_SETAFFINITY 203 122;
+    SCHED_SETATTR 314 274;
+    SCHED_SETSCHEDULER 144 119;
+    SENDMSG 46 211;
+    SETDOMAINNAME 171 162;
+    SETGROUPS 116 159;
+    SETHOSTNAME 170 161;
+    SETNS 308 268;
+    SETPRIORITY 141 140;
+    SETRESUID 117 147;
+    SETSID 112 157;
+    SET_MEMPOLICY 238 237;
+    SHMAT 30 196;
+    SHMCTL 31 195;
+    SHMGET 29 194;
+    SIGNALFD4 289 74;
+    SOCKET 41 198;
+    SWAPOFF 168 225;
+    SWAPON 167 224;
+    SYSLOG 103 116;
+    TGKILL 234 131;
+    TIMER_CREATE 222 107;
+    UMOUNT2 166 39;
+    UNAME 63 160;
+    UNSHARE 272 97;
+    USERFAULTFD 323 282;
+    VHANGUP 153 58;
+    VMSPLICE 278 75;
+    WAIT4 61 260;
+    WRITE 1 64;
+}

@@ -1,0 +1,104 @@
+//! The sandbox that is attacked.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use stockade::{Command, Namespaces, Sandbox};
+
+use crate::failure::Failure;
+use crate::options::{Action, Attack, Cli, Program, Setup};
+use crate::sandbox;
+
+/// Whom a root caller's program is on the host, unless something else is asked for.
+pub(crate) const NOBODY: (u32, u32) = (65534, 65534);
+
+/// A sandbox, and how its program is started.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) sandbox: Sandbox,
+    options: Owned,
+    /// Whether it has a file tree of its own.
+    pub(crate) own_tree: bool,
+}
+
+/// What is kept of the options.
+#[derive(Debug)]
+struct Owned {
+    program: Program,
+    host_ids: (u32, u32),
+    pub(crate) timed: bool,
+}
+
+/// The options of `stockade attack` from words.
+pub(crate) fn parse(
+    words: impl Iterator<Item = OsString>,
+) -> Result<(Box<Attack>, ArgMatches), Failure> {
+    let args = ["stockade", "attack"].map(OsString::from).into_iter().chain(words);
+    let mut matches = Cli::command().try_get_matches_from(args)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    match (cli.action, matches.remove_subcommand()) {
+        (Action::Attack(options), Some((_, matches))) => Ok((options, matches)),
+        _ => Err(Failure::Usage("another command".to_owned())),
+    }
+}
+
+impl Configuration {
+    pub(crate) fn new(setup: &Setup, matches: &ArgMatches) -> Result<Self, Failure> {
+        let sandbox = sandbox::sandbox(setup, matches)?;
+        let own_tree = sandbox.plan()?.namespaces().contains(Namespaces::MOUNT);
+        let user = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let host_ids = match setup.identity.host_ids {
+            Some(ids) => ids,
+            None if setup.identity.host_root || user.0 != 0 => user,
+            None => NOBODY,
+        };
+        let options = Owned {
+            program: setup.program.clone(),
+            host_ids,
+            timed: setup.limits.timeout.is_some(),
+        };
+        Ok(Configuration { sandbox, options, own_tree })
+    }
+
+    /// The sandbox that a row's options describe.
+    pub(crate) fn of_control(words: &str) -> Result<Self, Failure> {
+        let (options, matches) = parse(words.split_whitespace().map(OsString::from))?;
+        Self::new(&options.setup, &matches)
+    }
+
+    /// Whom its program is on the host, if that can be known before.
+    pub(crate) fn host_ids(&self) -> (u32, u32) {
+        self.options.host_ids
+    }
+
+    /// Whether a limit of time was asked for.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.options.timed
+    }
+
+    /// The program inside, started as any other.
+    pub(crate) fn command(&self, sandbox: &Sandbox, program: &Path) -> Command {
+        let size = self.options.program.tty.then_some((24, 80));
+        sandbox::command(&self.options.program, sandbox.command(program), size)
+    }
+
+    /// Whether somebody watches over the program.
+    pub(crate) fn has_init(&self) -> bool {
+        !self.options.program.no_init
+    }
+
+    /// The names of the variables that the program has to have.
+    pub(crate) fn variables(&self) -> String {
+        let Program { env, clear_env, tty, .. } = &self.options.program;
+        let mut names: Vec<_> =
+            env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        let own = ["PATH", "HOME", "LANG"].into_iter().filter(|_| !clear_env);
+        names.extend(own.chain(tty.then_some("TERM")).map(str::to_owned));
+        names.join(",")
+    }
+
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.options.program.tty
+    }
+}

@@ -1,0 +1,101 @@
+//! `stockade attack`: attempts to get out of a sandbox of the given configuration, each in a fresh one,
+//! judged from inside and from outside.
+
+mod configuration;
+mod finding;
+mod report;
+mod stage;
+mod table;
+mod trial;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::ArgMatches;
+
+use crate::descriptor;
+use crate::failure::{Failure, SET_UP};
+use crate::options::Attack;
+use configuration::Configuration;
+use finding::{Finding, Verdict};
+use report::Report;
+use stage::Stage;
+use table::{Attempt, Way};
+use trial::Trial;
+
+/// The program that runs inside; empty if it could not be built.
+const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stockade-attack"));
+
+/// An attempt was open, or a control was not.
+const WRONG: u8 = 1;
+
+/// The same from the arguments alone.
+#[allow(dead_code, reason = "for the example `escape`, which is nothing else")]
+pub(crate) fn main(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+    let (options, matches) = configuration::parse(args)?;
+    attack(&options, &matches)
+}
+
+/// Makes the attempts and prints what came of them; the exit code is described by `--help`.
+pub(crate) fn attack(options: &Attack, matches: &ArgMatches) -> Result<u8, Failure> {
+    let json = options.json.map(descriptor::of_json).transpose()?;
+    let chosen = table::chosen(&options.only)?;
+    if options.list {
+        return print(&report::list(&chosen)).map(|()| 0);
+    }
+    if PROGRAM.is_empty() {
+        let reason = option_env!("STOCKADE_ATTACK_MISSING").unwrap_or("no reason known");
+        return Err(Failure::Usage(format!(
+            "'stockade' was built without the program that attacks: {reason}"
+        )));
+    }
+    let given = Configuration::new(&options.setup, matches)?;
+    let stage = Stage::new(given.host_ids())?;
+    let mut report = Report::new(options.controls);
+    if !options.controls {
+        let trial = Trial::new(&stage, &given)?;
+        for attempt in &chosen {
+            report.add(attempt, trial.make(attempt)?);
+        }
+    } else {
+        for attempt in &chosen {
+            report.add(attempt, control(&stage, attempt)?);
+        }
+    }
+    stage.remove()?;
+    print(&report.to_string())?;
+    if let Some(json) = json {
+        report.write(json.into())?;
+    }
+    Ok(match (report.count(report.wrong()), report.count(Verdict::Broken)) {
+        (0, 0) => 0,
+        (0, _) => SET_UP,
+        _ => WRONG,
+    })
+}
+
+/// An attempt where it has to work.
+fn control(stage: &Stage, attempt: &Attempt) -> Result<Finding, Failure> {
+    if attempt.control.root && !nix::unistd::geteuid().is_root() {
+        return Ok(Finding::not_applicable("the control needs root"));
+    }
+    let found = match attempt.control.way {
+        Way::Options(words) => {
+            let configuration = Configuration::of_control(words)?;
+            Trial::new(stage, &configuration)?.make(attempt)?
+        }
+        way => Trial::outside(stage, way).make(attempt)?,
+    };
+    Ok(match found {
+        Finding { absent: true, why, .. } => {
+            Finding::not_applicable(format!("this kernel does not have it: {why}"))
+        }
+        other => other,
+    })
+}
+
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::Io("write standard output", error))
+}

@@ -1,0 +1,250 @@
+//! One attempt, in a sandbox or where it has to work.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use stockade::{Bind, Data, Outcome};
+
+use super::PROGRAM;
+use super::configuration::Configuration;
+use super::finding::{Finding, Verdict};
+use super::stage::Stage;
+use super::table::{Attempt, Plant, Way};
+use crate::failure::Failure;
+
+/// How long an attempt may take, where nothing else is asked for.
+const TIME: Duration = Duration::from_secs(20);
+/// How long the kernel may take to end what has no namespace of its own, and a look needs.
+const MOMENT: Duration = Duration::from_secs(1);
+/// The number under which the program inside has the socket that it reports to.
+const REPORT: i32 = 9;
+/// Where the program may be put, of which the first possible is taken.
+const PLACES: [&str; 3] = ["/dev/attack", "/tmp/attack", "/attack"];
+
+/// Makes attempts in one kind of place.
+#[derive(Debug)]
+pub(crate) struct Trial<'a> {
+    stage: &'a Stage,
+    place: Place<'a>,
+}
+
+#[derive(Debug)]
+enum Place<'a> {
+    /// A sandbox in which the program and what is planted are below this path; `None` where the tree
+    /// is the host's.
+    Sandbox(&'a Configuration, Option<PathBuf>),
+    Outside(Way),
+}
+
+/// What came out of the program inside.
+#[derive(Debug, Default)]
+struct Heard {
+    text: String,
+    /// Somebody has the socket after the end.
+    survived: bool,
+}
+
+impl<'a> Trial<'a> {
+    /// In a sandbox; fails if that cannot be made at all.
+    pub(crate) fn new(stage: &'a Stage, given: &'a Configuration) -> Result<Self, Failure> {
+        if !given.own_tree {
+            return Ok(Trial { stage, place: Place::Sandbox(given, None) });
+        }
+        let mut last = None;
+        for place in PLACES {
+            let sandbox = given.sandbox.clone().data(program_at(&PathBuf::from(place)));
+            match given.command(&sandbox, &PathBuf::from(place).join("program")).check() {
+                Ok(()) => {
+                    let place = Place::Sandbox(given, Some(place.into()));
+                    return Ok(Trial { stage, place });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or_else(|| Failure::Usage("no place".to_owned()), Failure::Sandbox))
+    }
+
+    pub(crate) fn outside(stage: &'a Stage, way: Way) -> Self {
+        Trial { stage, place: Place::Outside(way) }
+    }
+
+    /// Makes it, and looks at what it has done.
+    pub(crate) fn make(&self, attempt: &Attempt) -> Result<Finding, Failure> {
+        let (ours, theirs) =
+            UnixStream::pair().map_err(|error| Failure::Io("socketpair", error))?;
+        let ended = AtomicBool::new(false);
+        let (inside, heard) = std::thread::scope(|scope| {
+            let hearing = scope.spawn(|| hear(&ours, &ended));
+            let inside = match &self.place {
+                Place::Sandbox(given, place) => {
+                    self.in_sandbox(attempt, given, place.as_ref(), theirs.into())
+                }
+                Place::Outside(way) => self.outside_of_any(attempt, *way, theirs.into()),
+            };
+            ended.store(true, Ordering::Relaxed);
+            let panicked = |_| io::Error::other("the hearing thread panicked");
+            (inside, hearing.join().map_err(panicked).and_then(|heard| heard))
+        });
+        let inside = inside?;
+        let heard = heard.map_err(|error| Failure::Io("hear of the program", error))?;
+        let mut touched = self.stage.touched();
+        if heard.survived {
+            touched.push("a process has outlived the sandbox".to_owned());
+        }
+        // What the program has said before does not matter then.
+        if inside.verdict == Verdict::Open {
+            touched.push(inside.why.clone());
+        }
+        let finding = match heard.text.lines().last() {
+            Some(line) => Finding::told(line),
+            None => inside,
+        };
+        Ok(finding.with(&touched))
+    }
+
+    /// Runs it in a fresh sandbox; what the end alone says.
+    fn in_sandbox(
+        &self,
+        attempt: &Attempt,
+        given: &Configuration,
+        place: Option<&PathBuf>,
+        report: OwnedFd,
+    ) -> Result<Finding, Failure> {
+        let mut sandbox = given.sandbox.clone();
+        let mut facts = self.facts();
+        facts.push(format!("report={REPORT}"));
+        if !given.is_timed() {
+            sandbox = sandbox.wall_time(TIME);
+        }
+        let planted = |name| match place {
+            Some(place) => place.join(name),
+            None => self.stage.path(name),
+        };
+        if let Some(place) = place {
+            sandbox = sandbox.data(program_at(place));
+            if attempt.needs(Plant::Writable) {
+                let source = self.stage.path("writable");
+                sandbox = sandbox.bind(Bind::read_write(source, planted("writable")));
+            }
+        }
+        if attempt.needs(Plant::Writable) {
+            facts.push(format!("writable={}", planted("writable").display()));
+        }
+        if given.has_init() {
+            facts.push("init=1".to_owned());
+        }
+        facts.push(format!("variables={}", given.variables()));
+        let mut command = given.command(&sandbox, &planted("program"));
+        command = command.arg(attempt.function).args(&facts).fd(REPORT, report);
+        if !given.has_terminal() {
+            command = command.stdout(stockade::Stdio::null()).stderr(stockade::Stdio::null());
+            command = command.stdin(stockade::Stdio::null());
+            if attempt.needs(Plant::Terminal) {
+                match self.stage.terminal() {
+                    Ok(Some(terminal)) => command = command.stdin(terminal),
+                    Ok(None) => return Ok(Finding::not_applicable("no terminal could be made")),
+                    Err(error) => return Err(Failure::Io("copy a descriptor", error)),
+                }
+            }
+        }
+        let status = match command.status() {
+            Ok(status) => status,
+            // Without the plants it can be made: that has been tried.
+            Err(error) if !attempt.plants.is_empty() => {
+                return Ok(Finding::not_applicable(format!(
+                    "what it needs cannot be given: {error}"
+                )));
+            }
+            Err(error) => return Ok(Finding::broken(error.to_string())),
+        };
+        Ok(match status.outcome {
+            Outcome::Signaled { signal: libc::SIGSYS, .. } => {
+                Finding::held("the filter ended the program")
+            }
+            Outcome::Exited(_) | Outcome::Signaled { .. } => {
+                Finding::broken(format!("the program ended without a word: {}", status.outcome))
+            }
+            Outcome::InitKilled { .. } => Finding::open("the sandbox's init was killed"),
+            outcome => Finding::held(format!("the sandbox was ended: {outcome}")),
+        })
+    }
+
+    /// Runs it without any sandbox.
+    fn outside_of_any(
+        &self,
+        attempt: &Attempt,
+        way: Way,
+        report: OwnedFd,
+    ) -> Result<Finding, Failure> {
+        let failed = |step| move |error| Failure::Io(step, error);
+        fcntl(&report, FcntlArg::F_SETFD(FdFlag::empty()))
+            .map_err(|errno| Failure::Io("keep a descriptor", errno.into()))?;
+        let mut command = Command::new(self.stage.path("program"));
+        command.arg(attempt.function).args(self.facts());
+        command.arg(format!("report={}", report.as_raw_fd()));
+        command.arg(format!("writable={}", self.stage.path("writable").display()));
+        command.env("STOCKADE_ATTACK_SECRET", "of the environment");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if attempt.needs(Plant::Terminal) {
+            let terminal = self.stage.terminal().map_err(failed("copy a descriptor"))?;
+            command.stdin(terminal.map_or_else(Stdio::null, Stdio::from));
+        }
+        if way == Way::Chroot {
+            command.arg(format!("chroot={}", self.stage.path("readonly").display()));
+        }
+        let mut child = command.spawn().map_err(failed("start the program"))?;
+        drop(report);
+        let deadline = Instant::now() + TIME;
+        loop {
+            if let Some(status) = child.try_wait().map_err(failed("wait"))? {
+                return Ok(Finding::broken(format!("the program ended without a word: {status}")));
+            }
+            if Instant::now() > deadline {
+                child.kill().and_then(|()| child.wait()).map_err(failed("end the program"))?;
+                return Ok(Finding::broken("the program did not end"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn facts(&self) -> Vec<String> {
+        self.stage.facts().to_vec()
+    }
+}
+
+fn program_at(place: &std::path::Path) -> Data {
+    Data::file(place.join("program"), PROGRAM).mode(0o555)
+}
+
+/// Reads all that comes, until nobody can send any more; or, after the end, for a moment.
+fn hear(socket: &UnixStream, ended: &AtomicBool) -> io::Result<Heard> {
+    let mut heard = Heard::default();
+    let mut bytes = [0; 512];
+    let mut patience = None;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    loop {
+        let mut reading = socket;
+        match reading.read(&mut bytes) {
+            Ok(0) => return Ok(heard),
+            Ok(count) => heard.text.push_str(&String::from_utf8_lossy(&bytes[..count])),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // Ended with bytes in its own queue.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(heard),
+            Err(error) => return Err(error),
+        }
+        if ended.load(Ordering::Relaxed) {
+            let until = *patience.get_or_insert_with(|| Instant::now() + MOMENT);
+            if Instant::now() > until {
+                heard.survived = true;
+                return Ok(heard);
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `stockade attack`: what has to hold holds, what has to be open is open, and the command's own ends.
+#![allow(
+    clippy::exit,
+    clippy::incompatible_msrv,
+    reason = "a test process, built by a current toolchain"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
+
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, ExitCode, Output};
+
+use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
+
+/// Where cargo built the program.
+const STOCKADE: &str = env!("CARGO_BIN_EXE_stockade");
+
+/// Runs the command with its results on descriptor 9 as a file, and nothing left behind.
+fn attack(options: &str) -> (Output, Vec<Value>) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).unwrap();
+    let file = directory.path().join("json");
+    let script = "exec \"$0\" attack --json 9 \"$@\" 9>\"$JSON\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, STOCKADE]).args(options.split_whitespace());
+    let output = command.env("JSON", &file).env("TMPDIR", directory.path()).output().unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    (output, serde_json::from_str(&text).unwrap_or_default())
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+/// Names of those with that result.
+fn with_result(rows: &[Value], result: &str) -> BTreeSet<String> {
+    let chosen = rows.iter().filter(|row| row["result"] == result);
+    chosen.map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn all_held(options: &str) {
+    let (output, rows) = attack(options);
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(code(&output), 0, "{options}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    for result in ["open", "broken"] {
+        assert!(with_result(&rows, result).is_empty(), "{text}");
+    }
+    assert!(with_result(&rows, "held").len() * 10 >= rows.len() * 8, "{text}");
+    // The table says the same.
+    for row in &rows {
+        let (name, why) = (row["name"].as_str().unwrap(), row["why"].as_str().unwrap());
+        assert!(text.lines().any(|line| line.contains(name) && line.ends_with(why)), "{row}");
+    }
+}
+
+fn a_bad_one_is_open() {
+    let options = "--seccomp none --allow-nested-userns --net host --share ipc";
+    let (output, rows) = attack(options);
+    assert_eq!(code(&output), 1);
+    let open = with_result(&rows, "open");
+    for name in ["unshare-user", "nested-mount", "vmsplice", "tcp-of-host", "shared-memory"] {
+        assert!(open.contains(name), "{name}: {open:?}");
+    }
+    let held = with_result(&rows, "held");
+    for name in ["swapon", "reboot", "open-by-handle", "kill", "inherited-any"] {
+        assert!(held.contains(name), "{name}: {held:?}");
+    }
+}
+
+/// What the host's network gives, and nothing else.
+fn the_hosts_network() {
+    let (output, rows) = attack("--net host");
+    let expected = [
+        "abstract-socket",
+        "interfaces",
+        "take-descriptor",
+        "tcp-of-host",
+        "udp-of-host",
+        "way-out",
+    ];
+    assert_eq!(with_result(&rows, "open"), expected.map(str::to_owned).into());
+    assert!(with_result(&rows, "broken").is_empty());
+    assert_eq!(code(&output), 1);
+}
+
+fn a_filter_that_kills_holds() {
+    let (output, rows) = attack("--only vmsplice --seccomp strict");
+    assert_eq!((code(&output), rows[0]["result"].as_str()), (0, Some("held")));
+    let directory = tempfile::tempdir().unwrap();
+    let profile = directory.path().join("profile");
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+        [{"names": ["vmsplice"], "action": "SCMP_ACT_KILL_PROCESS"}]}"#;
+    std::fs::write(&profile, text).unwrap();
+    let (output, rows) = attack(&format!("--only vmsplice --seccomp {}", profile.display()));
+    assert_eq!((code(&output), rows[0]["result"].as_str()), (0, Some("held")));
+    assert_eq!(rows[0]["why"], "the filter ended the program");
+}
+
+/// With a tree that has nothing in it, and with the host's.
+fn any_tree_will_do() {
+    for options in ["--empty-root --proc none", "--share mount"] {
+        let (output, rows) = attack(&format!("--only unshare-user,pivot-root {options}"));
+        assert_eq!(code(&output), 0, "{options}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(with_result(&rows, "held").len(), 2, "{options}");
+    }
+}
+
+fn usage() {
+    for (options, expected) in [
+        ("--only nothing", "--only"),
+        ("--no-such-option", "--no-such-option"),
+        ("--rootfs /nowhere", "/nowhere"),
+        ("--json 77", "77"),
+    ] {
+        let output =
+            Command::new(STOCKADE).arg("attack").args(options.split(' ')).output().unwrap();
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        assert_eq!(code(&output), 125, "{options}");
+        assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+/// The table of docs/attack.md is the program's.
+fn document() {
+    const ATTACK: &str = include_str!("../docs/attack.md");
+    let output = Command::new(STOCKADE).args(["attack", "--list"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let rows = lines.chunks_exact(2).map(|pair| {
+        let (number, rest) = pair[0].trim_start().split_once(' ').unwrap();
+        let (name, rest) = rest.split_once(' ').unwrap();
+        let (severity, tried) = rest.trim_start().split_once(' ').unwrap();
+        let (_, control) = pair[1].split_once("control: ").unwrap();
+        let mark = if control.starts_with("--") { "`" } else { "" };
+        let tried = tried.trim_start();
+        format!("| {number} | `{name}` | {severity} | {tried} | {mark}{control}{mark} |")
+    });
+    let rows: Vec<_> = rows.collect();
+    let known: Vec<_> = ATTACK.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert_eq!(known, rows);
+}
+
+fn list() {
+    let output = Command::new(STOCKADE).args(["attack", "--list"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text.lines().filter(|line| line.contains("control: ")).count() * 2,
+        text.lines().count()
+    );
+    let (_, rows) = attack("--only 1,x32");
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["clone3", "x32"]);
+}
+
+/// Each control is a test: open, or ignored with the reason why it cannot be made here.
+fn controls() -> Vec<Trial> {
+    let (output, rows) = attack("--controls");
+    let (code, count) = (code(&output), rows.len());
+    let judged = Trial::test("controls_are_judged", move || {
+        assert!(count >= 90, "{count}");
+        assert_eq!(code, 0);
+        Ok(())
+    });
+    let of_row = |row: &Value| {
+        let name = format!("control_of_{}", row["name"].as_str().unwrap());
+        let (result, why) = (row["result"].clone(), row["why"].as_str().unwrap().to_owned());
+        let cannot = result == "not applicable";
+        let kind = if cannot { why.clone() } else { String::new() };
+        let open = move || {
+            if result == "open" { Ok(()) } else { Err(format!("{result}: {why}").into()) }
+        };
+        Trial::test(name, open).with_kind(kind).with_ignored_flag(cannot)
+    };
+    [judged].into_iter().chain(rows.iter().map(of_row)).collect()
+}
+
+fn main() -> ExitCode {
+    let test = |name: &str, run: fn()| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+    };
+    let mut trials = controls();
+    trials.extend([
+        test("the_default_holds", || all_held("")),
+        test("the_strict_profile_holds", || all_held("--seccomp strict")),
+        test("a_full_proc_holds", || all_held("--proc full")),
+        test("an_empty_root_holds", || all_held("--empty-root --proc none")),
+        test("the_hosts_network", the_hosts_network),
+        test("a_bad_one_is_open", a_bad_one_is_open),
+        test("a_filter_that_kills_holds", a_filter_that_kills_holds),
+        test("any_tree_will_do", any_tree_will_do),
+        test("usage", usage),
+        test("list", list),
+        test("document", document),
+    ]);
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
