@@ -32,6 +32,7 @@ constants! {
     O_EXCL: u32 = 0o200;
     O_CLOEXEC: u32 = 0o2000000;
     O_NONBLOCK: u32 = 0o4000;
+    F_GETFL: usize = 3;
     O_PATH: u32 = 0o10000000;
     S_IFMT: u32 = 0o170000;
     S_IFDIR: u32 = 0o040000;
@@ -148,4 +149,5 @@ constants! {
     ENOSYS: i32 = 38;
     ETIME: i32 = 62;
     EPROTO: i32 = 71;
+    EBADFD: i32 = 77;
 }

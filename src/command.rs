@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fchmod};
 
 use crate::capability::Capability;
 use crate::cgroup::group::Groups;
@@ -634,9 +635,9 @@ impl Command {
         };
         let mut made = make(&start).map_err(|refused| match refused {
             Refused::Error(error) => error.with_hint(out_of_memory(groups.as_ref())),
-            Refused::Start(report, interpreter) => {
-                self.not_started(&report, interpreter).with_hint(out_of_memory(groups.as_ref()))
-            }
+            Refused::Start(report, interpreter) => self
+                .not_started(&lowered.plan, &report, interpreter)
+                .with_hint(out_of_memory(groups.as_ref())),
         })?;
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
         let remains = self.remains(&lowered, std::mem::take(&mut made.kept), held, check_only);
@@ -878,6 +879,10 @@ impl Command {
             descriptors,
             filter: filter(0),
             second_filter: filter(1),
+            ruleset: plan.ruleset.handled(),
+            ruleset_flags: plan.ruleset.flags(),
+            places: plan.ruleset.places(),
+            ports: plan.ruleset.ports(),
             candidates: self.candidates(),
             argv,
             envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
@@ -931,7 +936,7 @@ impl Command {
     }
 
     /// Puts init's report about the start into words.
-    fn not_started(&self, report: &Report, interpreter: Option<OsString>) -> Error {
+    fn not_started(&self, plan: &Plan, report: &Report, interpreter: Option<OsString>) -> Error {
         let [_, call, errno, detail, ..] = report.numbers;
         let call = Call::from_number(call).unwrap_or(Call::Exec);
         let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(libc::EPROTO));
@@ -949,6 +954,7 @@ impl Command {
             Call::Chdir => quoted(self.directory_inside(self.sandbox.policy())),
             Call::Rlimit => Resource::ALL.get(detail).map_or_else(String::new, ToString::to_string),
             Call::Descriptor => detail.to_string(),
+            Call::Rule => plan.ruleset.object(detail),
             // All else is open by then.
             Call::Open => quoted("/dev/pts/ptmx"),
             Call::Start => {
@@ -1040,11 +1046,13 @@ fn open_stream(number: usize, kind: Kind) -> Result<(OwnedFd, Option<OwnedFd>), 
         Kind::Inherit => inherited(number).map(|fd| (fd, None)),
         Kind::Null => {
             let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-            let null = nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty())?;
+            let null = nix::fcntl::open("/dev/null", flags, Mode::empty())?;
             Ok((null, None))
         }
         Kind::Piped => {
             let (reading, writing) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+            // A program with an id of its own opens it by name too: /dev/stdout. Nobody else can.
+            fchmod(&writing, Mode::from_bits_truncate(0o666))?;
             Ok(if number == 0 { (reading, Some(writing)) } else { (writing, Some(reading)) })
         }
     }

@@ -252,6 +252,20 @@ pub enum Feature {
     /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)).
     /// Required if asked for.
     MiscLimits,
+    /// Writing only where a mount is writable, by Landlock (Linux 5.19,
+    /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)). Best effort by default:
+    /// the mounts say the same.
+    Landlock,
+    /// No abstract sockets and signals to the outside, by Landlock (Linux 6.12,
+    /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)). Best effort by default:
+    /// the namespaces say the same.
+    LandlockScopes,
+    /// Only certain TCP ports, by Landlock (Linux 6.7,
+    /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)). Required if asked for.
+    LandlockPorts,
+    /// Which refusals of Landlock's are logged (Linux 6.15,
+    /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)). Required if asked for.
+    LandlockLog,
 }
 
 impl Feature {
@@ -263,7 +277,7 @@ impl Feature {
     /// use stockade::Feature;
     /// assert!(Feature::ALL.contains(&Feature::SessionKeyring));
     /// ```
-    pub const ALL: [Feature; 20] = [
+    pub const ALL: [Feature; 24] = [
         Feature::SupplementaryGroups,
         Feature::NestedUserNamespaceCount,
         Feature::SessionKeyring,
@@ -284,6 +298,10 @@ impl Feature {
         Feature::PidsLimit,
         Feature::RdmaLimits,
         Feature::MiscLimits,
+        Feature::Landlock,
+        Feature::LandlockScopes,
+        Feature::LandlockPorts,
+        Feature::LandlockLog,
     ];
 
     /// Whether a sandbox runs without it unless [`Sandbox::require`](crate::Sandbox::require) says
@@ -298,7 +316,13 @@ impl Feature {
     /// ```
     #[must_use]
     pub fn is_best_effort_by_default(self) -> bool {
-        matches!(self, Feature::SupplementaryGroups | Feature::NestedUserNamespaceCount)
+        matches!(
+            self,
+            Feature::SupplementaryGroups
+                | Feature::NestedUserNamespaceCount
+                | Feature::Landlock
+                | Feature::LandlockScopes
+        )
     }
 
     /// The number that stands for it on the wire; 0 stands for "required".
@@ -330,6 +354,10 @@ impl fmt::Display for Feature {
             Feature::PidsLimit => "a limit of processes",
             Feature::RdmaLimits => "limits of RDMA devices",
             Feature::MiscLimits => "limits of scalar resources",
+            Feature::Landlock => "restricting writing by Landlock",
+            Feature::LandlockScopes => "restricting sockets and signals by Landlock",
+            Feature::LandlockPorts => "restricting TCP ports by Landlock",
+            Feature::LandlockLog => "choosing what Landlock logs",
         })
     }
 }

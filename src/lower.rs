@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::landlock::Ruleset;
 use crate::namespace::idmap::Maps;
 use crate::namespace::user::{self, Ids};
 use crate::namespace::{Namespaces, Source, cgroup, mount, net, time};
@@ -161,22 +162,26 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     }
     let counted = own_user || policy.nested_user_namespaces;
     let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
-    let missing: Vec<_> =
+    let mut missing: Vec<_> =
         missing_groups.into_iter().chain(uncounted).chain(lowered_score).collect();
     check_required(policy, &missing)?;
+    let (ruleset, not_restricted) = Ruleset::new(policy, plan.operations())?;
+    missing.extend(not_restricted);
     let trees = plan.trees.unwrap_or_default();
     let of_init = plan.of_init.unwrap_or(plan.steps.len());
     let later = if network_beside { Namespaces::NET } else { Namespaces::empty() };
     let at_clone = new - Namespaces::CGROUP - Namespaces::TIME - later;
-    let plan = Plan::new(
-        sandbox,
-        search,
+    let plan = Plan {
+        sandbox: sandbox.clone(),
+        search: search.to_owned(),
         at_clone,
-        joined_names(policy),
-        (ids, &maps),
-        plan.steps,
+        joined: joined_names(policy),
+        ids,
+        maps: maps.clone(),
+        steps: plan.steps,
         of_init,
-    );
+        ruleset,
+    };
     Ok(Lowered { plan, trees, ids, maps, at_clone, missing })
 }
 

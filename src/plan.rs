@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::abi::{MOUNT_ATTR_RDONLY, MS_RDONLY};
 use crate::error::{Result, quoted};
+use crate::landlock::Ruleset;
 use crate::namespace::Namespaces;
 use crate::namespace::idmap::{Maps, Range};
 use crate::namespace::user::Ids;
@@ -28,16 +29,18 @@ use crate::wire::{OWN, Op, Put, Sink};
 /// ```
 #[derive(Clone)]
 pub struct Plan {
-    sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     /// The PATH that it was made with.
-    search: OsString,
-    at_clone: Namespaces,
-    joined: Vec<(Namespaces, String)>,
-    ids: Ids,
-    maps: Maps,
-    steps: Vec<Step>,
+    pub(crate) search: OsString,
+    pub(crate) at_clone: Namespaces,
+    pub(crate) joined: Vec<(Namespaces, String)>,
+    pub(crate) ids: Ids,
+    pub(crate) maps: Maps,
+    pub(crate) steps: Vec<Step>,
     /// How many of them are init's; the others are those of the program's process.
-    of_init: usize,
+    pub(crate) of_init: usize,
+    /// What the program is bound to by Landlock.
+    pub(crate) ruleset: Ruleset,
 }
 
 /// One operation, and why it is done.
@@ -48,20 +51,6 @@ pub(crate) struct Step {
 }
 
 impl Plan {
-    pub(crate) fn new(
-        sandbox: &Sandbox,
-        search: &OsStr,
-        at_clone: Namespaces,
-        joined: Vec<(Namespaces, String)>,
-        (ids, maps): (Ids, &Maps),
-        steps: Vec<Step>,
-        of_init: usize,
-    ) -> Self {
-        let (sandbox, maps) = (sandbox.clone(), maps.clone());
-        let search = search.to_owned();
-        Plan { sandbox, search, at_clone, joined, ids, maps, steps, of_init }
-    }
-
     /// The namespaces that are made; those that are shared or joined are not among them.
     ///
     /// # Examples
@@ -184,6 +173,7 @@ impl Plan {
             );
         }
         lines.push(format!("filter system calls: {}", policy.seccomp));
+        lines.extend(self.ruleset.lines());
         lines.push("execute the program: in its directory, with its descriptors only".to_owned());
         for (what, time) in [
             ("end it after", policy.wall),
@@ -255,6 +245,7 @@ impl PartialEq for Plan {
             && self.joined == other.joined
             && self.maps == other.maps
             && self.steps == other.steps
+            && self.ruleset == other.ruleset
             && self.of_the_program() == other.of_the_program()
             && self.sandbox.policy().seccomp == other.sandbox.policy().seccomp
     }

@@ -10,6 +10,7 @@ use crate::capability::Capabilities;
 use crate::cgroup::hierarchy;
 use crate::cgroup::{CgroupParent, Limits};
 use crate::error::{Error, Feature};
+use crate::landlock::Landlock;
 use crate::namespace::net::{self, Network};
 use crate::namespace::time::TimeOffsets;
 use crate::namespace::user::User;
@@ -49,6 +50,7 @@ pub(crate) struct Policy {
     pub(crate) limits: Limits,
     pub(crate) cgroup_parent: CgroupParent,
     pub(crate) seccomp: Seccomp,
+    pub(crate) landlock: Landlock,
 }
 
 impl Default for Policy {
@@ -80,6 +82,7 @@ impl Default for Policy {
             limits: Limits::default(),
             cgroup_parent: CgroupParent::default(),
             seccomp: Seccomp::default(),
+            landlock: Landlock::default(),
         }
     }
 }

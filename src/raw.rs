@@ -245,6 +245,7 @@ numbers! {
     SETRESUID 117 147;
     SETRESGID 119 149;
     SETSID 112 157;
+    LANDLOCK_CREATE_RULESET 444 444; LANDLOCK_ADD_RULE 445 445; LANDLOCK_RESTRICT_SELF 446 446;
     CAPGET 125 90;
     CAPSET 126 91;
     PRCTL 157 167;
@@ -319,6 +320,9 @@ mod tests {
                    PRCTL SYS_prctl; MOUNT SYS_mount; UMOUNT2 SYS_umount2; PIVOT_ROOT SYS_pivot_root;
                    SETHOSTNAME SYS_sethostname; SETDOMAINNAME SYS_setdomainname;
                    CLOCK_GETTIME SYS_clock_gettime; EXIT_GROUP SYS_exit_group; WAITID SYS_waitid;
+                   LANDLOCK_CREATE_RULESET SYS_landlock_create_ruleset;
+                   LANDLOCK_ADD_RULE SYS_landlock_add_rule;
+                   LANDLOCK_RESTRICT_SELF SYS_landlock_restrict_self;
                    KEYCTL SYS_keyctl; OPENAT SYS_openat; MKDIRAT SYS_mkdirat; MKNODAT SYS_mknodat;
                    FSTAT SYS_fstat; FSTATFS SYS_fstatfs; FCHOWNAT SYS_fchownat; STATX SYS_statx; SYMLINKAT SYS_symlinkat; READLINKAT SYS_readlinkat;
                    FACCESSAT SYS_faccessat; PPOLL SYS_ppoll; UNSHARE SYS_unshare; DUP3 SYS_dup3;

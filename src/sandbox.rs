@@ -10,6 +10,7 @@ use crate::capability::Capabilities;
 use crate::cgroup::{BlockDevice, CgroupParent, DeviceRule, Devices, IoLimit, Limits};
 use crate::command::{Command, PATH};
 use crate::error::{Feature, Result};
+use crate::landlock::Landlock;
 use crate::lower;
 use crate::namespace::idmap::IdMap;
 use crate::namespace::net::Network;
@@ -874,6 +875,24 @@ impl Sandbox {
     /// ```
     pub fn seccomp(self, seccomp: Seccomp) -> Self {
         self.with(|policy| policy.seccomp = seccomp)
+    }
+
+    /// What is refused whatever mounts and namespaces let through; the default is
+    /// [`Landlock::default`], as far as the kernel has it (Linux 5.19,
+    /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Feature, Landlock, Sandbox};
+    /// let sandbox = Sandbox::new()
+    ///     .landlock(Landlock::default().connect_tcp([]))
+    ///     .best_effort(Feature::LandlockPorts);
+    /// assert!(sandbox.command("/bin/true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn landlock(self, landlock: Landlock) -> Self {
+        self.with(|policy| policy.landlock = landlock)
     }
 
     /// All resource limits; what was said before with [`rlimit`](Self::rlimit) is forgotten

@@ -360,6 +360,13 @@ pub(crate) fn groups() -> Vec<u32> {
     groups
 }
 
+/// The version of Landlock's interface.
+pub(crate) fn landlock_version() -> Result<u32, Errno> {
+    const VERSION: usize = 1;
+    let version = call(nr::LANDLOCK_CREATE_RULESET, [0, 0, VERSION, 0, 0, 0])?;
+    Ok(u32::try_from(version).unwrap_or(u32::MAX))
+}
+
 /// The caller's hard limits, in the kernel's order.
 pub(crate) fn hard_limits() -> Result<[u64; 16], Errno> {
     let mut limits = [0; 16];

@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -277,6 +277,11 @@ pub(crate) const OWN: u32 = 1 << 31;
 /// `Op::Bind`: with everything mounted below the source.
 pub(crate) const BIND_RECURSIVE: u32 = 1;
 
+/// Of the access to files that Landlock knows, what there is to do with a file.
+pub(crate) const LANDLOCK_OF_FILES: u64 = 0xc007;
+/// And what changes nothing: executing, reading, and listing.
+pub(crate) const LANDLOCK_READ: u64 = 0xd;
+
 /// `Program::flags`: init stays as PID 1 and starts the program as its child.
 pub(crate) const SUPERVISED: u32 = 1;
 /// `Program::flags`: exec may gain privileges (no `no_new_privs`).
@@ -339,6 +344,15 @@ record! {
         /// `sock_filter` arrays, in the order of their installation; empty ones are not installed.
         filter: S,
         second_filter: S,
+        /// What is refused where no rule allows it: access to files, ports, and the outside's sockets
+        /// and processes; `LANDLOCK_…`. All 0 for no ruleset.
+        ruleset: S,
+        /// `LANDLOCK_RESTRICT_SELF_…`.
+        ruleset_flags: u32,
+        /// Pairs of the access that is allowed, and the path beneath which it is.
+        places: S,
+        /// Pairs of the access that is allowed, and the port.
+        ports: S,
         /// The paths to try, in order.
         candidates: L,
         argv: L,
@@ -520,6 +534,9 @@ calls! {
     Socketpair "socketpair";
     Signals "set up signals";
     Subreaper "set child subreaper";
+    Ruleset "create Landlock ruleset";
+    Rule "add Landlock rule";
+    Restrict "restrict itself by Landlock";
     Interpreter "find interpreter";
     Receive "recvmsg";
     Helper "await helper";

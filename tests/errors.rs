@@ -158,6 +158,10 @@ fn stages_have_names() {
         "a limit of processes",
         "limits of RDMA devices",
         "limits of scalar resources",
+        "restricting writing by Landlock",
+        "restricting sockets and signals by Landlock",
+        "restricting TCP ports by Landlock",
+        "choosing what Landlock logs",
     ];
     assert_eq!(names, expected);
 }

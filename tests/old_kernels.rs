@@ -31,8 +31,8 @@ use common::{Needs, Test};
 use libc::c_long;
 use mounts::{mount, own_mounts, try_mount};
 use stockade::{
-    Bind, Capability, Feature, Hint, Namespaces, Outcome, Proc, Resource, Rootfs, Sandbox, Stdio,
-    Support, TimeOffsets, Tmpfs,
+    Bind, Capability, Feature, Hint, Landlock, Namespaces, Outcome, Proc, Resource, Rootfs,
+    Sandbox, Stdio, Support, TimeOffsets, Tmpfs,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -80,7 +80,9 @@ fn tests() -> Vec<Test> {
         time_namespace_is_missing, time_namespace_is_missing_and_best_effort,
         cgroup_namespace_is_missing, namespaces_are_missing, subset_of_proc_is_missing,
         filter_is_missing, ambient_capabilities_are_missing, keyrings_are_missing,
+        landlock_is_missing,
     ]);
+    tests.extend(named![Needs::Landlock(2) => landlock_refuses]);
     tests.extend(named![Needs::Root =>
         unsearchable_in_5_10, memory_cannot_be_executed_with_mapped_owners, open_tree_is_missing_outside,
         owners_cannot_be_mapped, owners_cannot_be_mapped_here, owners_are_best_effort,
@@ -130,7 +132,12 @@ fn embed(scenario: &str) {
     tracer::mark_end();
     match result {
         Ok((missing, output)) => {
+            // Landlock's walls are as many as the kernel that this runs on has.
+            let (walls, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|feature| {
+                matches!(feature, Feature::Landlock | Feature::LandlockScopes)
+            });
             println!("result: {}\nmissing: {missing:?}", output.outcome);
+            println!("missing walls: {walls:?}");
             print!("{}", String::from_utf8_lossy(&output.stdout));
         }
         Err(error) => println!("error: {error}"),
@@ -258,6 +265,7 @@ fn change(mut sandbox: Sandbox, words: &[&str], directory: &Path) -> Sandbox {
             "offsets" => sandbox.time_offsets(TimeOffsets { monotonic: 100, boottime: 0 }),
             "without_keys" => sandbox.best_effort(Feature::SessionKeyring),
             "without_groups" => sandbox.namespaces(Namespaces::all() - Namespaces::CGROUP),
+            "ports" => sandbox.landlock(Landlock::default().connect_tcp([443])),
             "without_proc" => sandbox.proc(Proc::None),
             "init_file" => sandbox.init_file(directory.join(INIT_FILE)),
             "nowhere" => sandbox.init_file(directory.join("no/such/place")),
@@ -542,13 +550,15 @@ fn expect_success(traced: &Traced) {
     assert!(traced.stdout.starts_with("result: exited with code 0\n"), "{}", traced.stdout);
 }
 
-/// Every line of one that the other has not; that owners are mapped has tests of its own.
+/// Every line of one that the other has not; that owners are mapped, and that there is no Landlock,
+/// has tests of its own.
 fn difference(shape: &str, clean: &str, now: &str) -> Vec<String> {
     let mut counts = BTreeMap::new();
     let mut count = |text: &str, by: i32| {
         // A covered mount keeps the flags that it had: nobody gets there.
         let lines = text.lines().filter(|line| {
-            !["chroot", "covered", "twice"].contains(&shape) || !line.starts_with("mount ")
+            let covered = ["chroot", "covered", "twice"].contains(&shape);
+            !(covered && line.starts_with("mount ") || line.starts_with("missing walls"))
         });
         for line in lines {
             let line = line.replace(",idmapped", "").replace("[IdMappedMounts]", "[]");
@@ -984,6 +994,28 @@ fn keyrings_are_missing() {
     let (traced, _) = run("default+without_keys", &mut without(libc::SYS_keyctl));
     expect_success(&traced);
     assert!(traced.stdout.contains("\nmissing: [SessionKeyring]\n"), "{}", traced.stdout);
+}
+
+/// Whoever does not name ports does without, and is told.
+fn landlock_is_missing() {
+    for errno in [libc::ENOSYS, libc::EOPNOTSUPP] {
+        let mut old = refusing(libc::SYS_landlock_create_ruleset, errno);
+        let (traced, _) = run("default", &mut old);
+        expect_success(&traced);
+        let told = "\nmissing walls: [Landlock, LandlockScopes]\n";
+        assert!(traced.stdout.contains(told), "{}", traced.stdout);
+        tells("default+ports", &mut old, &["lacks restricting TCP ports", "lsm=landlock"]);
+    }
+}
+
+/// What the kernel said that it has, it has to do.
+fn landlock_refuses() {
+    for (number, told) in [
+        (libc::SYS_landlock_add_rule, "add Landlock rule"),
+        (libc::SYS_landlock_restrict_self, "restrict itself by Landlock"),
+    ] {
+        tells("default", &mut refusing(number, libc::EINVAL), &[told]);
+    }
 }
 
 // ---- a root caller -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 mod child;
 mod descriptors;
+mod landlock;
 
 use core::convert::Infallible;
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -20,7 +20,7 @@ const COMMON: &str = "
     getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getitimer getpgid getpgrp
     getpid getppid getpriority getrandom getresgid getresgid32 getresuid getresuid32 getrlimit
     getrusage getsid gettid gettimeofday getuid getuid32 getxattr getxattrat ioprio_get kill
-    lchown lchown32 lgetxattr link linkat listxattr listxattrat llistxattr lremovexattr lseek
+    landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lchown32 lgetxattr link linkat listxattr listxattrat llistxattr lremovexattr lseek
     lsetxattr lstat lstat64 madvise map_shadow_stack membarrier memfd_create mincore mkdir mkdirat
     mknod mknodat mlock mlock2 mlockall mmap mmap2 mprotect mremap mseal msync munlock munlockall
     munmap nanosleep newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2
@@ -49,8 +49,7 @@ const FULL: &str = "
     accept accept4 adjtimex bind clock_adjtime clock_adjtime64 connect getpeername getsockname
     getsockopt inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel io_destroy
     io_getevents io_pgetevents io_pgetevents_time64 io_setup io_submit ioprio_set ipc
-    landlock_add_rule landlock_create_ruleset landlock_restrict_self listen memfd_secret
-    mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend
+    listen memfd_secret mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend
     mq_timedsend_time64 mq_unlink msgctl msgget msgrcv msgsnd name_to_handle_at sched_setaffinity
     sched_setattr sched_setparam sched_setscheduler seccomp semctl semget semop semtimedop
     semtimedop_time64 setpriority setsockopt shmat shmctl shmdt shmget shutdown

@@ -58,6 +58,10 @@ pub(crate) enum Needs {
     Image,
     /// The right to real-time scheduling.
     RealTime,
+    /// This version of Landlock's interface.
+    Landlock(u32),
+    /// Any other uid than 0 and this version of Landlock's interface.
+    UnprivilegedAndLandlock(u32),
 }
 
 impl Needs {
@@ -67,6 +71,11 @@ impl Needs {
         match self {
             Needs::Nothing => None,
             Needs::Root => (!root).then(|| "needs root".to_owned()),
+            Needs::Landlock(version) => {
+                (landlock() < version).then(|| format!("needs version {version} of Landlock"))
+            }
+            Needs::UnprivilegedAndLandlock(_) if root => Needs::Unprivileged.missing(),
+            Needs::UnprivilegedAndLandlock(version) => Needs::Landlock(version).missing(),
             Needs::Unprivileged => root.then(|| "needs an unprivileged user".to_owned()),
             Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
             Needs::File(path) => {
@@ -126,6 +135,13 @@ impl Needs {
             }
         }
     }
+}
+
+/// The version of Landlock's interface; 0 without one.
+fn landlock() -> u32 {
+    // SAFETY: with this flag the call takes no address.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, 1u32) };
+    u32::try_from(version).unwrap_or(0)
 }
 
 /// Whether a thread of this process may have that.

@@ -12,7 +12,7 @@ use stockade::{
     Resource, Seccomp,
 };
 
-use crate::values::{self, Scratch};
+use crate::values::{self, LandlockRule, Scratch};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -278,6 +278,9 @@ pub(crate) struct Identity {
     /// The system calls: default, strict, none, or a profile in JSON as Docker's
     #[arg(long, value_name = "PROFILE", value_parser = values::seccomp)]
     pub(crate) seccomp: Option<Seccomp>,
+    /// Landlock: default, none, bind=PORT or connect=PORT (that and no other TCP port)
+    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = values::landlock)]
+    pub(crate) landlock: Vec<LandlockRule>,
     /// Run also where the host cannot give this protection
     #[arg(long, value_name = "FEATURE", value_parser = values::feature)]
     pub(crate) best_effort: Vec<Feature>,

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use stockade::{
-    Bind, Capabilities, CapabilitySet, Command, Cpu, Cpuset, Data, IdMap, Max, Memory, Namespaces,
-    Network, Overlay, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
+    Bind, Capabilities, CapabilitySet, Command, Cpu, Cpuset, Data, IdMap, Landlock, Max, Memory,
+    Namespaces, Network, Overlay, Proc, Rootfs, Sandbox, Stdio, TimeOffsets, Tmpfs,
 };
 
 use crate::descriptor;
 use crate::failure::Failure;
 use crate::options::{Groups, Identity, Limits, NetKind, ProcKind, Program, Setup, Spaces, Tree};
-use crate::values;
+use crate::values::{self, LandlockRule};
 
 /// The sandbox that the options describe.
 pub(crate) fn sandbox(setup: &Setup, matches: &ArgMatches) -> Result<Sandbox, Failure> {
@@ -125,8 +125,20 @@ fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
     if let Some(seccomp) = &identity.seccomp {
         sandbox = sandbox.seccomp(seccomp.clone());
     }
+    sandbox = sandbox.landlock(landlock(&identity.landlock));
     sandbox = identity.best_effort.iter().fold(sandbox, |sandbox, &one| sandbox.best_effort(one));
     identity.require.iter().fold(sandbox, |sandbox, &one| sandbox.require(one))
+}
+
+/// Whatever their order, `none` takes the walls away and the ports add up.
+fn landlock(rules: &[LandlockRule]) -> Landlock {
+    let none = rules.contains(&LandlockRule::None);
+    let start = if none { Landlock::none() } else { Landlock::default() };
+    rules.iter().fold(start, |landlock, rule| match *rule {
+        LandlockRule::Default | LandlockRule::None => landlock,
+        LandlockRule::Bind(port) => landlock.bind_tcp([port]),
+        LandlockRule::Connect(port) => landlock.connect_tcp([port]),
+    })
 }
 
 fn limits(limits: &Limits, mut sandbox: Sandbox) -> Sandbox {

@@ -216,6 +216,27 @@ pub(crate) fn seccomp(text: &str) -> Result<Seccomp, String> {
     }
 }
 
+/// A part of `--landlock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LandlockRule {
+    Default,
+    None,
+    Bind(u16),
+    Connect(u16),
+}
+
+/// `default`, `none`, `bind=PORT` or `connect=PORT`.
+pub(crate) fn landlock(text: &str) -> Result<LandlockRule, String> {
+    let port = |port: &str| port.parse().map_err(|_| format!("{port:?} is no port"));
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("default", "") => Ok(LandlockRule::Default),
+        ("none", "") => Ok(LandlockRule::None),
+        ("bind", number) => port(number).map(LandlockRule::Bind),
+        ("connect", number) => port(number).map(LandlockRule::Connect),
+        _ => Err("there are default, none, bind=PORT and connect=PORT".to_owned()),
+    }
+}
+
 /// `NAME=N` for both limits, or `NAME=SOFT:HARD`; each a number, a size or `unlimited`.
 pub(crate) fn rlimit(text: &str) -> Result<(Resource, Limit), String> {
     let (name, limits) = text.split_once('=').ok_or("not of the form NAME=N or NAME=SOFT:HARD")?;
@@ -276,7 +297,7 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// The names under which the command line knows what may be missing.
-const FEATURES: [(&str, Feature); 20] = [
+const FEATURES: [(&str, Feature); 24] = [
     ("supplementary-groups", Feature::SupplementaryGroups),
     ("nested-user-namespace-count", Feature::NestedUserNamespaceCount),
     ("session-keyring", Feature::SessionKeyring),
@@ -297,6 +318,10 @@ const FEATURES: [(&str, Feature); 20] = [
     ("pids-limit", Feature::PidsLimit),
     ("rdma-limits", Feature::RdmaLimits),
     ("misc-limits", Feature::MiscLimits),
+    ("landlock", Feature::Landlock),
+    ("landlock-scopes", Feature::LandlockScopes),
+    ("landlock-ports", Feature::LandlockPorts),
+    ("landlock-log", Feature::LandlockLog),
 ];
 
 /// A protection by its name.

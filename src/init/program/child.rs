@@ -1,7 +1,7 @@
 //! What the program's process does itself, up to its exec.
 
 use super::descriptors::place_descriptors;
-use super::{Failure, Told, Wanted};
+use super::{Failure, Told, Wanted, landlock};
 use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::raw::{Errno, exit};
@@ -111,9 +111,6 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     if wanted.nice != 0 {
         sys::setpriority(PRIO_PROCESS, 0, wanted.nice)?;
     }
-    if wanted.flags & PTY == 0 {
-        limits(wanted)?;
-    }
     if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == 0 {
         install_filters(wanted)?;
     }
@@ -188,9 +185,10 @@ fn enter(wanted: &Wanted<'_>, starting: i32) -> Result<(), Failure> {
             sys::dup3(theirs.0, number, 0)?;
         }
         sys::take_terminal()?;
-        // Only now: that of open files counts what is on its way through sockets as well.
-        limits(wanted)?;
     }
+    landlock::restrict(wanted)?;
+    // Only now: that of open files counts what is on its way through sockets as well.
+    limits(wanted)?;
     sys::unblock_signals()?;
     Ok(())
 }

@@ -1,11 +1,12 @@
-//! What a process may do: ids, groups, capabilities, keyring, filters.
+//! What a process may do: ids, groups, capabilities, keyring, filters, rulesets.
 
-use super::{Outcome, ask, code};
+use super::{Fd, Outcome, ask, code};
 use crate::abi::*;
 use crate::raw::nr;
 use crate::wire::Call;
 
 plain! {
+    landlock_restrict(ruleset: i32, flags: u32) = LANDLOCK_RESTRICT_SELF, Restrict;
     setresgid(real: u32, effective: u32, saved: u32) = SETRESGID, Gid;
     setresuid(real: u32, effective: u32, saved: u32) = SETRESUID, Uid;
 }
@@ -53,4 +54,23 @@ pub(crate) fn install_filter(filter: &[u8]) -> Outcome {
     }
     let program = Program { length: (filter.len() / 8) as u16, filter: filter.as_ptr() };
     with_pointers!(Call::Filter, SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program).map(drop)
+}
+
+/// A Landlock ruleset; `handled` is a `struct landlock_ruleset_attr`.
+pub(crate) fn landlock_ruleset(handled: &[u8]) -> Outcome<Fd> {
+    let (from, size) = (handled.as_ptr(), handled.len());
+    with_pointers!(Call::Ruleset, LANDLOCK_CREATE_RULESET, from, size, 0).map(|fd| Fd(fd as i32))
+}
+
+/// Allows `access` beneath `fd`.
+pub(crate) fn landlock_beneath(ruleset: i32, fd: i32, access: u64) -> Outcome {
+    #[repr(C, packed)]
+    struct Beneath(u64, i32);
+    let rule = Beneath(access, fd);
+    with_pointers!(Call::Rule, LANDLOCK_ADD_RULE, ruleset, 1, &raw const rule, 0).map(drop)
+}
+
+/// Allows an access to a port: both in this order.
+pub(crate) fn landlock_port(ruleset: i32, rule: [u64; 2]) -> Outcome {
+    with_pointers!(Call::Rule, LANDLOCK_ADD_RULE, ruleset, 2, rule.as_ptr(), 0).map(drop)
 }
