@@ -423,6 +423,12 @@ pub(crate) fn lock(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Gives it back, whoever else has a descriptor of this opening.
+pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: flock takes numbers.
+    Errno::result(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) }).map(drop)
+}
+
 /// A number that nobody else has.
 pub(crate) fn random() -> u64 {
     let mut number = 0u64;

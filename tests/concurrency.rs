@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::Needs;
 use life::{await_released, is_held, my_role, pipe};
-use stockade::{Outcome, Sandbox, Stdio};
+use stockade::{Data, IdMap, Outcome, Overlay, Sandbox, Stdio};
 
 tests! {
     Needs::Nothing => [
@@ -26,6 +26,7 @@ tests! {
         hundreds_live_at_once,
         kills_meet_ends,
         every_output_is_its_own,
+        every_world_is_its_own,
     ];
 }
 
@@ -175,4 +176,62 @@ fn every_output_is_its_own() {
             assert!(output.stdout == text.as_bytes());
         }
     });
+}
+
+/// What a tree is made of, terminals, ids and what comes out, from one shared directory.
+fn every_world_is_its_own() {
+    let shared = std::env::temp_dir().join("base");
+    std::fs::create_dir(&shared).unwrap();
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let pipe = |text: &str| {
+        let (reading, mut writing) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut writing, text.as_bytes()).unwrap();
+        std::os::fd::OwnedFd::from(reading)
+    };
+    let ids = |sandbox: Sandbox, index: u32| match uid.is_root() {
+        true if index % 2 == 0 => sandbox.own_host_id().uid(7).gid(8),
+        true => sandbox.id_map(IdMap::new().ids(0, 100_000 * (index + 1), 1000)).uid(7).gid(8),
+        false => {
+            let map = IdMap::new().uids(7, uid.as_raw(), 1).gids(8, gid.as_raw(), 1);
+            sandbox.id_map(map)
+        }
+    };
+    let before = possessions().mounts;
+    in_threads(|index| {
+        let number = u32::try_from(index).unwrap();
+        let kept = tempfile::tempdir().unwrap();
+        let sandbox = ids(Sandbox::new(), number)
+            .timezone("UTC")
+            .data(Data::directory("/srv").mode(0o2750))
+            .data(
+                Data::file("/srv/file", pipe(&format!("given to {index}\n")))
+                    .owner(7, 8)
+                    .max_size(100),
+            )
+            .program("/usr/bin/env")
+            .overlay("/thrown", Overlay::new([&shared]).size(1 << 20))
+            .overlay("/kept", Overlay::new([&shared]).upper(kept.path()));
+        for count in 0..2 {
+            let script = format!(
+                "tty; stty size; stat -c %u:%g /srv/file; cat /srv/file; date +%Z
+                echo {index} {count} | tee /tmp/out /kept/new >/thrown/new"
+            );
+            let rows = u16::try_from(index + 1).unwrap();
+            let command = sandbox.command("sh").args(["-ec", &script]).pty(rows, 80);
+            let mut child = command.spawn().unwrap();
+            let seen = std::io::read_to_string(child.take_pty().unwrap()).unwrap();
+            assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0), "{seen}");
+            let shown = format!("/dev/pts/0\n{rows} 80\n7:8\ngiven to {index}\nUTC\n");
+            assert_eq!(seen.replace('\r', ""), shown);
+            let text = std::io::read_to_string(child.open_output("/tmp/out").unwrap()).unwrap();
+            assert_eq!(text, format!("{index} {count}\n"));
+            let listed = child.changes("/thrown").unwrap().to_string();
+            assert_eq!(listed, "added \"new\"\n");
+            let out = kept.path().join(format!("out{count}"));
+            child.changes("/kept").unwrap().export(&out, |_| true).unwrap();
+            assert_eq!(std::fs::read_to_string(out.join("new")).unwrap(), text);
+        }
+    });
+    assert_eq!(possessions().mounts, before);
+    assert!(std::fs::read_dir(&shared).unwrap().next().is_none());
 }

@@ -12,16 +12,19 @@
 mod common;
 #[path = "common/life.rs"]
 mod life;
+#[path = "common/mounts.rs"]
+mod mounts;
 
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::Child as Process;
 use std::time::Duration;
 
 use common::{Needs, moment, rounds};
 use life::{await_byte, await_no_child, await_released, is_held, my_role, pipe, tell};
-use stockade::{Child, Error, Outcome, Sandbox};
+use stockade::{Child, Data, Error, IdMap, Outcome, Overlay, Sandbox};
 
 tests! {
     Needs::Nothing => [
@@ -30,6 +33,7 @@ tests! {
         killed_at_any_moment_with_a_daemon,
         killed_at_any_moment_with_a_daemon_without_init,
         killed_at_any_moment_with_many_threads,
+        killed_at_any_moment_with_a_world_of_its_own,
         killed_while_a_forked_copy_lives,
         killed_while_a_forked_copy_lives_without_init,
         killed_during_a_slow_set_up,
@@ -51,6 +55,7 @@ tests! {
         ignores_the_descriptor_limit_afterwards,
     ];
     Needs::Root => [changes_its_root];
+    Needs::RootAndProgram("newuidmap") => [killed_at_any_moment_with_subordinate_ids];
     Needs::Unprivileged => [has_no_process_left];
 }
 
@@ -66,7 +71,9 @@ fn with_init(init: bool) -> Sandbox {
 /// An embedder that says '1' right before it spawns and '2' when it has, and then sleeps.
 fn embed(spawn: impl FnOnce() -> Vec<Child>) {
     tell(b'1');
-    let children = spawn();
+    let Ok(children) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(spawn)) else {
+        return tell(b'!');
+    };
     tell(b'2');
     let mut end = Vec::new();
     life::stream(0).read_to_end(&mut end).unwrap();
@@ -101,12 +108,29 @@ fn kill_at_random(times: u32, range: Duration, role: &str) {
         life::kill_and_reap(&mut process);
         let mut rest = Vec::new();
         said.read_to_end(&mut rest).unwrap();
+        assert!(!rest.contains(&b'!'), "it was not killed, but panicked");
         complete += u32::from(!rest.is_empty());
         await_released(&holds, &format!("a sandbox of an embedder killed after {micros} µs"));
         await_no_child(&format!("killed after {micros} µs"));
     }
     assert_eq!(life::mounts(), before);
     println!("{complete} of {times} spawns were complete");
+}
+
+/// The same, in as long a time as one takes that is not killed: its last steps come late on a busy
+/// machine.
+fn kill_within_a_run(times: u32, role: &str) {
+    life::adopt_orphans();
+    let (mut process, holds) = start_holding(role);
+    let said = process.stdout.take().unwrap();
+    assert_eq!(await_byte(&said, "the embedder"), b'1');
+    let begin = std::time::Instant::now();
+    assert_eq!(await_byte(&said, "the spawn"), b'2');
+    let range = begin.elapsed();
+    life::kill_and_reap(&mut process);
+    await_released(&holds, "the first sandbox");
+    await_no_child("the first one");
+    kill_at_random(times, range + range / 4, role);
 }
 
 fn killed_at_any_moment() {
@@ -121,6 +145,85 @@ fn killed_at_any_moment_without_init() {
         return embed(|| vec![endless(with_init(false)).spawn().unwrap()]);
     }
     kill_at_random(300, moment(6), "embedder");
+}
+
+/// What a tree can be made of, with a terminal; all that is kept is the same each time.
+fn world() -> Sandbox {
+    let place = |name: &str| std::env::temp_dir().join(name);
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let map = match uid.is_root() {
+        true => IdMap::new().ids(0, 100_000, 1000),
+        false => IdMap::new().uids(7, uid.as_raw(), 1).gids(8, gid.as_raw(), 1),
+    };
+    let content = File::open(place("content")).unwrap();
+    let file = Data::file("/srv/file", content).max_size(1 << 20).owner(7, 8);
+    Sandbox::new()
+        .id_map(map)
+        .uid(7)
+        .gid(8)
+        .timezone("UTC")
+        .data(Data::directory("/srv").mode(0o2750).owner(7, 8))
+        .data(file)
+        .program("/usr/bin/env")
+        .overlay("/thrown", Overlay::new([place("base")]).size(1 << 20))
+        .overlay("/kept", Overlay::new([place("base")]).upper(place("kept")))
+}
+
+/// Spawns, and takes out what there is until it is killed.
+fn look_at_the_world() {
+    embed(|| {
+        let child = endless(world()).pty(24, 80).spawn().unwrap();
+        for number in 0..3 {
+            let mut text = String::new();
+            child.open_output("/etc/hosts").unwrap().read_to_string(&mut text).unwrap();
+            assert!(text.contains("localhost"));
+            let out = std::env::temp_dir().join(format!("out-{}-{number}", std::process::id()));
+            let changes = child.changes("/kept").unwrap();
+            changes.export(out, |_| true).unwrap();
+            child.pty().unwrap().resize(25, 81).unwrap();
+        }
+        vec![child]
+    });
+}
+
+fn killed_at_any_moment_with_a_world_of_its_own() {
+    if my_role().is_some() {
+        return look_at_the_world();
+    }
+    let kept = std::env::temp_dir().join("kept");
+    for directory in ["base/below", "kept/upper/before"] {
+        std::fs::create_dir_all(std::env::temp_dir().join(directory)).unwrap();
+    }
+    std::fs::write(std::env::temp_dir().join("content"), "x".repeat(1 << 20)).unwrap();
+    // The work directory of one that was killed is the next one's.
+    kill_within_a_run(80, "embedder");
+    let names = || {
+        let entries = std::fs::read_dir(&kept).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+    };
+    assert_eq!(world().command("true").status().unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(names(), ["upper"]);
+}
+
+/// A user to whom /etc/subuid gives ranges: newuidmap and newgidmap are processes of the embedder's.
+fn killed_at_any_moment_with_subordinate_ids() {
+    if my_role().is_some() {
+        let (group, user) = (nix::unistd::Gid::from_raw(65534), nix::unistd::Uid::from_raw(65534));
+        nix::unistd::setgroups(&[]).unwrap();
+        nix::unistd::setresgid(group, group, group).unwrap();
+        nix::unistd::setresuid(user, user, user).unwrap();
+        // SAFETY: takes numbers.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+        let sandbox = Sandbox::new().id_map(IdMap::new().ids(0, 300_000, 1000));
+        return embed(|| vec![endless(sandbox).spawn().unwrap()]);
+    }
+    mounts::own_mounts();
+    let file = std::env::temp_dir().join("subids");
+    std::fs::write(&file, "nobody:300000:1000\n").unwrap();
+    for place in ["/etc/subuid", "/etc/subgid"] {
+        mounts::bind(&file, Path::new(place));
+    }
+    kill_within_a_run(80, "embedder");
 }
 
 /// The program starts one that leaves its session twice over and hears no signal.

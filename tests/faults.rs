@@ -32,10 +32,11 @@ use std::time::Duration;
 
 use common::{Needs, Test};
 use groups::Delegated;
-use mounts::{mount, own_mounts};
+use mounts::{bind, mount, own_mounts};
 use stockade::{
-    Action, Bind, Capability, Cpuset, Data, Error, Feature, IdMap, Limits, Memory, Namespaces,
-    Overlay, Pids, Proc, Resource, Rootfs, Rule, Sandbox, Seccomp, Stdio, TimeOffsets, Tmpfs,
+    Action, Bind, Capability, Child, Cpuset, Data, Error, Feature, IdMap, Limits, Memory,
+    Namespaces, Overlay, Pids, Proc, Resource, Rootfs, Rule, Sandbox, Seccomp, Stdio, TimeOffsets,
+    Tmpfs,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -74,6 +75,10 @@ macro_rules! scenarios {
             name: "groups",
             needs: Needs::Root,
             run: || every_fault("groups"),
+        }, Test {
+            name: "subordinate",
+            needs: Needs::RootAndProgram("newuidmap"),
+            run: || every_fault("subordinate"),
         }]
     };
 }
@@ -99,12 +104,14 @@ const TESTS: &[Test] = scenarios![
     compat,
     own_ids,
     layers,
+    outputs,
+    program,
     narrow_filter,
 ];
 
 /// Of these more calls than the first of every kind are tried.
-const THOROUGH: [&str; 6] =
-    ["default", "without_init", "everything", "joining", "undoing", "groups"];
+const THOROUGH: [&str; 8] =
+    ["default", "without_init", "everything", "joining", "undoing", "groups", "program", "outputs"];
 
 /// What the kernel of a scenario never does.
 fn lacks(scenario: &str) -> Option<(i64, i32)> {
@@ -133,6 +140,9 @@ fn main() -> ExitCode {
 /// Runs one sandbox between the marks, and says what came of it.
 fn embed(scenario: &str) {
     let neighbour = (scenario == "joining").then(Neighbour::start);
+    if scenario == "subordinate" {
+        become_nobody();
+    }
     let program = std::env::current_exe().unwrap();
     let directory = PathBuf::from(std::env::var_os("STOCKADE_FAULTS_DIRECTORY").unwrap());
     let target = format!("/{}", tracer::PROGRAM);
@@ -163,14 +173,29 @@ fn embed(scenario: &str) {
         command = command.stdin(theirs.try_clone().unwrap()).controlling_terminal();
         command = command.fd(9, open("/dev/zero")).fd(7, open("/dev/full"));
     }
-    tracer::mark_begin();
+    // Of some only a part is looked at.
+    let (planning, outputs) = (scenario == "program", scenario == "outputs");
+    if !outputs {
+        tracer::mark_begin();
+    }
+    let mut planned = Ok(());
+    if planning {
+        planned = sandbox.plan().map(drop);
+        tracer::mark_end();
+    }
     command = match pty {
         true => command.pty(24, 80),
         false => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
     };
-    let spawned = command.spawn();
+    let spawned = planned.and_then(|()| command.spawn());
+    if outputs {
+        tracer::mark_begin();
+    }
     let result = spawned.and_then(|child| {
         let missing = child.missing().to_vec();
+        if outputs {
+            take_out(&child, &directory)?;
+        }
         Ok((missing, child.wait_with_output()?))
     });
     tracer::mark_end();
@@ -199,6 +224,7 @@ fn embed(scenario: &str) {
     match scenario {
         "init_file" => half_made_files(&directory),
         "layers" => work_directories(&directory),
+        "outputs" => exports(&directory),
         _ => {}
     }
 }
@@ -222,8 +248,10 @@ fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
             .best_effort(Feature::IdMappedMounts)
             .bind_same("/proc"),
         "new_privileges" => sandbox.allow_new_privileges(),
-        "layers" => layers(sandbox, directory),
+        "layers" | "outputs" => layers(sandbox, directory),
         "compat" => sandbox.proc(Proc::Compat).timezone("UTC"),
+        "program" => sandbox.program("/usr/bin/env").program(std::env::current_exe().unwrap()),
+        "subordinate" => sandbox.id_map(IdMap::new().ids(0, 300_000, 1000)).uid(7).gid(8),
         "own_ids" => own_ids(sandbox),
         "old_kernel" => everything(sandbox.bind_ro(image(directory), "/image"), directory)
             .best_effort(Feature::IdMappedMounts),
@@ -271,11 +299,59 @@ fn layers(sandbox: Sandbox, directory: &Path) -> Sandbox {
         std::fs::create_dir_all(name).unwrap();
     }
     let [base, top, kept] = names;
+    // What an earlier sandbox has left.
+    for name in ["deep/file", "link"] {
+        let path = kept.join("upper").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "given").unwrap();
+    }
     let thrown_away = Overlay::new([&base, &top]);
     sandbox
         .overlay("/layers", thrown_away)
         .overlay("/kept", Overlay::new([base]).upper(kept))
         .keep_mounts()
+}
+
+/// Looks at all that a program can leave, while it may still run.
+fn take_out(child: &Child, directory: &Path) -> Result<(), Error> {
+    let given = child.open_output("/etc/hosts")?;
+    let text = std::io::read_to_string(given);
+    assert!(text.is_err() || text.is_ok_and(|text| text.contains("localhost")));
+    assert!(child.changes("/layers")?.is_empty());
+    let changes = child.changes("/kept")?;
+    assert_eq!(changes.len(), 3, "{changes}");
+    changes.export(directory.join("out"), |_| true)
+}
+
+/// All of an export, or nothing.
+fn exports(directory: &Path) {
+    let out = directory.join("out");
+    if out.exists() {
+        let read = |name| std::fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!(read("deep/file") + &read("link"), "givengiven");
+    }
+    let entries = std::fs::read_dir(directory).unwrap();
+    for name in entries.map(|entry| entry.unwrap().file_name()) {
+        if name != "out" && name != "layers" {
+            println!("left: a part of an export, {name:?}");
+        }
+    }
+}
+
+/// A user to whom ranges of ids are given in files.
+fn become_nobody() {
+    own_mounts();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "nobody:300000:1000\n").unwrap();
+    for place in ["/etc/subuid", "/etc/subgid"] {
+        bind(file.path(), Path::new(place));
+    }
+    let (group, user) = (nix::unistd::Gid::from_raw(65534), nix::unistd::Uid::from_raw(65534));
+    nix::unistd::setgroups(&[]).unwrap();
+    nix::unistd::setresgid(group, group, group).unwrap();
+    nix::unistd::setresuid(user, user, user).unwrap();
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
 }
 
 /// What a kept upper's directory has besides the upper.
@@ -687,7 +763,7 @@ fn judge(scenario: &str, traced: &Traced, clean: &Traced, place: &Place) -> Resu
     // A wait that fails leaves a zombie: nobody else may reap it. So does a joining process that
     // cannot say whom it made.
     let unknown = match place.1 {
-        libc::SYS_waitid => place.0 == "0",
+        libc::SYS_waitid | libc::SYS_wait4 => place.0 == "0",
         libc::SYS_sendmsg => place.0 != "0",
         _ => false,
     };

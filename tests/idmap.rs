@@ -475,6 +475,11 @@ fn subordinate_ids() {
         let map = sh(&sandbox, "awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map");
         assert_eq!(map, "0 65534 1\n1 300000 70000\n".repeat(2));
         assert_eq!(sh(&sandbox, "cd /tmp; touch f; chown 70000:5 f; stat -c %u:%g f"), "70000:5\n");
+        std::thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| assert_eq!(sh(&sandbox, "wc -l </proc/self/uid_map"), "2\n"));
+            }
+        });
         // The caller's files are its own, and its groups are gone.
         let directory = open_directory();
         let bound = sandbox.clone().bind_rw(directory.path(), "/srv");

@@ -16,6 +16,8 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
+#[path = "common/life.rs"]
+mod life;
 #[path = "common/mounts.rs"]
 mod mounts;
 
@@ -33,7 +35,7 @@ use stockade::{Child, Error, Hint, Outcome, Overlay, Rootfs, Sandbox, Stage};
 tests! {
     Needs::Nothing => [
         order_of_layers, throw_away_upper, size_limit, inode_limit, kept_upper, kept_upper_again,
-        kept_upper_is_the_callers, kept_upper_as_a_layer, read_only, read_only_with_one_layer,
+        kept_upper_is_the_callers, kept_upper_as_a_layer, upper_in_a_forked_copy, read_only, read_only_with_one_layer,
         whiteouts_and_opaque_directories, renamed_directory, two_hundred_layers, five_hundred_layers,
         odd_names, host_paths_do_not_show, layers_that_overlap, upper_that_overlaps, upper_in_use,
         missing_layer, layer_is_a_file, missing_upper, upper_with_a_file_in_the_way,
@@ -290,6 +292,31 @@ fn upper_in_use() {
     drop(first);
     sh(&sandbox, "touch /w/n");
     assert_eq!(names(kept.path()), ["upper"]);
+}
+
+/// A copy of this process has the lock's descriptor, too: its drop leaves it alone, and it does not
+/// keep the lock.
+fn upper_in_a_forked_copy() {
+    let (base, kept) = (tree(&[]), open_directory());
+    let sandbox = over("/w", Overlay::new([base.path()]).upper(kept.path()));
+    let first = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    // SAFETY: exactly one of the two is dropped in each process.
+    let mut copied = Some(unsafe { std::ptr::read(&raw const first) });
+    life::join(life::fork(|| drop(copied.take())));
+    std::mem::forget(copied);
+    assert_eq!(refused(&sandbox).hint(), Some(&Hint::UpperInUse));
+    let (waits, ends) = std::io::pipe().unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&ends);
+    let copy = life::fork(|| {
+        // SAFETY: the copy's own number; the original keeps its end.
+        unsafe { libc::close(number) };
+        let _end = (&waits).read(&mut [0]);
+    });
+    drop(first);
+    sh(&sandbox, "touch /w/n");
+    assert_eq!(names(kept.path()), ["upper"]);
+    drop(ends);
+    life::join(copy);
 }
 
 fn missing_layer() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -20,6 +20,7 @@ use crate::executable::errno_of;
 use crate::hint::Hint;
 use crate::lower::Lower;
 use crate::output::link;
+use crate::sys;
 use crate::wire::{OWN, Op};
 
 /// The kernel's own limit.
@@ -403,7 +404,7 @@ pub(crate) fn lower_stage<'a>(
 /// A kept upper while a sandbox has it: locked, and with a work directory.
 #[derive(Debug)]
 pub(crate) struct Held {
-    directory: Flock<OwnedFd>,
+    directory: OwnedFd,
     pub(crate) upper: Arc<OwnedFd>,
     owner: u32,
     /// The upper directory was made for this sandbox.
@@ -419,11 +420,11 @@ impl Held {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd =
             open(directory, flags, Mode::empty()).map_err(|errno| failed("open upper", errno))?;
-        let directory =
-            Flock::lock(fd, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-                let hint = (errno == Errno::EWOULDBLOCK).then_some(Hint::UpperInUse);
-                failed("lock upper", errno).with_hint(hint)
-            })?;
+        sys::lock(fd.as_fd()).map_err(|errno| {
+            let hint = (errno == Errno::EWOULDBLOCK).then_some(Hint::UpperInUse);
+            failed("lock upper", errno).with_hint(hint)
+        })?;
+        let directory = fd;
         let failed = |errno| failed("create in upper", errno);
         let (made, upper) = child(&directory, UPPER, overlay.mode()).map_err(failed)?;
         let (owner, upper) = (std::process::id(), Arc::new(upper));
@@ -474,12 +475,14 @@ impl Drop for Held {
         let remove = || fs::remove_dir_all(self.path(WORK));
         let removed = remove().or_else(|_| remove());
         let undone = if self.made && !self.used {
-            unlinkat(&*self.directory, UPPER, UnlinkatFlags::RemoveDir).map_err(Into::into)
+            unlinkat(&self.directory, UPPER, UnlinkatFlags::RemoveDir).map_err(Into::into)
         } else {
             Ok(())
         };
-        for error in [removed, undone].into_iter().filter_map(Result::err) {
-            log::warn!("the directory of an overlay's upper is not tidied up: {error}");
+        // A copy of this process may have the descriptor, too.
+        let unlocked = sys::unlock(self.directory.as_fd()).map_err(Into::into);
+        for error in [removed, undone, unlocked].into_iter().filter_map(Result::err) {
+            log::warn!("the directory of an overlay's upper is not as it was: {error}");
         }
     }
 }
