@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use common::Needs;
@@ -251,7 +252,27 @@ fn contradictions() {
     assert!(matches!(&error, Error::Invalid(problems) if problems.len() == 4), "{error}");
 }
 
+/// All that the library logs.
+#[derive(Debug)]
+struct Log(Mutex<String>);
+
+static LOG: Log = Log(Mutex::new(String::new()));
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        *self.0.lock().unwrap() += &format!("{record:?} {}\n", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
 fn secrets_are_not_told() {
+    log::set_logger(&LOG).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
     const SECRET: &str = "correct horse battery staple";
     let sandbox = Sandbox::new()
         .data(Data::file("/srv/one", SECRET))
@@ -269,6 +290,9 @@ fn secrets_are_not_told() {
             told += &String::from_utf8_lossy(&text);
         }
     }
+    let logged = LOG.0.lock().unwrap().clone();
+    assert!(logged.lines().count() > 3, "{logged}");
+    told += &logged;
     assert!(!told.contains("horse"), "{told}");
     assert!(told.contains("/srv/two"), "{told}");
     drop(child);

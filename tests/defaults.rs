@@ -527,6 +527,19 @@ fn the_table_is_true() {
         assert!(compat.contains(&format!("`{}`", &name[2..])), "{name}");
     }
     assert_eq!(sh(&Sandbox::new(), "umask; uname -n; pwd"), "0022\nstockade\n/home/user\n");
+    // Whatever is in /etc has a row there, or a name with a version that begins as one.
+    let mounted = sh(&Sandbox::new(), "cut -d ' ' -f 5 /proc/self/mountinfo | grep ^/etc/");
+    let made = sh(&Sandbox::new(), "find /etc -xdev -type l -o -xdev -type f -size +0");
+    let rows = || text.lines().filter(|line| line.starts_with("| `/etc/"));
+    for path in mounted.lines().chain(made.lines()) {
+        let named = |row: &str| {
+            row.split('`').any(|name| match name.strip_suffix('*') {
+                Some(beginning) => path.starts_with(beginning),
+                None => name == path,
+            })
+        };
+        assert!(rows().any(named) || path.ends_with("/ssl-cert-snakeoil.pem"), "{path}");
+    }
 }
 
 // ---- a /proc for programs that ask -------------------------------------------------------------

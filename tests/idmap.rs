@@ -37,6 +37,7 @@ tests! {
     ];
     Needs::RootAndProgram("busybox") => [su_without_pam];
     Needs::RootAndProgram("su") => [su];
+    Needs::RootAndProgram("apt-get") => [apt];
     Needs::RootAndProgram("newuidmap") => [
         subordinate_ids, helper_errors, helper_without_privilege, a_range_through_the_helper,
     ];
@@ -229,6 +230,43 @@ fn su_without_pam() {
     sh_fails(&range(), &command, "su: ");
 }
 
+/// A package with files of several owners and a setuid bit, as a script that makes it.
+const PACKAGE: &str = r#"set -eu
+    mkdir -p pkg/DEBIAN pkg/var/www pkg/usr/bin
+    printf '%s\n' 'Package: one' 'Version: 1' 'Architecture: all' \
+        'Maintainer: one <one@localhost>' 'Description: one' >pkg/DEBIAN/control
+    echo page >pkg/var/www/page; chown 33:33 pkg/var/www/page
+    echo '#!/bin/sh' >pkg/usr/bin/tool; chown 0:4 pkg/usr/bin/tool; chmod 4755 pkg/usr/bin/tool
+    dpkg-deb -b pkg one.deb >/dev/null
+"#;
+
+/// apt fetches as a user of its own, to whom it gives a directory, and has dpkg install.
+fn apt() {
+    let directory = open_directory();
+    let script = r#"t=/root/target
+        { dpkg-deb -f one.deb; echo Filename: ./one.deb; echo Size: $(stat -c %s one.deb)
+          echo SHA256: $(sha256sum one.deb | cut -d' ' -f1); } >Packages
+        mkdir -p $t/var/lib/dpkg/info $t/var/lib/dpkg/updates $t/var/lib/apt/lists/partial \
+            $t/var/cache/apt/archives/partial $t/var/log/apt $t/etc/apt
+        touch $t/var/lib/dpkg/status $t/var/lib/dpkg/available
+        echo 'deb [trusted=yes] file:/root ./' >$t/etc/apt/sources.list
+        apt() {
+            apt-get -qq -o Dir=$t -o Dir::State::status=$t/var/lib/dpkg/status \
+                -o DPkg::Options::=--root=$t "$@" >log 2>&1 || { cat log >&2; exit 1; }
+            if grep -q 'drop privileges' log; then cat log; fi
+        }
+        apt update
+        apt install -y one
+        dpkg --root=$t -s one | grep ^Status
+        cd $t; stat -c '%u:%g %a' var/www/page usr/bin/tool var/lib/apt/lists/partial"#;
+    let users = "root:x:0:0:root:/root:/bin/sh\n_apt:x:42:65534::/:/usr/sbin/nologin\n";
+    let sandbox = system().bind_rw(directory.path(), "/root").file("/etc/passwd", users);
+    let seen = sh(&sandbox, &format!("cd /root\n{PACKAGE}{script}"));
+    assert_eq!(seen, "Status: install ok installed\n33:33 644\n0:4 4755\n42:0 700\n");
+    let page = directory.path().join("target/var/www/page").metadata().unwrap();
+    assert_eq!((page.uid(), page.gid()), (100_033, 100_033));
+}
+
 /// dpkg makes files of several owners, with setuid bits; outside they are the range's.
 fn packages_with_owners() {
     if !common::is_installed("dpkg-deb") {
@@ -239,20 +277,13 @@ fn packages_with_owners() {
         return;
     }
     let directory = open_directory();
-    let script = r#"set -eu
-        mkdir -p pkg/DEBIAN pkg/var/www pkg/usr/bin
-        printf '%s\n' 'Package: one' 'Version: 1' 'Architecture: all' \
-            'Maintainer: one <one@localhost>' 'Description: one' >pkg/DEBIAN/control
-        echo page >pkg/var/www/page; chown 33:33 pkg/var/www/page
-        echo '#!/bin/sh' >pkg/usr/bin/tool; chown 0:4 pkg/usr/bin/tool; chmod 4755 pkg/usr/bin/tool
-        dpkg-deb -b pkg one.deb >/dev/null
-        mkdir -p /root/var/lib/dpkg/info /root/var/lib/dpkg/updates
+    let script = "mkdir -p /root/var/lib/dpkg/info /root/var/lib/dpkg/updates
         touch /root/var/lib/dpkg/status /root/var/lib/dpkg/available
         dpkg --root=/root -i one.deb >/dev/null
         dpkg --root=/root -s one | grep ^Status
-        stat -c '%u:%g %a' /root/var/www/page /root/usr/bin/tool"#;
+        stat -c '%u:%g %a' /root/var/www/page /root/usr/bin/tool";
     let sandbox = system().bind_rw(directory.path(), "/root");
-    let seen = sh(&sandbox, script);
+    let seen = sh(&sandbox, &format!("cd /tmp\n{PACKAGE}{script}"));
     assert_eq!(seen, "Status: install ok installed\n33:33 644\n0:4 4755\n");
     let page = directory.path().join("var/www/page").metadata().unwrap();
     assert_eq!((page.uid(), page.gid()), (100_033, 100_033));

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Needs, image};
 use inside::{open_directory, sh, sh_fails};
-use stockade::{Rootfs, Sandbox};
+use stockade::{IdMap, Rootfs, Sandbox};
 
 tests! {
     Needs::Program("busybox") => [
@@ -34,6 +34,7 @@ tests! {
         two_at_once, with_the_hosts_files_on_top,
     ];
     Needs::Image => [debian_root, debian_root_as_root_inside];
+    Needs::RootAndImage => [debian_packages];
 }
 
 const PASSWD: &str =
@@ -260,4 +261,27 @@ fn debian_root_as_root_inside() {
     let sandbox = debian().uid(0).gid(0);
     assert_eq!(sh(&sandbox, "id -un; whoami"), "root\nroot\n");
     assert_eq!(sh(&sandbox, "dpkg --print-architecture | wc -l"), "1\n");
+}
+
+/// What apt installs goes to a throw-away upper; its scripts run as another id than the host's root.
+fn debian_packages() {
+    use stockade::Capability as C;
+    let powers = [C::CHOWN, C::DAC_OVERRIDE, C::FOWNER, C::FSETID, C::SETUID, C::SETGID];
+    let sandbox = Sandbox::new()
+        .rootfs(Rootfs::layers([image().unwrap()]))
+        .id_map(IdMap::new().ids(0, 100_000, 65_536))
+        .uid(0)
+        .gid(0)
+        .capabilities(powers);
+    let script = r#"set -eu; cd /tmp; mkdir -p pkg/DEBIAN pkg/usr/bin
+        printf '%s\n' 'Package: one' 'Version: 1' 'Architecture: all' \
+            'Maintainer: one <one@localhost>' 'Description: one' >pkg/DEBIAN/control
+        printf '%s\n' '#!/bin/sh' 'id -u >/var/ran; chown www-data:mail /var/ran' >pkg/DEBIAN/postinst
+        printf '%s\n' '#!/bin/sh' 'echo installed' >pkg/usr/bin/tool
+        chmod 755 pkg/DEBIAN/postinst pkg/usr/bin/tool; dpkg-deb -b pkg one.deb >/dev/null
+        apt-get -qq install -y ./one.deb >log 2>&1 || { cat log >&2; exit 1; }
+        tool; cat /var/ran; stat -c %U:%G /var/ran; dpkg -s one | grep ^Status"#;
+    let seen = "installed\n0\nwww-data:mail\nStatus: install ok installed\n";
+    assert_eq!(sh(&sandbox, script), seen);
+    assert!(!image().unwrap().join("usr/bin/tool").exists());
 }

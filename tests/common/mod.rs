@@ -56,6 +56,8 @@ pub(crate) enum Needs {
     NoSystemd,
     /// A Debian root, as `STOCKADE_TEST_IMAGE` names one.
     Image,
+    /// uid 0 and the same.
+    RootAndImage,
     /// The right to real-time scheduling.
     RealTime,
     /// This version of Landlock's interface.
@@ -129,6 +131,8 @@ impl Needs {
             Needs::Image => image()
                 .is_none()
                 .then(|| "needs STOCKADE_TEST_IMAGE, a Debian root made by mmdebstrap".to_owned()),
+            Needs::RootAndImage if !root => Some("needs root".to_owned()),
+            Needs::RootAndImage => Needs::Image.missing(),
             Needs::Toolchain => {
                 let missing = toolchain().is_none();
                 missing.then(|| "needs a rustup tool chain that this user can read".to_owned())
