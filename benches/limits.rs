@@ -46,7 +46,7 @@ fn main() {
         let [without, with] = times.map(median);
         let more = with.saturating_sub(without);
         let ratio = more.as_secs_f64() / without.as_secs_f64();
-        println!("{count:>12} {without:>12.0?} {with:>12.0?} {more:>12.0?} {ratio:>7.2}");
+        println!("{count:>12} {without:>12.1?} {with:>12.1?} {more:>12.1?} {ratio:>7.3}");
     }
 }
 

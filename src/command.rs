@@ -616,7 +616,7 @@ impl Command {
         }
         pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_raw_fd(), *number)));
         // Declared before what is in them, and so removed after it.
-        let groups = make_groups(policy)?;
+        let mut groups = make_groups(policy)?;
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
         let program = self.lower(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
@@ -639,6 +639,9 @@ impl Command {
                 .not_started(&lowered.plan, &report, interpreter)
                 .with_hint(out_of_memory(groups.as_ref())),
         })?;
+        if let Some(groups) = &mut groups {
+            groups.close_entrances();
+        }
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
         let remains = self.remains(&lowered, std::mem::take(&mut made.kept), held, check_only);
         let mut missing = lowered.missing.clone();

@@ -98,7 +98,7 @@ pub(crate) struct Launch<'a> {
     /// The control group that it is to be born in, where the kernel can do that.
     pub(crate) into: Option<BorrowedFd<'a>>,
     /// What it puts itself into the others by, and their paths.
-    pub(crate) entrances: &'a [(OwnedFd, PathBuf)],
+    pub(crate) entrances: &'a [(BorrowedFd<'a>, PathBuf)],
 }
 
 /// Clones and executes the init program in one of its modes.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use caps::CapSet;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -209,7 +210,7 @@ fn launch_first(
     theirs: &OwnedFd,
 ) -> Result<(Launched, Vec<u8>)> {
     let into = start.groups.and_then(Groups::v2);
-    let entrances = &start.groups.map_or(Ok(Vec::new()), Groups::entrances)?[..];
+    let entrances = &start.groups.map_or(Vec::new(), Groups::entrances)[..];
     let numbers = [theirs.as_raw_fd(), lines.embedder.as_raw_fd()];
     let mut keep = start.descriptors.clone();
     keep.push(lines.proc.as_raw_fd());
@@ -239,11 +240,13 @@ fn launch_first(
     Ok((launched, bytes))
 }
 
-/// Short of memory the kernel is to kill the program, and not init in its place. Only root may say
-/// so; without it, init is the smallest process of the sandbox and the last to be chosen.
+/// Short of memory the kernel is to kill the program, and not init in its place. Only who has
+/// CAP_SYS_RESOURCE may say so; without it, init is small, and should it be chosen all the same, the outcome
+/// tells why.
 fn spare_init(groups: Option<&Groups>, lines: &Lines, launched: &Launched) {
     let memory = groups.and_then(|groups| groups.of(Controller::Memory));
-    if memory.is_none() || !user::is_root() {
+    let may = || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
+    if memory.is_none() || !may().unwrap_or(false) {
         return;
     }
     // The program has executed: it no longer shares init's memory, and with it the score.

@@ -545,7 +545,7 @@ fn what_the_kernel_lacks_is_told_or_missing() {
 }
 
 fn counted(script: &str) -> (Sandbox, stockade::Command) {
-    let limits = Limits::new().cpu(Cpu::new().weight(100)).pids(Pids::new().max(100));
+    let limits = Limits::new().cpu(Cpu::new()).pids(Pids::new().max(100));
     let sandbox = Sandbox::new().limits(limits);
     let command = sandbox.command("sh").args(["-c", script]).stdout(Stdio::piped());
     (sandbox, command)

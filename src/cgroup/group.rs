@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 use super::bpf::Attached;
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::{self, Below, Place};
-use super::{CgroupVersion, Controller, Limits, Write, known};
+use super::{CgroupVersion, Controller, Cpu, Limits, Write, known};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::policy::Policy;
 use crate::sys;
@@ -34,6 +34,9 @@ pub(crate) struct Group {
     pub(crate) dir: OwnedFd,
     pub(crate) controllers: Vec<Controller>,
     name: String,
+    /// On v1 and as long as nothing is in it: what a process writes to, to put itself into it. The
+    /// kernel need not stop every other fork for a single thread that moves itself.
+    entrance: Option<OwnedFd>,
     /// What stands in for controllers that v2 does not have.
     programs: BTreeMap<Controller, Option<Attached>>,
 }
@@ -87,12 +90,17 @@ impl Group {
                 Err(errno) => return Err(failed("make control group")(errno)),
             }
             let opened = openat(&place.dir, name.as_str(), flags, Mode::empty());
-            // Before it is locked, another process may take it for a dead one's and remove it.
+            // Before it is locked, another process may take it for a dead one's and remove it: then
+            // it has no files any more.
             let kept = opened.and_then(|dir| {
                 sys::lock(dir.as_fd())?;
                 let (place, name) = (Arc::clone(place), name.clone());
                 let (controllers, programs) = (controllers.clone(), BTreeMap::new());
-                let group = Group { place, dir, controllers, name, programs };
+                let mut group = Group { place, dir, controllers, name, entrance: None, programs };
+                if group.version() == CgroupVersion::V1 {
+                    group.entrance = Some(group.open("tasks", OFlag::O_WRONLY)?);
+                    return Ok(group);
+                }
                 if group.is_there() { Ok(group) } else { Err(Errno::ENOENT) }
             });
             match kept {
@@ -132,9 +140,12 @@ impl Group {
         stat(self.place.dir.as_fd(), &self.name).is_ok_and(same)
     }
 
+    fn open(&self, file: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+        openat(&self.dir, file, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+    }
+
     fn write_to(&self, file: &str, data: &str) -> Result<(), Errno> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let open = openat(&self.dir, file, flags, Mode::empty())?;
+        let open = self.open(file, OFlag::O_WRONLY)?;
         loop {
             match nix::unistd::write(&open, data.as_bytes()) {
                 Err(Errno::EINTR) => {}
@@ -164,16 +175,6 @@ impl Group {
     /// The content of one of its files.
     pub(crate) fn read(&self, file: &str) -> Option<String> {
         read_at(self.dir.as_fd(), file)
-    }
-
-    /// What a process writes to, to put itself into it: the kernel need not stop every other fork
-    /// for a single thread that moves itself.
-    fn entrance(&self) -> Result<OwnedFd> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        openat(&self.dir, "tasks", flags, Mode::empty()).map_err(|errno| {
-            let object = quoted(self.path().join("tasks"));
-            Error::new(Stage::Cgroup, "open", object, errno).explained()
-        })
     }
 
     /// On v1 a cpuset is empty until something is written to it, and takes no process before.
@@ -236,25 +237,24 @@ impl Groups {
         let mut missing = Vec::new();
         let mut wanted = BTreeMap::new();
         let hierarchies = hierarchies_with(&limits.controllers())?;
-        let counts_cpu = limits.cpu.is_some() && limits.cpu_time.is_none();
+        // What is only counted limits nothing.
+        let counts_cpu = limits.cpu == Some(Cpu::new()) && limits.cpu_time.is_none();
+        let counted = |one| counts_cpu && one == Controller::Cpuacct;
         let counting = [Controller::Cpuacct].into_iter().filter(|_| counts_cpu);
-        for controller in limits.controllers().into_iter().chain(counting.clone()) {
+        for controller in limits.controllers().into_iter().chain(counting) {
             match hierarchies.of(controller) {
                 Ok(one) => {
                     let (_, controllers) =
                         wanted.entry(one.point.clone()).or_insert((one, Vec::new()));
                     controllers.push(controller);
                 }
-                // What is only counted limits nothing.
-                Err(_) if counting.clone().any(|other| other == controller) => {}
+                Err(_) if counted(controller) => {}
                 Err(_) if policy.is_best_effort(controller.feature()) => {
                     missing.push(controller.feature());
                 }
                 Err(why) => return Err(unavailable(controller, why)),
             }
         }
-        // What is only counted limits nothing.
-        let counted = |one| counts_cpu && one == Controller::Cpuacct;
         let owner = std::process::id();
         let below = match Below::of(policy) {
             Ok(below) => below,
@@ -368,9 +368,13 @@ impl Groups {
                 Ok(())
             }
             None => {
+                let value = match controller {
+                    Controller::Cpuacct => "Cpu::new()",
+                    _ => "an empty value",
+                };
                 let reason = format!(
                     "what the sandbox uses already of {controller} would not be counted; start it \
-                     with an empty value, which limits nothing yet"
+                     with {value}, which limits nothing yet"
                 );
                 Err(Error::Unsupported { feature, reason })
             }
@@ -388,7 +392,7 @@ impl Groups {
 
     /// A single group, to be removed as those of a sandbox are.
     pub(crate) fn of_one(group: Group) -> Self {
-        let (groups, owner) = (vec![group], std::process::id());
+        let (groups, owner) = (vec![Group { entrance: None, ..group }], std::process::id());
         Groups { groups, besides: 0, missing: Vec::new(), owner, below: Below::default() }
     }
 
@@ -401,9 +405,17 @@ impl Groups {
     }
 
     /// What a process writes to, to put itself into those of v1, each with its path.
-    pub(crate) fn entrances(&self) -> Result<Vec<(OwnedFd, PathBuf)>> {
-        let v1 = self.groups.iter().filter(|group| group.version() == CgroupVersion::V1);
-        v1.map(|group| Ok((group.entrance()?, group.path()))).collect()
+    pub(crate) fn entrances(&self) -> Vec<(BorrowedFd<'_>, PathBuf)> {
+        let entrances = self
+            .groups
+            .iter()
+            .filter_map(|group| Some((group.entrance.as_ref()?.as_fd(), group.path())));
+        entrances.collect()
+    }
+
+    /// Nothing more is put into them that way.
+    pub(crate) fn close_entrances(&mut self) {
+        self.groups.iter_mut().for_each(|group| group.entrance = None);
     }
 
     /// Puts a process into the v2 group, where it could not be born in it.
@@ -424,9 +436,7 @@ impl Groups {
             CgroupVersion::V1 => "cpuacct.usage",
             CgroupVersion::V2 => "cpu.stat",
         };
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let opened = openat(&group.dir, file, flags, Mode::empty());
-        opened.map(Some).map_err(|errno| {
+        group.open(file, OFlag::O_RDONLY).map(Some).map_err(|errno| {
             Error::new(Stage::Cgroup, "open", quoted(group.path().join(file)), errno)
         })
     }

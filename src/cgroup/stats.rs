@@ -39,8 +39,10 @@ pub struct Stats {
 }
 
 /// What [`Stats`] has of CPU time
-/// ([cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files)). It is
-/// known if CPU time is limited; on v2 with any limit.
+/// ([cgroup-v2.rst](https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files)). `usage`,
+/// `user` and `system` are known if [`cpu_time`](crate::Limits::cpu_time) is limited or `cpu` is an empty
+/// value, `Cpu::new()`; on v2 with any limit; on v1 also if `cpuacct` shares its hierarchy with what is
+/// limited, as it does with `cpu` on most hosts.
 ///
 /// # Examples
 ///
@@ -191,13 +193,16 @@ impl Groups {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         for group in &self.groups {
-            if group.version() == CgroupVersion::V2 {
-                cpu_v2(group, &mut stats.cpu);
+            match group.version() {
+                CgroupVersion::V2 => cpu_v2(group, &mut stats.cpu),
+                CgroupVersion::V1 if group.place.hierarchy.has(Controller::Cpuacct) => {
+                    cpuacct(group, &mut stats.cpu);
+                }
+                CgroupVersion::V1 => {}
             }
             for controller in &group.controllers {
                 match (controller, group.version()) {
                     (Controller::Cpu, CgroupVersion::V1) => throttled_v1(group, &mut stats.cpu),
-                    (Controller::Cpuacct, CgroupVersion::V1) => cpuacct(group, &mut stats.cpu),
                     (Controller::Memory, CgroupVersion::V1) => stats.memory = memory_v1(group),
                     (Controller::Memory, CgroupVersion::V2) => stats.memory = memory_v2(group),
                     (Controller::Pids, _) => stats.pids = pids(group, self.besides()),
