@@ -44,6 +44,7 @@ tests! {
     Needs::Root => [
         nothing_is_left_by_a_killed_owner,
         nothing_is_left_by_a_killed_paused_owner,
+        nothing_is_left_of_a_stopped_init,
         what_owner_and_warden_left_is_collected,
         a_living_owners_group_is_not_touched,
         many_spawns_leave_nothing,
@@ -270,14 +271,19 @@ fn what_init_followed_ends_with_the_groups() {
     let spaces = stockade::Namespaces::all() - stockade::Namespaces::PID;
     let sandbox = Sandbox::new().namespaces(spaces).without_atomic_end();
     let script = "trap '' HUP INT TERM; (setsid sleep 1000 &); echo go; while :; do (:); done";
-    for paused in [false, true] {
+    // What is killed is replaced at once.
+    let bomb = "trap '' HUP INT TERM; echo go; exec perl -e \
+                'my $first = $$; while (1) { exit if fork && $$ != $first && rand() < 0.5 }'";
+    for (paused, script) in [(false, script), (true, script), (false, bomb), (true, bomb)] {
         let command = sandbox.clone().pids_limit(50).command("sh").args(["-c", script]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let program = child.program_id().unwrap();
         let procs = group_path(&child, "pids").join("cgroup.procs");
-        assert!(fs::read_to_string(&procs).unwrap().lines().count() >= 3);
+        while fs::read_to_string(&procs).unwrap().lines().count() < 3 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if paused {
             child.pause().unwrap();
             child.resume().unwrap();
@@ -558,15 +564,15 @@ fn usage(child: &mut Child) -> Duration {
 fn a_paused_sandbox_does_nothing() {
     for init in [true, false] {
         let (sandbox, _) = counted("");
-        let sandbox = sandbox.init(init).wall_time(Duration::from_millis(400));
+        let sandbox = sandbox.init(init).wall_time(moment(400));
         let mut child = sandbox.command("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         child.pause().unwrap();
         child.pause().unwrap();
         assert!(child.is_paused());
         let before = usage(&mut child);
-        std::thread::sleep(Duration::from_millis(900));
+        std::thread::sleep(moment(400) + Duration::from_millis(500));
         // Init itself may have looked at its words.
-        assert!(usage(&mut child) - before < Duration::from_millis(50));
+        assert!(usage(&mut child) - before < moment(50));
         assert_eq!(child.try_wait().unwrap(), None, "the time stands still");
         child.resume().unwrap();
         assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
@@ -657,6 +663,30 @@ fn nothing_is_left_by_a_killed_owner() {
         owner.wait().unwrap();
         parent.await_empty("left by a killed owner");
     }
+}
+
+/// Without a pid namespace, an init that cannot act is killed by the warden, and what it leaves is as
+/// well.
+fn nothing_is_left_of_a_stopped_init() {
+    if role().is_some() {
+        let spaces = stockade::Namespaces::all() - stockade::Namespaces::PID;
+        let sandbox = Sandbox::new().namespaces(spaces).without_atomic_end().pids_limit(50);
+        let sandbox = sandbox.cgroup_parent(delegated_to_me());
+        let script = "trap '' TERM; sleep 1000 & while :; do (:); done";
+        let child = sandbox.command("sh").args(["-c", script]).spawn().unwrap();
+        // SAFETY: kill takes numbers.
+        assert_eq!(unsafe { libc::kill(child.id().cast_signed(), libc::SIGSTOP) }, 0);
+        println!("1");
+        loop {
+            std::thread::park();
+        }
+    }
+    let parent = Delegated::to(0);
+    let (mut owner, _) = owner("nothing_is_left_of_a_stopped_init", "owner", &parent);
+    assert!(!parent.content().is_empty());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    parent.await_empty("left of a stopped init");
 }
 
 fn nothing_is_left_by_a_killed_paused_owner() {
@@ -813,7 +843,7 @@ fn delegated_user() {
     let (outcome, pids) = stats(&base.clone().pids_limit(5), bomb);
     assert_ne!(outcome, Outcome::Exited(0));
     assert!(pids.pids.limit_hits.unwrap() > 0);
-    let limits = Limits::new().cpu(Cpu::new().limit(0.05)).cpu_time(Duration::from_millis(60));
+    let limits = Limits::new().cpu(Cpu::new().limit(0.25)).cpu_time(moment(60));
     let (outcome, cpu) =
         stats(&base.clone().limits(limits), "(while :; do :; done) & while :; do :; done");
     assert_eq!(outcome, Outcome::CpuTime);

@@ -138,10 +138,14 @@ impl Pausable {
 
     /// Moves in what is not in it. What comes in is frozen, and forks no more.
     fn take_in(&self, groups: Option<&Groups>, first: u32, init: bool) -> Result<()> {
+        let unread = |errno| {
+            let object = quoted(self.path.join("cgroup.procs"));
+            Error::new(Stage::Run, "read", object, errno)
+        };
         for _ in 0..ROUNDS {
-            let inside = group::members(self.dir.as_fd(), "");
+            let inside = group::members(self.dir.as_fd(), "").map_err(unread)?;
             let all = match groups.and_then(|groups| groups.groups.first()) {
-                Some(group) => group::members(group.dir.as_fd(), ""),
+                Some(group) => group::members(group.dir.as_fd(), "").map_err(unread)?,
                 None => descendants(first),
             };
             let is_out = |pid: &u32| !(inside.contains(pid) || init && *pid == first);

@@ -566,16 +566,23 @@ fn stat(dir: BorrowedFd<'_>, name: &str) -> Result<FileStat, Errno> {
 }
 
 pub(crate) fn read_at(dir: BorrowedFd<'_>, file: impl AsRef<Path>) -> Option<String> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let open = openat(dir, file.as_ref(), flags, Mode::empty()).ok()?;
-    String::from_utf8(known::read(&open).ok()?).ok()
+    try_read_at(dir, file.as_ref()).ok()
 }
 
-/// The processes that are in a group itself, or in one directly below it.
-pub(crate) fn members(dir: BorrowedFd<'_>, inner: &str) -> Vec<u32> {
+fn try_read_at(dir: BorrowedFd<'_>, file: &Path) -> Result<String, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let text = known::read(openat(dir, file, flags, Mode::empty())?)?;
+    String::from_utf8(text).map_err(|_| Errno::EILSEQ)
+}
+
+/// The processes that are in a group itself, or in one directly below it; none if that is not there.
+pub(crate) fn members(dir: BorrowedFd<'_>, inner: &str) -> Result<Vec<u32>, Errno> {
     let file = Path::new(inner).join("cgroup.procs");
-    let text = read_at(dir, &file).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+    match try_read_at(dir, &file) {
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(Vec::new()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Lets everything in a group run on, so that what was killed ends; on v2 it ends anyway.

@@ -31,6 +31,9 @@ struct Watched {
 /// How long it has for that.
 const MOMENT: u64 = 2_000_000_000;
 
+/// How long the kernel has to end what was killed; after it, groups are left to the next process.
+const PATIENCE: u64 = 60_000_000_000;
+
 /// Its descriptors: one brings registrations, the bell says that one is urgent, and the embedder's pidfd.
 pub(crate) fn run(descriptors: [i32; 3]) -> ! {
     let _cosmetic = sys::set_name(b"stockade-warden\0");
@@ -200,9 +203,13 @@ impl Warden {
             self.forget_the_dead();
         }
         self.kill_all(true);
-        let until = sys::now().saturating_add(MOMENT);
-        while self.remove_groups() && sys::now() < until {
-            sys::poll(&mut [], 1_000_000);
+        let begun = sys::now();
+        while self.remove_groups() {
+            let waited = sys::now().saturating_sub(begun);
+            if waited > PATIENCE {
+                break;
+            }
+            sys::poll(&mut [], (waited / 8).clamp(1_000_000, 250_000_000));
         }
         while self.next_deadline() != sys::FOREVER {
             let wait = self.next_look(-1);
@@ -237,13 +244,20 @@ impl Warden {
     }
 }
 
-/// Removes a group, and before it the one in which what it has is paused. On v1 that has to run on,
-/// or it would not end; on v2 the kernel may be told to end it.
+/// Removes a group, and before it the one in which what it has is paused. If what is in it `ends`, the
+/// kernel is told to end it, or else each process is; on v1 it has to run on for that.
 fn remove_group(place: i32, name: Text<'_>, ends: bool) -> Outcome {
     if let Ok(group) = sys::open(place, name, O_RDONLY, 0) {
         let kill = Text::new(b"cgroup.kill\0");
-        if let (true, Ok(kill)) = (ends, sys::open(group.0, kill, O_WRONLY, 0)) {
-            let _nothing_in_it = sys::write(kill.0, b"1");
+        match sys::open(group.0, kill, O_WRONLY, 0) {
+            _ if !ends => {}
+            Ok(kill) => {
+                let _nothing_in_it = sys::write(kill.0, b"1");
+            }
+            Err(_before_5_14) => {
+                kill_members(group.0, Text::new(b"cgroup.procs\0"));
+                kill_members(group.0, Text::new(b"paused/cgroup.procs\0"));
+            }
         }
         let state = Text::new(b"paused/freezer.state\0");
         if let Ok(state) = sys::open(group.0, state, O_WRONLY, 0) {
@@ -252,6 +266,35 @@ fn remove_group(place: i32, name: Text<'_>, ends: bool) -> Outcome {
         let _not_paused = sys::remove_directory(group.0, Text::new(b"paused\0"));
     }
     sys::remove_directory(place, name)
+}
+
+/// Kills those that a list of processes begins with; the rest comes with the next look.
+fn kill_members(group: i32, list: Text<'_>) {
+    let (mut found, mut still) = ([0; 1024], [0; 1024]);
+    for_each(group, list, &mut found, |pid| {
+        let Ok(pidfd) = sys::pidfd(pid) else { return };
+        // Still in the list, it is that process and not another one with its number.
+        for_each(group, list, &mut still, |other| {
+            if other == pid {
+                kill(pidfd.0);
+            }
+        });
+    });
+}
+
+/// The numbers of a file that has one in each line, as far as there is room for them.
+fn for_each(directory: i32, file: Text<'_>, room: &mut [u8; 1024], mut each: impl FnMut(u32)) {
+    let file = sys::open(directory, file, O_RDONLY, 0);
+    let length = file.and_then(|file| sys::read(file.0, room)).unwrap_or(0);
+    let mut number = 0u32;
+    for &byte in room.get(..length).unwrap_or(&[]) {
+        if byte == b'\n' {
+            each(number);
+            number = 0;
+        } else {
+            number = number.wrapping_mul(10).wrapping_add(u32::from(byte.wrapping_sub(b'0')));
+        }
+    }
 }
 
 /// Kills a sandbox's PID 1, and so all of it; one that is dead already stays so.

@@ -118,6 +118,12 @@ pub(crate) fn child_signals() -> Outcome<Fd> {
         .map(|fd| Fd(fd as i32))
 }
 
+/// pidfd_open(2).
+#[cfg(warden)]
+pub(crate) fn pidfd(pid: u32) -> Outcome<Fd> {
+    with_pointers!(Call::Signals, PIDFD_OPEN, pid, 0).map(|fd| Fd(fd as i32))
+}
+
 /// pidfd_send_signal(2).
 pub(crate) fn signal_pidfd(pidfd: i32, signal: usize) -> Outcome {
     with_pointers!(Call::Signals, PIDFD_SEND_SIGNAL, pidfd, signal, 0, 0).map(drop)
