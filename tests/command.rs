@@ -34,6 +34,7 @@ tests! {
         longest_argument, more_arguments_than_the_kernel_takes, arguments_count_against_the_stack,
         default_environment, environment_can_be_changed, environment_can_be_empty,
         default_directory, directories, directory_through_links, directories_that_cannot_be, directory_of_the_callers,
+        directory_of_the_callers_stays, directory_that_is_gone,
         default_streams, default_streams_of_output, inherited_streams, inherited_but_closed, closed_streams_stay_closed,
         closed_streams_are_no_obstacle,
         piped_streams, status_closes_a_piped_input, streams_from_files, streams_from_sockets,
@@ -308,6 +309,63 @@ fn directory_of_the_callers() {
         }
         let command = sandbox.command("ls").current_dir(".");
         assert_eq!(said(command), said(sandbox.command("ls").arg("/")));
+    }
+}
+
+/// Neither where the caller is, nor its name, is told inside; and no start moves the caller.
+fn directory_of_the_callers_stays() {
+    let directory = open_directory();
+    fs::write(directory.path().join("secret"), "").unwrap();
+    std::env::set_current_dir(directory.path()).unwrap();
+    let here = std::env::current_dir().unwrap();
+    // A thread's own, should it ever have one, is the process's.
+    let is_here = move || {
+        assert_eq!(std::env::current_dir().unwrap(), here);
+        assert_eq!(fs::read_link("/proc/self/cwd").unwrap(), here);
+        assert_eq!(fs::read_link("/proc/thread-self/cwd").unwrap(), here);
+        assert!(Path::new("secret").exists());
+    };
+    for sandbox in both() {
+        let text = "pwd -P; readlink /proc/self/cwd; ls -A; ls -A ..";
+        assert_eq!(sh(&sandbox, text), "/home/user\n/home/user\nuser\n");
+        is_here();
+        not_started(sandbox.command("true").current_dir("/no/such"));
+        not_started(sandbox.command("/no/such"));
+        is_here();
+        sandbox.command("true").check().unwrap();
+        // The source of a relative bind is the caller's, whose directory does not change for it.
+        let bound = sandbox.clone().bind_ro(".", "/srv/here");
+        assert_eq!(sh(&bound, "ls /srv/here; pwd -P"), "secret\n/home/user\n");
+        is_here();
+    }
+    std::thread::spawn(move || {
+        sh(&Sandbox::new(), "true");
+        is_here();
+    })
+    .join()
+    .unwrap();
+}
+
+/// What the caller stands in no longer has a name: that is the caller's matter alone.
+fn directory_that_is_gone() {
+    let directory = open_directory();
+    std::env::set_current_dir(directory.path()).unwrap();
+    directory.close().unwrap();
+    let is_gone = || {
+        let error = std::env::current_dir().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    };
+    is_gone();
+    for sandbox in both() {
+        assert_eq!(sh(&sandbox, "pwd -P; ls -A"), "/home/user\n");
+        let command = sandbox.command("pwd").arg("-P").current_dir("/tmp");
+        assert_eq!(said(command), b"/tmp\n");
+        // What starts from there is not found, and named.
+        let error = sandbox.clone().bind_ro("near", "/srv/near").command("true").spawn();
+        let error = error.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+        assert!(error.to_string().contains("near"), "{error}");
+        is_gone();
     }
 }
 
