@@ -77,22 +77,53 @@ fn build(name: &str, part: &str) {
         "strip=symbols",
         "relocation-model=static",
         "target-feature=+crt-static",
+        // What a compiler driver and a linker by itself both understand.
         "link-arg=-nostdlib",
-        "link-arg=-nostartfiles",
         "link-arg=-static",
-        "link-arg=-Wl,--build-id=none,--no-eh-frame-hdr",
     ] {
         rustc.args(["-C", option]);
     }
     rustc.arg("-C").arg(format!("link-arg=-T{}", script.display()));
+    if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+        // Else rustc adds the start of a program with a C library.
+        rustc.args(["-C", "link-self-contained=no"]);
+    }
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         rustc.arg("-C").arg(format!("linker={}", PathBuf::from(linker).display()));
+    }
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    for option in linking(&flags) {
+        rustc.args(["-C", &option]);
     }
     // The linker must not take a library's flags for this program.
     rustc.env_remove("LD_RUN_PATH");
     let status = rustc.status().expect("cargo's rustc can be started");
     assert!(status.success(), "the init program of stockade could not be built: {rustc:?}");
     cut_sections(&output);
+}
+
+/// What of cargo's flags for the compiler says what links, and for which machine.
+fn linking(flags: &str) -> Vec<String> {
+    let mut options = Vec::new();
+    let mut flags = flags.split('\x1f');
+    while let Some(flag) = flags.next() {
+        let option = match flag {
+            "-C" | "--codegen" => flags.next(),
+            _ => flag.strip_prefix("-C").or_else(|| flag.strip_prefix("--codegen=")),
+        };
+        match option.and_then(|option| option.split_once('=')) {
+            Some(("linker" | "linker-flavor", _)) => options.extend(option.map(str::to_owned)),
+            Some(("link-arg" | "link-args", arguments)) => {
+                let chosen = ["--target=", "--sysroot=", "--ld-path=", "-fuse-ld="];
+                let chooses =
+                    |argument: &&str| chosen.iter().any(|what| argument.starts_with(what));
+                let arguments = arguments.split(' ').filter(chooses);
+                options.extend(arguments.map(|argument| format!("link-arg={argument}")));
+            }
+            _ => {}
+        }
+    }
+    options
 }
 
 /// Cuts off the table of sections, which is for debuggers: what is loaded is told by segments.

@@ -8,6 +8,8 @@
 )]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
 
+#[path = "common/cargo.rs"]
+mod cargo;
 mod common;
 #[path = "common/life.rs"]
 mod life;
@@ -28,25 +30,10 @@ tests! {
     root_and_python() => [used_by_nobody];
 }
 
-const CARGO: &str = env!("CARGO");
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NOBODY: u32 = 65534;
 
-/// Cargo belongs to somebody, and other users may not reach it or what it has downloaded.
-fn cargo_works() -> bool {
-    let manifest = Path::new(ROOT).join("Cargo.toml");
-    let mut command = Command::new(CARGO);
-    command.args(["tree", "--offline", "--edges=normal,build", "--manifest-path"]).arg(manifest);
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success()) && fs::create_dir_all(place()).is_ok()
-}
-
 fn cargo_and_python() -> Needs {
-    if cargo_works() {
-        Needs::Program("python3")
-    } else {
-        Needs::Program("a cargo that this user can run offline")
-    }
+    Needs::Program(if cargo::works() { "python3" } else { cargo::NEEDED })
 }
 
 fn root_and_python() -> Needs {
@@ -62,11 +49,6 @@ fn root_and_python() -> Needs {
 }
 
 // ---- building ----------------------------------------------------------------------------------
-
-/// Below cargo's directory for tests, so that what does not change is built once.
-fn place() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cdylib")
-}
 
 const SOURCE: &str = r#"
 use std::time::Duration;
@@ -104,37 +86,13 @@ pub extern "C" fn start(init: bool) -> i32 {
 }
 "#;
 
-fn manifest() -> String {
-    format!(
-        "[package]\nname = \"embedded\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
-         [lib]\npath = \"lib.rs\"\ncrate-type = [\"cdylib\"]\n\n\
-         [dependencies]\nstockade = {{ path = {ROOT:?}, default-features = false }}\n\n\
-         [workspace]\n"
-    )
-}
-
 /// Builds it; the library.
 fn build(test: &str, options: &[&str]) -> PathBuf {
-    let source = place().join(test);
-    fs::create_dir_all(&source).unwrap();
-    fs::write(source.join("Cargo.toml"), manifest()).unwrap();
-    fs::write(source.join("lib.rs"), SOURCE).unwrap();
-    // The same versions as here: the others may not have been downloaded.
-    fs::copy(Path::new(ROOT).join("Cargo.lock"), source.join("Cargo.lock")).unwrap();
-    let mut command = Command::new(CARGO);
-    command.args(["build", "--offline", "--quiet", "--message-format=json"]).args(options);
-    command.arg("--target-dir").arg(place().join("target")).current_dir(&source);
-    // What was meant for the build of the tests.
-    for name in ["CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTC_WORKSPACE_WRAPPER"] {
-        command.env_remove(name);
-    }
-    let output = command.env("CARGO_INCREMENTAL", "0").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
-    let messages = lines.lines().filter_map(|line| serde_json::from_str(line).ok());
-    let files = messages.flat_map(|message: serde_json::Value| {
-        message["filenames"].as_array().cloned().unwrap_or_default()
-    });
+    let mut command = cargo::on(test, "cdylib", SOURCE, "build");
+    command.args(options);
+    let messages = cargo::messages(command).into_iter();
+    let files =
+        messages.flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
     let files: Vec<_> = files.filter_map(|file| file.as_str().map(PathBuf::from)).collect();
     let library = files.into_iter().find(|file| file.ends_with("libembedded.so")).unwrap();
     // Another test's build may replace it.
