@@ -24,7 +24,7 @@ use crate::policy::Policy;
 use crate::process::{kill, pid_of_pidfd};
 use crate::pty::Pty;
 use crate::sandbox::Sandbox;
-use crate::spawn::{Made, SLACK, tell_limit, tell_places};
+use crate::spawn::{COUNTING, Made, SLACK, patience, tell_limit, tell_places};
 use crate::wire::{BY_SIGNAL, CPU_TIME, DETACH, PAUSE, RESUME, Report, report};
 use crate::{sys, warden};
 
@@ -73,6 +73,9 @@ pub struct Child {
     keep_bytes: usize,
     last_report: Option<Box<Report>>,
     left: Vec<Left>,
+    left_count: u64,
+    /// Init has said that nothing runs any more but itself.
+    counts: bool,
     memory_mounts: Vec<PathBuf>,
     status: Option<Status>,
     /// Removed with the handle, or as soon as the end is seen.
@@ -150,6 +153,8 @@ impl Child {
             keep_bytes,
             last_report: None,
             left: Vec::new(),
+            left_count: 0,
+            counts: false,
             memory_mounts,
             status: None,
             groups,
@@ -651,9 +656,10 @@ impl Child {
         if self.deadline.is_none() {
             return Ok(());
         }
-        let left = |at: Instant| at.saturating_duration_since(Instant::now()) + SLACK;
+        let policy = self.sandbox.policy();
+        let left = |at: Instant| at.saturating_duration_since(Instant::now()) + patience(policy);
         let deadline = deadline.map_or(0, |at| sys::monotonic_after(left(at)));
-        tell_limit(self.sandbox.policy(), self.warden_id, deadline)
+        tell_limit(policy, self.warden_id, deadline)
     }
 
     /// What was killed while it was paused has to run on to end.
@@ -801,11 +807,18 @@ impl Child {
 
     /// Ends the sandbox if it is past its deadline and has not ended itself; returns how long to
     /// sleep.
-    fn enforce_deadline(&self, left: Option<Duration>) -> Option<Duration> {
+    fn enforce_deadline(&mut self, left: Option<Duration>) -> Option<Duration> {
         let Some(deadline) = self.deadline.filter(|_| self.paused.is_none()) else {
             return left;
         };
-        let until = (deadline + SLACK).saturating_duration_since(Instant::now());
+        let past = |slack| (deadline + slack).saturating_duration_since(Instant::now());
+        let mut until = past(SLACK);
+        if until.is_zero() {
+            self.take_reports();
+            if self.counts {
+                until = past(SLACK + COUNTING);
+            }
+        }
         if until.is_zero() {
             kill(self.pidfd.as_fd());
             return left;
@@ -843,10 +856,16 @@ impl Child {
 
     fn note(&mut self, report: Box<Report>) {
         match report.kind {
-            report::LEFT if self.left.len() < 32 => self.left.push(Left {
-                pid: u32::try_from(report.numbers[0]).unwrap_or(0),
-                name: String::from_utf8_lossy(report.text()).into_owned(),
-            }),
+            report::LEFT => {
+                self.left_count = self.left_count.max(report.numbers[1]);
+                if self.left.len() < 32 {
+                    self.left.push(Left {
+                        pid: u32::try_from(report.numbers[0]).unwrap_or(0),
+                        name: String::from_utf8_lossy(report.text()).into_owned(),
+                    });
+                }
+            }
+            report::KILLED => self.counts = true,
             report::ENDED => self.last_report = Some(report),
             _ => {}
         }
@@ -885,6 +904,7 @@ impl Child {
             past_deadline: self.deadline.is_some_and(|deadline| Instant::now() >= deadline),
             wall: self.started.elapsed(),
             left: std::mem::take(&mut self.left),
+            left_count: self.left_count,
             memory_mounts: &self.memory_mounts,
         };
         let status = end.status();

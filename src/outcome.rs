@@ -242,7 +242,9 @@ pub struct Status {
     pub outcome: Outcome,
     /// What the sandbox used; `None` if somebody else in the caller's process took it.
     pub usage: Option<Usage>,
-    /// How many processes the program left that had to be ended; 0 without init, which counts them.
+    /// How many processes the program left that had to be ended; 0 without init, which counts them. At
+    /// least so many, where init did not live to count all: in a sandbox that is killed through its
+    /// handle, or that takes longer than two seconds to end when its time is up.
     pub left_count: u64,
     /// The first 32 of them.
     pub left: Vec<Left>,
@@ -268,7 +270,9 @@ pub struct Output {
     pub outcome: Outcome,
     /// What the sandbox used; `None` if somebody else in the caller's process took it.
     pub usage: Option<Usage>,
-    /// How many processes the program left that had to be ended; 0 without init, which counts them.
+    /// How many processes the program left that had to be ended; 0 without init, which counts them. At
+    /// least so many, where init did not live to count all: in a sandbox that is killed through its
+    /// handle, or that takes longer than two seconds to end when its time is up.
     pub left_count: u64,
     /// The first 32 of them.
     pub left: Vec<Left>,
@@ -337,6 +341,8 @@ pub(crate) struct End<'a> {
     pub(crate) past_deadline: bool,
     pub(crate) wall: Duration,
     pub(crate) left: Vec<Left>,
+    /// How many init had counted when it was last heard of.
+    pub(crate) left_count: u64,
     pub(crate) stats: Stats,
     /// The writable file systems in memory, in init's order.
     pub(crate) memory_mounts: &'a [PathBuf],
@@ -361,7 +367,7 @@ impl End<'_> {
         Status {
             outcome: self.outcome(),
             usage: self.usage(),
-            left_count: self.report.map_or(0, |report| report.numbers[ended::LEFT]),
+            left_count: self.report.map_or(self.left_count, |report| report.numbers[ended::LEFT]),
             disk_full: self.report.map_or_else(Vec::new, |report| full(report, self.memory_mounts)),
             left: self.left,
         }

@@ -34,6 +34,13 @@ use crate::{executable, hint, sys, warden};
 
 /// How long past its deadline a sandbox has to end itself before the warden or the handle does it.
 pub(crate) const SLACK: Duration = Duration::from_millis(250);
+/// How long init may then count what it has killed, on a busy machine, if it says that it has.
+pub(crate) const COUNTING: Duration = Duration::from_secs(2);
+
+/// How long past the deadline the warden waits, to whom init says nothing.
+pub(crate) fn patience(policy: &Policy) -> Duration {
+    if policy.init && policy.has_own_pids() { SLACK + COUNTING } else { SLACK }
+}
 
 /// What [`make`] is given besides the sandbox.
 #[derive(Debug)]
@@ -172,7 +179,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let started = Instant::now();
     let limited = executed.and_then(|executed| {
         if let Some(wall) = policy.wall {
-            let limit = wall.saturating_add(policy.grace).saturating_add(SLACK);
+            let limit = wall.saturating_add(policy.grace).saturating_add(patience(policy));
             warden::limit(init_file, warden_id, sys::monotonic_after(limit))?;
         }
         Ok(executed)

@@ -561,12 +561,15 @@ pub(crate) mod report {
     /// Nothing runs: `[index, call, errno, detail]`. A program that was killed before its exec is told
     /// of before it is reaped.
     pub(crate) const FAILED: u64 = 2;
-    /// A process that the program left: `[inner pid]` and its name.
+    /// A process that the program left: `[inner pid, how many so far]` and its name. After the first
+    /// few only one now and then.
     pub(crate) const LEFT: u64 = 3;
     /// The program ended: see [`super::Ended`].
     pub(crate) const ENDED: u64 = 4;
     /// The sandbox's first process exists, with its pidfd (after joining).
     pub(crate) const JOINED: u64 = 5;
+    /// Everything but init was killed at once: it counts what that was, and nothing else runs.
+    pub(crate) const KILLED: u64 = 6;
     /// A descriptor to be kept: `[index]`, before `READY`.
     pub(crate) const KEPT: u64 = 7;
     /// An index: not an operation, but the start of the program.

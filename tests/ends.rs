@@ -59,6 +59,7 @@ tests! {
         detached_ends_by_itself,
         a_failed_start_is_told,
     ];
+    Needs::RootAndV1("freezer") => [who_ends_late_is_counted, who_does_not_end_is_not_counted];
 }
 
 fn sh(sandbox: &Sandbox, script: &str) -> stockade::Command {
@@ -427,6 +428,97 @@ fn what_was_left_is_listed() {
     let many = "i=0; while [ $i -lt 50 ]; do sleep 1000 & i=$((i+1)); done";
     let status = sh(&Sandbox::new(), many).status().unwrap();
     assert_eq!((status.left_count, status.left.len()), (50, 32));
+}
+
+/// A process that SIGKILL does not end before it is thawed.
+struct Frozen {
+    group: std::path::PathBuf,
+    pid: u32,
+}
+
+impl Frozen {
+    fn new(pid: u32) -> Self {
+        let mut points = common::mounted().into_iter().map(|(point, _)| point);
+        let point = points.find(|point| point.ends_with("freezer")).unwrap();
+        let group = point.join(format!("test-of-stockade-{}", std::process::id()));
+        std::fs::create_dir(&group).unwrap();
+        let frozen = Frozen { group, pid };
+        frozen.set("cgroup.procs", &pid.to_string());
+        frozen.set("freezer.state", "FROZEN");
+        while std::fs::read(frozen.group.join("freezer.state")).unwrap() != b"FROZEN\n" {
+            std::thread::sleep(moment(1));
+        }
+        frozen
+    }
+
+    fn set(&self, file: &str, to: &str) {
+        std::fs::write(self.group.join(file), to).unwrap();
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.set("freezer.state", "THAWED");
+        await_gone(self.pid);
+        std::fs::remove_dir(&self.group).unwrap();
+    }
+}
+
+/// Until it has been reaped.
+fn await_gone(pid: u32) {
+    while std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        std::thread::sleep(moment(1));
+    }
+}
+
+/// A sandbox whose time will be up, and the two processes that it leaves.
+fn two_that_stay() -> (Child, [u32; 2]) {
+    let sandbox = Sandbox::new().wall_time(moment(2000));
+    let child = sh(&sandbox, "sleep 1000 & sleep 1000 & wait").spawn().unwrap();
+    let program = child.program_id().unwrap();
+    let children = format!("/proc/{program}/task/{program}/children");
+    loop {
+        let pids = std::fs::read_to_string(&children).unwrap();
+        let pids: Vec<_> = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        if let [first, second] = pids[..] {
+            return (child, [first, second]);
+        }
+    }
+}
+
+/// On a busy machine it takes a while until all that init has killed have ended.
+fn who_ends_late_is_counted() {
+    let (mut child, [quick, slow]) = two_that_stay();
+    let frozen = Frozen::new(slow);
+    let thaw = std::thread::spawn(move || {
+        await_gone(quick);
+        // The handle, which would not have waited longer than 250 ms for an init that says nothing.
+        std::thread::sleep(moment(700));
+        drop(frozen);
+    });
+    let status = child.wait().unwrap();
+    thaw.join().unwrap();
+    assert_eq!((status.outcome, status.left_count), (Outcome::TimedOut, 2));
+    assert_eq!(status.left.len(), 2);
+    assert!(status.usage.unwrap().wall >= moment(2000));
+}
+
+/// But there is an end to it, at which at least the others are known.
+fn who_does_not_end_is_not_counted() {
+    let (mut child, [_, stuck]) = two_that_stay();
+    let frozen = Frozen::new(stuck);
+    let init = format!("/proc/{}/cmdline", child.id());
+    let thaw = std::thread::spawn(move || {
+        // What has been killed has no memory any more.
+        while !std::fs::read(&init).unwrap().is_empty() {
+            std::thread::sleep(moment(1));
+        }
+        drop(frozen);
+    });
+    let status = child.wait().unwrap();
+    thaw.join().unwrap();
+    assert_eq!((status.outcome, status.left_count), (Outcome::TimedOut, 1));
+    assert_eq!(status.left.len(), 1);
 }
 
 fn output_does_not_wait_for_who_holds_it() {

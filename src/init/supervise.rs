@@ -202,6 +202,9 @@ impl Supervisor<'_> {
         self.phase = Phase::Killed;
         self.deadline = sys::FOREVER;
         self.kill_all();
+        if self.running.flags & OWN_PIDS != 0 {
+            let _told = sys::tell(self.lines.control, report::KILLED, [0, 0], &[]);
+        }
     }
 
     /// How much CPU time is left. Who cannot find out keeps no limit, and ends everything.
@@ -312,12 +315,14 @@ impl Supervisor<'_> {
 
     /// Counts a process that had to be killed, and tells its name.
     fn report_left(&mut self, pid: i32) {
-        self.end.numbers[ended::LEFT] += 1;
-        if self.end.numbers[ended::LEFT] > NAMED {
+        let count = self.end.numbers[ended::LEFT] + 1;
+        self.end.numbers[ended::LEFT] = count;
+        // Should it not live to tell the whole number, it has told half of it at the least.
+        if count > NAMED && !count.is_power_of_two() {
             return;
         }
         let mut left = Report::new(report::LEFT);
-        left.numbers[0] = pid as u64;
+        left.numbers[..2].copy_from_slice(&[pid as u64, count]);
         let mut name = [0; 64];
         let length = command_name(pid, &mut name);
         left.set_text(name.get(..length).unwrap_or(&[]));
