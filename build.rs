@@ -39,9 +39,7 @@ fn build_attack() {
     ] {
         rustc.args(["-C", option]);
     }
-    if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        rustc.arg("-C").arg(format!("linker={}", PathBuf::from(linker).display()));
-    }
+    link_as_cargo(&mut rustc);
     let result = rustc.output().expect("cargo's rustc can be started");
     if !result.status.success() {
         std::fs::write(&output, []).expect("OUT_DIR is writable");
@@ -88,6 +86,14 @@ fn build(name: &str, part: &str) {
         // Else rustc adds the start of a program with a C library.
         rustc.args(["-C", "link-self-contained=no"]);
     }
+    link_as_cargo(&mut rustc);
+    let status = rustc.status().expect("cargo's rustc can be started");
+    assert!(status.success(), "the init program of stockade could not be built: {rustc:?}");
+    cut_sections(&output);
+}
+
+/// With the linker and the flags that cargo was given.
+fn link_as_cargo(rustc: &mut Command) {
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         rustc.arg("-C").arg(format!("linker={}", PathBuf::from(linker).display()));
     }
@@ -97,9 +103,6 @@ fn build(name: &str, part: &str) {
     }
     // The linker must not take a library's flags for this program.
     rustc.env_remove("LD_RUN_PATH");
-    let status = rustc.status().expect("cargo's rustc can be started");
-    assert!(status.success(), "the init program of stockade could not be built: {rustc:?}");
-    cut_sections(&output);
 }
 
 /// What of cargo's flags for the compiler says what links, and for which machine.

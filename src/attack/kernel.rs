@@ -29,6 +29,14 @@ pub(crate) fn own(number: usize) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number as RawFd) }
 }
 
+/// Both ends of a pipe, the reading one first.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0i32; 2];
+    call(nr::PIPE2, [ends.as_mut_ptr() as usize, 0])?;
+    let [reading, writing] = std::hint::black_box(ends);
+    Ok((own(reading as usize), own(writing as usize)))
+}
+
 /// A copy of this process, which has no other thread; `None` in the copy.
 pub(crate) fn fork() -> io::Result<Option<i32>> {
     const SIGCHLD: usize = 17;
@@ -58,6 +66,41 @@ pub(crate) fn in_fork(inside: impl FnOnce() -> u8) -> io::Result<Option<u8>> {
             Ok(u8::try_from(status >> 8).ok().filter(|_| status & 0x7f == 0))
         }
     }
+}
+
+/// Runs a copy of this program; its exit code, if it has one.
+pub(crate) fn execute(path: &str) -> io::Result<Option<i32>> {
+    let mut command = std::process::Command::new(path);
+    command.arg("gained").arg(format!("euid={}", effective()?.0));
+    command.arg(format!("effective={}", effective()?.1));
+    Ok(command.status()?.code())
+}
+
+/// The effective uid and capabilities.
+fn effective() -> io::Result<(u32, u64)> {
+    let (mut real, mut effective, mut saved) = (0u32, 0u32, 0u32);
+    let at = [(&raw mut real) as usize, (&raw mut effective) as usize, (&raw mut saved) as usize];
+    call(nr::GETRESUID, at)?;
+    Ok((effective, crate::privileges::capabilities()?[0]))
+}
+
+/// Whether this process has more than it was started by.
+pub(crate) fn has_gained(facts: &crate::facts::Facts) -> bool {
+    effective().is_ok_and(|(uid, capabilities)| {
+        let before = facts.number("effective") as u64;
+        uid as usize != facts.number("euid") || capabilities & !before != 0
+    })
+}
+
+/// Gives a program CAP_CHOWN, as root may.
+pub(crate) fn make_capable(path: &str) -> io::Result<usize> {
+    const VERSION_2_EFFECTIVE: u32 = 0x0200_0001;
+    const CHOWN: u32 = 1;
+    let (path, name) = (text(path), text("security.capability"));
+    let value = [VERSION_2_EFFECTIVE, CHOWN, 0, 0, 0];
+    let at = value.as_ptr() as usize;
+    let args = [path.as_ptr() as usize, name.as_ptr() as usize, at, size_of_val(&value), 0];
+    call(nr::SETXATTR, args)
 }
 
 /// A text as the kernel takes it.
@@ -116,10 +159,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Makes one that everybody may read and write, and that goes with this process.
-    pub(crate) fn new() -> io::Result<Self> {
-        const SIZE: usize = 4096;
+    pub(crate) fn new(size: usize) -> io::Result<Self> {
         const IPC_RMID: usize = 0;
-        let id = call(nr::SHMGET, [0, SIZE, 0o666])?;
+        let id = call(nr::SHMGET, [0, size, 0o666])?;
         let shared = Self::attach(id);
         call(nr::SHMCTL, [id, IPC_RMID, 0])?;
         shared
@@ -135,8 +177,14 @@ impl Shared {
         self.id
     }
 
+    /// Uses all of it.
+    pub(crate) fn fill(&mut self, size: usize) {
+        // SAFETY: the segment was made with this size, and is attached for the life of this process.
+        unsafe { self.at.write_bytes(1, size) };
+    }
+
     pub(crate) fn change(&mut self) {
-        // SAFETY: the segment is attached for the life of this process and has 4096 bytes.
+        // SAFETY: as above; a segment has a page at least.
         unsafe { self.at.write_volatile(1) };
     }
 

@@ -12,19 +12,27 @@
 
 mod calls;
 mod descriptors;
+mod ends;
 mod facts;
+mod host;
 mod kernel;
+mod machine;
 #[allow(dead_code, reason = "a table")]
 mod numbers;
+mod objects;
 mod others;
+mod privileges;
 #[allow(dead_code, reason = "made for init and the library")]
 #[path = "../raw.rs"]
 mod raw;
 mod reach;
+mod resources;
 mod sentinel;
+mod siblings;
 mod signals;
 #[macro_use]
 mod table;
+mod tree;
 mod verdict;
 
 use std::io::Write;
@@ -56,6 +64,12 @@ fn main() -> ExitCode {
     let facts = Facts::new(args);
     if name == "sentinel" {
         return sentinel::stand(&facts);
+    }
+    if name == "gained" {
+        return u8::from(!kernel::has_gained(&facts)).into();
+    }
+    if name == "make_capable" {
+        return u8::from(kernel::make_capable(facts.text("file")).is_err()).into();
     }
     let Some(attempt) = find(&name) else { return USAGE.into() };
     if facts.has("chroot") {

@@ -42,6 +42,20 @@ struct Sentinel {
     _terminal: Option<(OwnedFd, OwnedFd)>,
     shared: Option<Shared>,
     _queue: Option<Queue>,
+    _files: Files,
+}
+
+/// What it has put into a directory, gone with it.
+struct Files([String; 2]);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(error) = std::fs::remove_file(path) {
+                eprintln!("sentinel: {path} stays: {error}");
+            }
+        }
+    }
 }
 
 /// A POSIX message queue, which stays until somebody removes it.
@@ -76,10 +90,13 @@ impl Sentinel {
         let stage = facts.text("stage");
         let tcp = TcpListener::bind("127.0.0.1:0")?;
         let udp = UdpSocket::bind("127.0.0.1:0")?;
-        let name = format!("stockade-attack-{}", std::process::id());
+        let name = facts.text("name").to_owned();
         let hidden = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-        let path = format!("{stage}/sockets/bus");
+        let path = format!("{stage}/{name}.socket");
         let named = UnixListener::bind(&path)?;
+        let file = format!("{stage}/{name}.file");
+        std::fs::write(&file, SECRET)?;
+        let _files = Files([path.clone(), file.clone()]);
         for (name, value) in [
             ("sentinel", std::process::id().to_string()),
             ("memory", (SECRET.as_ptr() as usize).to_string()),
@@ -87,6 +104,7 @@ impl Sentinel {
             ("udp", udp.local_addr()?.port().to_string()),
             ("abstract", name),
             ("socket", path),
+            ("file", file),
         ] {
             tell(name, &value)?;
         }
@@ -94,11 +112,11 @@ impl Sentinel {
         if let Ok(key) = plant_key() {
             tell("key", &key)?;
         }
-        let shared = Shared::new().ok();
+        let shared = Shared::new(4096).ok();
         if let Some(shared) = &shared {
             tell("shm", &shared.id())?;
         }
-        let queue = Queue::new(&format!("stockade-attack-{}", std::process::id())).ok();
+        let queue = Queue::new(facts.text("name")).ok();
         if let Some(Queue(name)) = &queue {
             tell("mq", name)?;
         }
@@ -131,6 +149,7 @@ impl Sentinel {
             _terminal,
             shared,
             _queue: queue,
+            _files,
         })
     }
 

@@ -46,6 +46,8 @@ calls {
         "ask where pages of memory are";
     19 no_randomize Medium [] with("--seccomp none"),
         "switch the randomization of addresses off";
+}
+objects {
     20 keyctl_session Medium [] with("--seccomp none"),
         "use the session keyring";
     21 key_of_host Critical [] with("--seccomp none"),
@@ -74,6 +76,8 @@ calls {
         "load another line discipline into a terminal";
     33 ptrace_child Medium [] with("--seccomp none"),
         "trace a child";
+}
+machine {
     34 kexec High [] bare_root(),
         "load another kernel, with flags that are wrong";
     35 init_module Critical [] bare_root(),
@@ -112,9 +116,9 @@ reach {
         "connect to a server on the host's loopback";
     51 udp_of_host High [] with("--net host"),
         "send a datagram to a service on the host's loopback";
-    52 abstract_socket High [] with("--net host"),
+    52 abstract_socket High [] with("--net host --landlock none"),
         "connect to an abstract Unix socket of the host's";
-    53 take_descriptor Critical [] with("--net host"),
+    53 take_descriptor Critical [] with("--net host --landlock none"),
         "let a service of the host's send a descriptor";
     54 interfaces Medium [] with("--net host"),
         "find an interface that leads out";
@@ -122,7 +126,7 @@ reach {
         "find a route to the world";
     56 shared_memory High [] with("--share ipc"),
         "write to System V shared memory of the host's";
-    57 message_queue High [] with("--share ipc"),
+    57 message_queue High [] with("--share ipc --landlock none"),
         "open a POSIX message queue of the host's";
     58 environment High [] bare(),
         "find a variable of the caller's environment";
@@ -184,21 +188,21 @@ others {
         "take its memory away, as of one that dies";
 }
 signals {
-    86 kill High [] with("--share pid --without-atomic-end"),
+    86 kill High [] with("--share pid --without-atomic-end --landlock none"),
         "signal a process outside";
-    87 kill_everybody Critical [] with("--share pid --without-atomic-end"),
+    87 kill_everybody Critical [] with("--share pid --without-atomic-end --landlock none"),
         "signal everybody";
-    88 kill_group High [] with("--share pid --without-atomic-end"),
+    88 kill_group High [] with("--share pid --without-atomic-end --landlock none"),
         "signal a process group outside";
-    89 tgkill High [] with("--share pid --without-atomic-end"),
+    89 tgkill High [] with("--share pid --without-atomic-end --landlock none"),
         "signal a thread outside";
-    90 sigqueue High [] with("--share pid --without-atomic-end"),
+    90 sigqueue High [] with("--share pid --without-atomic-end --landlock none"),
         "queue a signal for a process outside";
-    91 pidfd_signal High [] with("--share pid --without-atomic-end"),
+    91 pidfd_signal High [] with("--share pid --without-atomic-end --landlock none"),
         "signal a process outside by a pidfd";
-    92 sigio High [] with("--share pid --without-atomic-end"),
+    92 sigio High [] with("--share pid --without-atomic-end --landlock none"),
         "let the kernel signal a process outside when there is something to read";
-    93 shoot_init High [] with("--share pid --without-atomic-end"),
+    93 shoot_init High [] with("--share pid --without-atomic-end --landlock none"),
         "send init every signal";
 }
 descriptors {
@@ -214,6 +218,162 @@ descriptors {
         "read a file of the host's that everybody may read";
     99 magic_links Critical [] with("--share mount"),
         "read it through the magic links of this process";
+    171 reopen_input High [Input] with("--landlock none"),
+        "open standard input anew, for writing what was given for reading";
+}
+tree {
+    100 write_read_only High [ReadOnly] with("--share mount"),
+        "write to a file of a read-only bind that anybody may write to";
+    101 create_read_only High [ReadOnly] with("--share mount"),
+        "make a file in a directory of a read-only bind";
+    102 remount Critical [ReadOnly] root_with("--share user --host-root --allow-host-capabilities --cap-add sys_admin"),
+        "make a read-only bind writable by mount";
+    103 mount_setattr Critical [ReadOnly] root_with("--share user --host-root --allow-host-capabilities --cap-add sys_admin"),
+        "make a read-only bind writable by mount_setattr";
+    104 mount_tmpfs High [] with("--cap-add sys_admin"),
+        "mount a tmpfs";
+    105 mount_proc High [] root_with("--share user --host-root --allow-host-capabilities --cap-add sys_admin"),
+        "mount a whole /proc";
+    106 mount_cgroup Critical [] root_with("--share user --host-root --allow-host-capabilities --cap-add sys_admin"),
+        "mount the control groups";
+    107 fsopen High [] with("--cap-add sys_admin"),
+        "begin a mount by fsopen";
+    108 open_tree High [] with("--cap-add sys_admin"),
+        "copy the tree by open_tree";
+    109 umount_masks High [] root_with("--proc full --share user --host-root --allow-host-capabilities --cap-add sys_admin"),
+        "take away what masks a part of /proc";
+    110 umount High [] root_with("--share user --host-root --allow-host-capabilities --cap-add sys_admin"),
+        "take away any mount";
+    111 make_device Critical [Writable] root_with("--share user --host-root --allow-host-capabilities --cap-add mknod"),
+        "make a device in a writable bind";
+    112 open_device Critical [ReadOnly] root_with("--share mount"),
+        "open a device that is in a bind";
+    113 devices High [] with("--share mount"),
+        "find a device besides the usual ones";
+    114 setuid_program Critical [ReadOnly] root_with("--share user --share mount --new-privileges"),
+        "gain privileges by a setuid program of root's in a bind";
+    115 capable_program Critical [ReadOnly] nobody(),
+        "gain privileges by a program with file capabilities in a bind";
+    116 swap_target Critical [Writable Follow] bare(),
+        "plant a link where the next sandbox makes a directory";
+    117 replace_program Medium [] bare(),
+        "change a file that was given as data";
+}
+privileges {
+    118 has_capabilities High [] with("--cap-add chown"),
+        "find a capability in one of the five sets";
+    119 raise_capabilities Critical [] bare_root(),
+        "take a capability";
+    120 new_privileges High [] with("--new-privileges"),
+        "find that an exec may gain privileges";
+    121 no_filter High [] bare(),
+        "find that there is no filter of system calls";
+    122 securebits High [] bare_root(),
+        "unlock what keeps uid 0 from capabilities";
+    123 become_root Critical [] root_with("--share user --allow-host-capabilities --cap-add setuid"),
+        "become uid 0";
+    124 set_groups High [] root_with("--share user --allow-host-capabilities --cap-add setgid"),
+        "join a group";
+    125 core_dump Medium [] with("--rlimit core=unlimited"),
+        "let the kernel write a core dump, or hand it to a program of the host's";
+    126 raise_limit Medium [] bare_root(),
+        "raise a hard limit";
+    127 raise_priority Medium [] bare_root(),
+        "lower the own nice value";
+    128 real_time High [] bare_root(),
+        "be scheduled before all others";
+    129 io_real_time Medium [] bare_root(),
+        "be served by disks before all others";
+    130 lower_oom_score Medium [] bare_root(),
+        "be spared when memory runs out";
+    131 hostname_seen Low [] with("--share uts"),
+        "see the host's name";
+}
+host {
+    132 core_pattern Critical [] bare_root(),
+        "name a program that the kernel starts at a crash";
+    133 modprobe Critical [] bare_root(),
+        "name the program that loads modules";
+    134 uevent_helper Critical [] bare_root(),
+        "name the program that is told of devices";
+    135 binfmt_misc Critical [] bare_root(),
+        "register an interpreter for all";
+    136 sysrq Critical [] bare_root(),
+        "press the magic key";
+    137 sysctl High [] bare_root(),
+        "set a parameter of the kernel's";
+    138 release_agent Critical [] bare_root(),
+        "name the program that is started when a control group is empty";
+    139 control_groups High [] bare_root(),
+        "move processes between control groups";
+    140 sysfs High [] bare_root(),
+        "set a parameter in /sys";
+    141 kernel_memory Critical [] bare_root(),
+        "read the kernel's memory";
+    142 kernel_log Medium [] bare_root(),
+        "read the kernel's log from a file";
+    143 write_kernel_log Low [] bare_root(),
+        "write to the kernel's log";
+    144 kernel_addresses Medium [] bare_root(),
+        "read where the kernel's functions are";
+    145 host_state Medium [] bare_root(),
+        "read what /proc tells of the host: keys, timers, sound cards, interrupts";
+}
+resources {
+    146 processes High [] with("--rlimit nproc=4000"),
+        "make more than 1100 processes";
+    147 descriptors Medium [] bare_root(),
+        "open more descriptors than the hard limit, or than 524288";
+    148 terminals Medium [] with("--share mount"),
+        "open more than 300 of the terminals that all share";
+    149 room_in_memory High [] with("--tmp-size 400m"),
+        "fill more than 300 MiB of memory with files";
+    150 files_in_memory Medium [] with("--tmp-inodes 80000"),
+        "make more than 66000 files in memory";
+    151 message_queues Low [] root_with("--rlimit msgqueue=unlimited"),
+        "make more than 20 message queues";
+    152 queued_signals Low [] with("--rlimit sigpending=8000"),
+        "queue more than 5000 signals";
+    153 timers Low [] with("--rlimit sigpending=8000"),
+        "make more than 5000 timers";
+    154 locked_memory Medium [] root_with("--rlimit memlock=unlimited"),
+        "lock more than 16 MiB of memory";
+    155 memory High [] bare(),
+        "use more memory than the limit";
+    156 memory_by_key High [] bare(),
+        "the same as shared memory, which counts for no process";
+    157 memory_in_pipes High [] bare(),
+        "the same in buffers of pipes, which count for no process";
+}
+ends {
+    158 daemon Critical [] bare(),
+        "leave a process in a session of its own";
+    159 stopped Critical [] bare(),
+        "leave a stopped process";
+    160 deaf Critical [] bare(),
+        "leave a process that blocks all signals";
+    161 vfork_sleeper Critical [] bare(),
+        "leave a process that waits for the child of a vfork";
+    162 chain Critical [] bare(),
+        "leave processes that fork and end faster than anybody counts them";
+    163 crowd Critical [] bare(),
+        "leave a hundred processes of as many sessions";
+}
+siblings {
+    164 sibling_tcp High [Sibling] with("--net host"),
+        "connect to a server in another sandbox";
+    165 sibling_abstract High [Sibling] with("--net host --landlock none"),
+        "connect to an abstract socket in another sandbox";
+    166 sibling_shared_memory High [Sibling] with("--share ipc"),
+        "write to shared memory of another sandbox";
+    167 sibling_queue High [Sibling] with("--share ipc --landlock none"),
+        "open a message queue of another sandbox";
+    168 sibling_kill High [Sibling] with("--share pid --without-atomic-end --landlock none"),
+        "signal a process of another sandbox";
+    169 sibling_memory Critical [Sibling] root_with("--share user --share pid --without-atomic-end --seccomp none"),
+        "read memory of another sandbox";
+    170 sibling_files High [Sibling] with("--share mount"),
+        "read a file that another sandbox has in /tmp";
 }
     } };
 }

@@ -30,7 +30,8 @@ pub(crate) fn lower(plan: &mut Lower) {
         };
         plan.step(op, "nodes cannot be made in a user namespace");
     }
-    let options = "newinstance,ptmxmode=0666,mode=0620";
+    // Without a limit of its own it could take all that the host has for everybody but itself.
+    let options = "newinstance,ptmxmode=0666,mode=0620,max=256";
     plan.mount("devpts", Path::new("/dev/pts"), MS_NOSUID | MS_NOEXEC, options);
     for (path, target) in LINKS {
         plan.symlink(Path::new(path), Path::new(target));

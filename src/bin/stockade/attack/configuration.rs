@@ -27,7 +27,8 @@ pub(crate) struct Configuration {
 struct Owned {
     program: Program,
     host_ids: (u32, u32),
-    pub(crate) timed: bool,
+    memory: u64,
+    timed: bool,
 }
 
 /// The options of `stockade attack` from words.
@@ -56,6 +57,7 @@ impl Configuration {
         let options = Owned {
             program: setup.program.clone(),
             host_ids,
+            memory: setup.groups.memory.unwrap_or(0),
             timed: setup.limits.timeout.is_some(),
         };
         Ok(Configuration { sandbox, options, own_tree })
@@ -81,6 +83,16 @@ impl Configuration {
     pub(crate) fn command(&self, sandbox: &Sandbox, program: &Path) -> Command {
         let size = self.options.program.tty.then_some((24, 80));
         sandbox::command(&self.options.program, sandbox.command(program), size)
+    }
+
+    /// The same without a terminal of its own.
+    pub(crate) fn command_on_pipes(&self, sandbox: &Sandbox, program: &Path) -> Command {
+        sandbox::command(&self.options.program, sandbox.command(program), None)
+    }
+
+    /// How much memory it may use, in bytes; 0 if that is not limited.
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.options.memory
     }
 
     /// Whether somebody watches over the program.

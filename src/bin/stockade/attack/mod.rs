@@ -4,6 +4,7 @@
 mod configuration;
 mod finding;
 mod report;
+mod sibling;
 mod stage;
 mod table;
 mod trial;
@@ -82,7 +83,13 @@ fn control(stage: &Stage, attempt: &Attempt) -> Result<Finding, Failure> {
     let found = match attempt.control.way {
         Way::Options(words) => {
             let configuration = Configuration::of_control(words)?;
-            Trial::new(stage, &configuration)?.make(attempt)?
+            match Trial::new(stage, &configuration) {
+                Ok(trial) => trial.make(attempt)?,
+                Err(Failure::Sandbox(error)) => {
+                    return Ok(Finding::not_applicable(format!("it cannot be made here: {error}")));
+                }
+                Err(failure) => return Err(failure),
+            }
         }
         way => Trial::outside(stage, way).make(attempt)?,
     };
@@ -90,8 +97,21 @@ fn control(stage: &Stage, attempt: &Attempt) -> Result<Finding, Failure> {
         Finding { absent: true, why, .. } => {
             Finding::not_applicable(format!("this kernel does not have it: {why}"))
         }
+        Finding { verdict: Verdict::Held, why, .. } if attempt.control.root && is_limited() => {
+            Finding::not_applicable(format!("this root has not every capability: {why}"))
+        }
         other => other,
     })
+}
+
+/// Whether this process lacks a capability that the kernel has.
+fn is_limited() -> bool {
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");
+    let last = last.ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    effective.is_none_or(|set| u64::from(set.count_ones()) < u64::from(last.unwrap_or(0)) + 1)
 }
 
 pub(crate) fn print(text: &str) -> Result<(), Failure> {

@@ -10,7 +10,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkdtemp;
 
 use super::PROGRAM;
@@ -67,7 +69,8 @@ impl Stage {
 
     fn stand(directory: &Path, uid: u32, gid: u32) -> io::Result<Self> {
         let mut command = Command::new(directory.join("program"));
-        command.arg("sentinel").arg(format!("stage={}", directory.display()));
+        command.arg("sentinel").arg(format!("stage={}", directory.join("sockets").display()));
+        command.arg(format!("name=stockade-attack-{}", std::process::id()));
         command.env_clear().env("STOCKADE_ATTACK_SECRET", "of the environment");
         command.current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
         if nix::unistd::geteuid().is_root() {
@@ -90,6 +93,11 @@ impl Stage {
         facts.pop();
         let name = fs::read_to_string("/proc/sys/kernel/hostname")?;
         facts.push(format!("hostname={}", name.trim_end()));
+        for name in ["device", "setuid", "capable"] {
+            if directory.join("readonly").join(name).exists() {
+                facts.push(format!("{name}=1"));
+            }
+        }
         facts.push(format!("secret={}", directory.join("secret").display()));
         let terminal = facts.iter().find_map(|fact| fact.strip_prefix("terminal="));
         let terminal = terminal.map(|path| {
@@ -277,9 +285,29 @@ fn plant(directory: &Path, uid: u32, gid: u32) -> io::Result<()> {
     mode(&file, 0o666)?;
     mode(&directory.join("readonly"), 0o777)?;
     if nix::unistd::geteuid().is_root() {
-        for name in ["program", "writable"] {
-            chown(directory.join(name), Some(uid), Some(gid))?;
-        }
+        plant_privileged(directory)?;
+        chown(program, Some(uid), Some(gid))?;
     }
     Ok(())
+}
+
+/// What only root can plant, and not on every file system: programs with privileges, and a device that
+/// everybody may use. Whatever could not be is not there.
+fn plant_privileged(directory: &Path) -> io::Result<()> {
+    let below = directory.join("readonly");
+    for (name, bits) in [("setuid", 0o4755), ("capable", 0o755)] {
+        fs::write(below.join(name), PROGRAM)?;
+        fs::set_permissions(below.join(name), Permissions::from_mode(bits))?;
+    }
+    let mut command = Command::new(directory.join("program"));
+    command.arg("make_capable").arg(format!("file={}", below.join("capable").display()));
+    if !command.status()?.success() {
+        fs::remove_file(below.join("capable"))?;
+    }
+    let device = below.join("device");
+    match mknod(&device, SFlag::S_IFCHR, Mode::empty(), makedev(1, 3)) {
+        Ok(()) => fs::set_permissions(device, Permissions::from_mode(0o666)),
+        Err(Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }

@@ -31,8 +31,16 @@ impl Severity {
 pub(crate) enum Plant {
     /// The sentinel's terminal as standard input, as a shell's where `stockade run` is typed.
     Terminal,
+    /// A file that anybody may write to as standard input, opened for reading.
+    Input,
     /// A directory of the host's, writable inside.
     Writable,
+    /// One that is read-only inside, with programs and a device in it.
+    ReadOnly,
+    /// Another sandbox of the same configuration.
+    Sibling,
+    /// A sandbox afterwards, which makes a directory in the writable one, below "link".
+    Follow,
 }
 
 /// Where an attempt has to work.
@@ -50,6 +58,8 @@ pub(crate) enum Way {
     Options(&'static str),
     /// No sandbox.
     Bare,
+    /// No sandbox, and the ids that a root caller's program has.
+    Nobody,
     /// No sandbox but chroot(2).
     Chroot,
 }
@@ -70,6 +80,10 @@ const fn bare_root() -> Control {
     Control { way: Way::Bare, root: true }
 }
 
+const fn nobody() -> Control {
+    Control { way: Way::Nobody, root: true }
+}
+
 const fn chroot() -> Control {
     Control { way: Way::Chroot, root: true }
 }
@@ -80,6 +94,7 @@ impl std::fmt::Display for Control {
             Way::Options(options) => options,
             Way::Bare if self.root => "no sandbox, as root",
             Way::Bare => "no sandbox",
+            Way::Nobody => "no sandbox, as nobody",
             Way::Chroot => "chroot only, as root",
         })
     }

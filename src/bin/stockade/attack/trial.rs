@@ -1,19 +1,22 @@
 //! One attempt, in a sandbox or where it has to work.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use stockade::{Bind, Data, Outcome};
+use stockade::{Data, Outcome, Sandbox};
 
 use super::PROGRAM;
-use super::configuration::Configuration;
+use super::configuration::{Configuration, NOBODY};
 use super::finding::{Finding, Verdict};
+use super::sibling::Sibling;
 use super::stage::Stage;
 use super::table::{Attempt, Plant, Way};
 use crate::failure::Failure;
@@ -24,6 +27,8 @@ const TIME: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_secs(1);
 /// The number under which the program inside has the socket that it reports to.
 const REPORT: i32 = 9;
+/// A limit of memory that nothing enforces, in bytes.
+const SOME_MEMORY: u64 = 32 << 20;
 /// Where the program may be put, of which the first possible is taken.
 const PLACES: [&str; 3] = ["/dev/attack", "/tmp/attack", "/attack"];
 
@@ -79,11 +84,12 @@ impl<'a> Trial<'a> {
         let (ours, theirs) =
             UnixStream::pair().map_err(|error| Failure::Io("socketpair", error))?;
         let ended = AtomicBool::new(false);
+        let mut touched = Vec::new();
         let (inside, heard) = std::thread::scope(|scope| {
             let hearing = scope.spawn(|| hear(&ours, &ended));
             let inside = match &self.place {
                 Place::Sandbox(given, place) => {
-                    self.in_sandbox(attempt, given, place.as_ref(), theirs.into())
+                    self.in_sandbox(attempt, given, place.as_deref(), theirs.into(), &mut touched)
                 }
                 Place::Outside(way) => self.outside_of_any(attempt, *way, theirs.into()),
             };
@@ -93,7 +99,7 @@ impl<'a> Trial<'a> {
         });
         let inside = inside?;
         let heard = heard.map_err(|error| Failure::Io("hear of the program", error))?;
-        let mut touched = self.stage.touched();
+        touched.extend(self.stage.touched());
         if heard.survived {
             touched.push("a process has outlived the sandbox".to_owned());
         }
@@ -113,44 +119,50 @@ impl<'a> Trial<'a> {
         &self,
         attempt: &Attempt,
         given: &Configuration,
-        place: Option<&PathBuf>,
+        place: Option<&Path>,
         report: OwnedFd,
+        touched: &mut Vec<String>,
     ) -> Result<Finding, Failure> {
-        let mut sandbox = given.sandbox.clone();
-        let mut facts = self.facts();
-        facts.push(format!("report={REPORT}"));
-        if !given.is_timed() {
-            sandbox = sandbox.wall_time(TIME);
-        }
         let planted = |name| match place {
             Some(place) => place.join(name),
             None => self.stage.path(name),
         };
-        if let Some(place) = place {
-            sandbox = sandbox.data(program_at(place));
-            if attempt.needs(Plant::Writable) {
-                let source = self.stage.path("writable");
-                sandbox = sandbox.bind(Bind::read_write(source, planted("writable")));
-            }
+        let sandbox = self.sandbox(attempt, given, place);
+        let mut facts = self.stage.facts().to_vec();
+        for name in ["writable", "readonly"] {
+            facts.push(format!("{name}={}", planted(name).display()));
         }
-        if attempt.needs(Plant::Writable) {
-            facts.push(format!("writable={}", planted("writable").display()));
+        facts.push(format!("place={}", planted("").display()));
+        facts.push(format!("report={REPORT}"));
+        facts.push(format!("variables={}", given.variables()));
+        facts.push(format!("memory_limit={}", given.memory_limit()));
+        if place.is_none() {
+            facts.push("shared_tree=1".to_owned());
         }
         if given.has_init() {
             facts.push("init=1".to_owned());
         }
-        facts.push(format!("variables={}", given.variables()));
+        let sibling = attempt
+            .needs(Plant::Sibling)
+            .then(|| Sibling::new(given, &sandbox, &planted("program")));
+        let sibling = match sibling.transpose() {
+            Ok(sibling) => sibling,
+            Err(error) => {
+                return Ok(Finding::not_applicable(format!("no second sandbox: {error}")));
+            }
+        };
+        facts.extend(sibling.iter().flat_map(|sibling| sibling.facts.clone()));
         let mut command = given.command(&sandbox, &planted("program"));
         command = command.arg(attempt.function).args(&facts).fd(REPORT, report);
         if !given.has_terminal() {
             command = command.stdout(stockade::Stdio::null()).stderr(stockade::Stdio::null());
             command = command.stdin(stockade::Stdio::null());
-            if attempt.needs(Plant::Terminal) {
-                match self.stage.terminal() {
-                    Ok(Some(terminal)) => command = command.stdin(terminal),
-                    Ok(None) => return Ok(Finding::not_applicable("no terminal could be made")),
-                    Err(error) => return Err(Failure::Io("copy a descriptor", error)),
+            match self.input(attempt).map_err(|error| Failure::Io("open standard input", error))? {
+                Some(input) => command = command.stdin(input),
+                None if attempt.needs(Plant::Terminal) => {
+                    return Ok(Finding::not_applicable("no terminal could be made"));
                 }
+                None => {}
             }
         }
         let status = match command.status() {
@@ -163,6 +175,13 @@ impl<'a> Trial<'a> {
             }
             Err(error) => return Ok(Finding::broken(error.to_string())),
         };
+        touched.extend(sibling.map_or_else(Vec::new, Sibling::touched));
+        if attempt.needs(Plant::Follow) {
+            // What is in the way may well be an error; what is made outside is seen.
+            let made = planted("writable/link/made");
+            let next = sandbox.directory(made, 0o755).command(planted("program")).status();
+            log::debug!("the next sandbox: {next:?}");
+        }
         Ok(match status.outcome {
             Outcome::Signaled { signal: libc::SIGSYS, .. } => {
                 Finding::held("the filter ended the program")
@@ -173,6 +192,34 @@ impl<'a> Trial<'a> {
             Outcome::InitKilled { .. } => Finding::open("the sandbox's init was killed"),
             outcome => Finding::held(format!("the sandbox was ended: {outcome}")),
         })
+    }
+
+    /// What the attempt has as standard input, if it is to have any.
+    fn input(&self, attempt: &Attempt) -> io::Result<Option<File>> {
+        match () {
+            () if attempt.needs(Plant::Terminal) => self.stage.terminal(),
+            () if attempt.needs(Plant::Input) => {
+                File::open(self.stage.path("readonly/file")).map(Some)
+            }
+            () => Ok(None),
+        }
+    }
+
+    /// The given one, with the program and what the attempt needs in it.
+    fn sandbox(&self, attempt: &Attempt, given: &Configuration, place: Option<&Path>) -> Sandbox {
+        let mut sandbox = given.sandbox.clone();
+        if !given.is_timed() {
+            sandbox = sandbox.wall_time(TIME);
+        }
+        let Some(place) = place else { return sandbox };
+        sandbox = sandbox.data(program_at(place));
+        if attempt.needs(Plant::Writable) {
+            sandbox = sandbox.bind_rw(self.stage.path("writable"), place.join("writable"));
+        }
+        if attempt.needs(Plant::ReadOnly) {
+            sandbox = sandbox.bind_ro(self.stage.path("readonly"), place.join("readonly"));
+        }
+        sandbox
     }
 
     /// Runs it without any sandbox.
@@ -186,14 +233,19 @@ impl<'a> Trial<'a> {
         fcntl(&report, FcntlArg::F_SETFD(FdFlag::empty()))
             .map_err(|errno| Failure::Io("keep a descriptor", errno.into()))?;
         let mut command = Command::new(self.stage.path("program"));
-        command.arg(attempt.function).args(self.facts());
-        command.arg(format!("report={}", report.as_raw_fd()));
-        command.arg(format!("writable={}", self.stage.path("writable").display()));
+        command.arg(attempt.function).args(self.stage.facts());
+        command.arg(format!("report={}", report.as_raw_fd())).arg("bare=1");
+        command.arg(format!("memory_limit={SOME_MEMORY}"));
+        for (name, path) in [("writable", "writable"), ("readonly", "readonly"), ("place", "")] {
+            command.arg(format!("{name}={}", self.stage.path(path).display()));
+        }
         command.env("STOCKADE_ATTACK_SECRET", "of the environment");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if attempt.needs(Plant::Terminal) {
-            let terminal = self.stage.terminal().map_err(failed("copy a descriptor"))?;
-            command.stdin(terminal.map_or_else(Stdio::null, Stdio::from));
+        if let Some(input) = self.input(attempt).map_err(failed("open standard input"))? {
+            command.stdin(input);
+        }
+        if way == Way::Nobody {
+            command.uid(NOBODY.0).gid(NOBODY.1);
         }
         if way == Way::Chroot {
             command.arg(format!("chroot={}", self.stage.path("readonly").display()));
@@ -203,6 +255,11 @@ impl<'a> Trial<'a> {
         let deadline = Instant::now() + TIME;
         loop {
             if let Some(status) = child.try_wait().map_err(failed("wait"))? {
+                if attempt.needs(Plant::Follow) {
+                    // As one does who does not look where a link leads to.
+                    let made = self.stage.path("writable/link/made");
+                    std::fs::create_dir(made).map_err(failed("follow a link"))?;
+                }
                 return Ok(Finding::broken(format!("the program ended without a word: {status}")));
             }
             if Instant::now() > deadline {
@@ -212,13 +269,9 @@ impl<'a> Trial<'a> {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-
-    fn facts(&self) -> Vec<String> {
-        self.stage.facts().to_vec()
-    }
 }
 
-fn program_at(place: &std::path::Path) -> Data {
+fn program_at(place: &Path) -> Data {
     Data::file(place.join("program"), PROGRAM).mode(0o555)
 }
 
