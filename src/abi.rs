@@ -32,7 +32,6 @@ constants! {
     O_EXCL: u32 = 0o200;
     O_CLOEXEC: u32 = 0o2000000;
     O_NONBLOCK: u32 = 0o4000;
-    F_GETFL: usize = 3;
     O_PATH: u32 = 0o10000000;
     S_IFMT: u32 = 0o170000;
     S_IFDIR: u32 = 0o040000;
@@ -81,6 +80,7 @@ constants! {
     PR_CAP_AMBIENT_RAISE: usize = 2;
     PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
     SECCOMP_SET_MODE_FILTER: usize = 1;
+    SECCOMP_FILTER_FLAG_NEW_LISTENER: usize = 8;
     PRIO_PROCESS: usize = 0;
 
     F_SETFD: usize = 2;
@@ -150,4 +150,5 @@ constants! {
     ETIME: i32 = 62;
     EPROTO: i32 = 71;
     EBADFD: i32 = 77;
+    SECCOMP_IOCTL_NOTIF_RECV: usize = 0xc050_2100;
 }

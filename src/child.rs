@@ -85,6 +85,8 @@ pub struct Child {
     paused: Option<Paused>,
     sandbox: Sandbox,
     remains: Remains,
+    /// What the program's filter asks with, if the caller is asked.
+    listener: Option<OwnedFd>,
 }
 
 /// Since when the time stands still, and by what means.
@@ -110,6 +112,7 @@ pub(crate) struct Attached {
     pub(crate) groups: Option<Groups>,
     pub(crate) sandbox: Sandbox,
     pub(crate) remains: Remains,
+    pub(crate) listener: Option<OwnedFd>,
 }
 
 impl Child {
@@ -127,6 +130,7 @@ impl Child {
             groups,
             sandbox,
             remains,
+            listener,
         } = attached;
         missing.extend(groups.iter().flat_map(|groups| groups.missing.iter().copied()));
         let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
@@ -162,6 +166,7 @@ impl Child {
             paused: None,
             sandbox,
             remains,
+            listener,
         };
         made.early.into_iter().for_each(|report| child.note(report));
         child
@@ -283,6 +288,23 @@ impl Child {
     #[must_use]
     pub fn missing(&self) -> &[Feature] {
         &self.missing
+    }
+
+    /// What a profile with [`Action::Notify`](crate::Action::Notify) asks with, for the caller to answer
+    /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)); the first
+    /// time, then `None`. Whoever makes such a call waits for the answer as long as somebody has it open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Action, Rule, Sandbox, Seccomp};
+    /// let asking = Seccomp::default().rule(Rule::new("sethostname").then(Action::Notify));
+    /// let mut child = Sandbox::new().seccomp(asking).command("true").spawn()?;
+    /// assert!(child.seccomp_listener().is_some());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn seccomp_listener(&mut self) -> Option<OwnedFd> {
+        self.listener.take()
     }
 
     /// Opens a file that the program has written, for reading, while it runs or after its end as long

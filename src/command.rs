@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -30,6 +30,7 @@ use crate::pty::Size;
 use crate::rlimit::{Max, Resource};
 use crate::rootfs::{self, Held, Overlay, Trees};
 use crate::sandbox::Sandbox;
+use crate::seccomp::Listener;
 use crate::secret::Secret;
 use crate::spawn::{Kept, Refused, Start, make, make_groups};
 use crate::sys;
@@ -612,9 +613,9 @@ impl Command {
         );
         let mut pairs = Vec::new();
         for (target, theirs) in (0..).zip(&streams.theirs) {
-            pairs.push((theirs.as_raw_fd(), target));
+            pairs.push((theirs.as_fd(), target));
         }
-        pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_raw_fd(), *number)));
+        pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_fd(), *number)));
         // Declared before what is in them, and so removed after it.
         let mut groups = make_groups(policy)?;
         let cpu_usage =
@@ -628,7 +629,7 @@ impl Command {
             trees: &trees.fds,
             own_id,
             program,
-            descriptors: pairs.iter().map(|(source, _)| *source).collect(),
+            descriptors: pairs.iter().map(|(source, _)| source.as_raw_fd()).collect(),
             supervised: policy.init && !check_only,
             terminal: self.pty,
             check_only,
@@ -643,6 +644,9 @@ impl Command {
             groups.close_entrances();
         }
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
+        let others = &mut made.kept.others;
+        let asks = others.iter().position(|(index, _)| *index == wire::report::LISTENER);
+        let listener = asks.map(|at| others.remove(at).1);
         let remains = self.remains(&lowered, std::mem::take(&mut made.kept), held, check_only);
         let mut missing = lowered.missing.clone();
         missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
@@ -660,6 +664,7 @@ impl Command {
             groups,
             sandbox: self.sandbox.clone(),
             remains,
+            listener,
         };
         Ok(Child::new(made, attached))
     }
@@ -833,7 +838,7 @@ impl Command {
         &self,
         policy: &Policy,
         plan: &Plan,
-        pairs: &[(RawFd, RawFd)],
+        pairs: &[(BorrowedFd<'_>, RawFd)],
         cpu_usage: Option<&OwnedFd>,
         check_only: bool,
     ) -> Result<Vec<u8>> {
@@ -847,7 +852,7 @@ impl Command {
         };
         let mut descriptors = Vec::new();
         for (source, target) in pairs {
-            descriptors.extend(source.to_ne_bytes());
+            descriptors.extend(source.as_raw_fd().to_ne_bytes());
             descriptors.extend(target.to_ne_bytes());
         }
         let sets = &policy.capabilities;
@@ -861,8 +866,13 @@ impl Command {
         let program = Program {
             first,
             operations,
-            flags: self.flags(policy, check_only)
-                | if filters.allow_setup { 0 } else { wire::FILTERS_LAST },
+            flags: self.flags(policy, plan, check_only)
+                | if filters.allow_setup { 0 } else { wire::FILTERS_LAST }
+                | match filters.listener.filter(|_| policy.init && !check_only) {
+                    None => 0,
+                    Some(Listener::Init) => wire::LISTENS,
+                    Some(Listener::Caller) => wire::LISTENS | wire::CALLER_LISTENS,
+                },
             umask: self.umask,
             nice: policy.nice,
             securebits: securebits(),
@@ -885,7 +895,7 @@ impl Command {
             ruleset: plan.ruleset.handled(),
             ruleset_flags: plan.ruleset.flags(),
             places: plan.ruleset.places(),
-            ports: plan.ruleset.ports(),
+            rules: plan.ruleset.rules(pairs)?,
             candidates: self.candidates(),
             argv,
             envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
@@ -906,7 +916,7 @@ impl Command {
         }
     }
 
-    fn flags(&self, policy: &Policy, check_only: bool) -> u32 {
+    fn flags(&self, policy: &Policy, plan: &Plan, check_only: bool) -> u32 {
         let mut flags = 0;
         for (on, flag) in [
             (policy.init && !check_only, wire::SUPERVISED),
@@ -915,6 +925,7 @@ impl Command {
             (self.pty.is_some(), wire::PTY),
             (check_only, wire::CHECK_ONLY),
             (policy.has_own_pids(), wire::OWN_PIDS),
+            (plan.ruleset.queues, wire::QUEUES),
         ] {
             flags |= if on { flag } else { 0 };
         }

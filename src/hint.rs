@@ -44,6 +44,8 @@ pub enum Hint {
     /// Programs in memory, or where [`init_file`](crate::Sandbox::init_file) is, may not be
     /// executed.
     InitFile,
+    /// The profile's actions need a listener, and a filter of the caller's own has one.
+    Listener,
     /// A system call filter of the caller's forbids the call.
     Filtered,
     /// Making namespaces needs a user namespace, or privilege.
@@ -166,6 +168,10 @@ impl fmt::Display for Hint {
             Hint::InitFile => {
                 "a filter, a security module or the file system forbids executing it there; name \
                  another place with init_file(..)"
+            }
+            Hint::Listener => {
+                "a filter of the caller's own has a listener already, and there can be one only; \
+                 Action::KillThread needs none"
             }
             Hint::Filtered => "a system call filter of the caller's own may forbid it",
             Hint::NeedsUserNamespace => {
@@ -370,6 +376,7 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
         ("unshare", Errno::ENOSPC) => Some(Hint::MaxNamespaces),
         ("unshare", Errno::EINVAL) if object == "time" => Some(Hint::NeedsKernel("5.6")),
         ("join new session keyring", Errno::EPERM | Errno::ENOSYS) => Some(Hint::Filtered),
+        ("install system call filter", Errno::EBUSY) => Some(Hint::Listener),
         ("set resource limit", Errno::EPERM) => Some(Hint::AboveHardLimit),
         ("setns", Errno::EPERM) => Some(Hint::JoinOwner),
         ("fsopen" | "fsconfig" | "fsmount" | "move_mount" | "open_tree", Errno::ENOSYS) => {

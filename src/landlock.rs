@@ -3,20 +3,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
+
 use crate::abi::{MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, MS_NODEV, MS_RDONLY};
 use crate::capability::Capability;
-use crate::error::{Error, Feature, Result, quoted};
+use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::namespace::Namespaces;
 use crate::policy::Policy;
 use crate::sys;
-use crate::wire::{LANDLOCK_READ, Op};
+use crate::wire::{LANDLOCK_OF_FILES, Op, Put};
 
 /// `LANDLOCK_ACCESS_FS_…` and the first version of the interface that has them.
 const OF_FILES: [(u32, u64); 4] = [(1, 0x1fff), (2, 0x2000), (3, 0x4000), (5, 0x8000)];
+/// Of these, what changes nothing: executing, reading, and listing.
+const READ: u64 = 0xd;
 /// Before this one, files could not be renamed into another directory at all.
 const RENAMES: u32 = 2;
 /// `LANDLOCK_ACCESS_NET_…`.
@@ -41,11 +48,13 @@ const LOGGING: u32 = 7;
 ///   read-only stays so even if a mount were wrong. Nothing can be mounted, either. A read-only place
 ///   below a writable one has its mount alone. Of the descriptors that a program is given, a file
 ///   that was opened for reading cannot be opened anew for writing by its name in /proc/self/fd.
+///   POSIX message queues of an ipc namespace that is not the sandbox's own are not opened for
+///   writing.
 /// * Abstract Unix sockets and signals do not reach the outside (Linux 6.12), with a network or pid
 ///   namespace that is shared as well; not where it is joined, which is done to be reached.
 ///
 /// The first is left away where a program may mount
-/// ([`allow_nesting`](crate::Sandbox::allow_nesting), `CAP_SYS_ADMIN`), all of it where an exec may
+/// ([`allow_nested_user_namespaces`](crate::Sandbox::allow_nested_user_namespaces), `CAP_SYS_ADMIN`), all of it where an exec may
 /// gain privileges; [`Child::missing`](crate::Child::missing) tells.
 ///
 /// # Examples
@@ -190,6 +199,8 @@ pub(crate) struct Ruleset {
     flags: u32,
     /// Where access to files is allowed.
     places: Vec<Vec<u8>>,
+    /// Likewise to message queues, which a mount of the kernel's own has.
+    pub(crate) queues: bool,
     ports: BTreeMap<u16, u64>,
 }
 
@@ -199,7 +210,7 @@ impl Ruleset {
         policy: &Policy,
         operations: impl Iterator<Item = &'a Op<Vec<u8>>>,
     ) -> Result<(Self, Vec<Feature>)> {
-        let (wanted, version) = (&policy.landlock, version());
+        let (wanted, version) = (&policy.landlock, version()?);
         let mut made = Ruleset { flags: wanted.log_flags(), ..Ruleset::default() };
         let mut missing = Missing { policy, version, features: Vec::new() };
         if wanted.walls && policy.new_namespaces().contains(Namespaces::MOUNT) {
@@ -211,8 +222,9 @@ impl Ruleset {
                     .iter()
                     .filter(|(since, _)| *since <= version)
                     .fold(0, |all, (_, access)| all | access)
-                    & !LANDLOCK_READ;
+                    & !READ;
                 made.places = writable(operations);
+                made.queues = policy.new_namespaces().contains(Namespaces::IPC);
             }
         }
         if (wanted.bind.is_some() || wanted.connect.is_some())
@@ -249,26 +261,42 @@ impl Ruleset {
     pub(crate) fn places(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for place in &self.places {
-            crate::wire::Put::put(&self.handled[0], &mut out);
-            crate::wire::Put::put(place, &mut out);
+            self.handled[0].put(&mut out);
+            place.put(&mut out);
         }
         out
     }
 
-    /// What the rule with this number is about, as init counts them.
-    pub(crate) fn object(&self, index: usize) -> String {
-        if let Some(place) = self.places.get(index) {
-            return quoted(OsStr::from_bytes(place));
+    /// The rules for ports and for the program's descriptors, as init reads them. A descriptor is to be of
+    /// use by its name in /proc/self/fd as well, but a file that was opened for reading is not to be
+    /// written.
+    pub(crate) fn rules(&self, pairs: &[(BorrowedFd<'_>, RawFd)]) -> Result<Vec<u8>> {
+        const PATH_BENEATH: u64 = 1;
+        const NET_PORT: u64 = 2;
+        let mut out = Vec::new();
+        for (&port, &access) in &self.ports {
+            [NET_PORT, access, u64::from(port)].iter().for_each(|word| word.put(&mut out));
         }
-        let port =
-            index.checked_sub(self.places.len()).and_then(|port| self.ports.keys().nth(port));
-        port.map_or_else(String::new, |port| format!("of port {port}"))
+        for &(source, target) in pairs.iter().filter(|_| self.handled[0] != 0) {
+            let access = self.handled[0]
+                & access_of(source).map_err(|errno| {
+                    Error::new(Stage::Prepare, "look at descriptor", target.to_string(), errno)
+                })?;
+            if access != 0 {
+                [PATH_BENEATH, access].iter().for_each(|word| word.put(&mut out));
+                [target, 0].iter().for_each(|half| half.put(&mut out));
+            }
+        }
+        Ok(out)
     }
 
-    /// As init reads them.
-    pub(crate) fn ports(&self) -> Vec<u8> {
-        let pairs = self.ports.iter().flat_map(|(&port, &access)| [access, u64::from(port)]);
-        pairs.flat_map(u64::to_ne_bytes).collect()
+    /// What the rule with this number is about, as init counts them: first those that name no place.
+    pub(crate) fn object(&self, index: usize) -> String {
+        let place = index.checked_sub(1).and_then(|place| self.places.get(place));
+        place.map_or_else(
+            || "of ports, descriptors or message queues".to_owned(),
+            |place| quoted(OsStr::from_bytes(place)),
+        )
     }
 
     /// A line for each thing that it refuses.
@@ -298,6 +326,19 @@ impl Ruleset {
         }
         lines
     }
+}
+
+/// What there is to do by the name of a descriptor. Pipes, sockets and the like are in no tree: nothing
+/// is refused there.
+fn access_of(fd: BorrowedFd<'_>) -> std::result::Result<u64, Errno> {
+    let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
+    let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
+    let may_write = flags & OFlag::O_ACCMODE != OFlag::O_RDONLY && !flags.contains(OFlag::O_PATH);
+    Ok(match kind {
+        SFlag::S_IFDIR => u64::MAX,
+        SFlag::S_IFREG | SFlag::S_IFCHR | SFlag::S_IFBLK if may_write => LANDLOCK_OF_FILES,
+        _ => 0,
+    })
 }
 
 /// What is found to be missing.
@@ -332,10 +373,20 @@ impl Missing<'_> {
     }
 }
 
-/// The version of the interface; 0 without one. It does not change while the kernel runs.
-pub(crate) fn version() -> u32 {
+/// The version of the interface; 0 without one, or where a filter of the caller's hides it. It does not
+/// change while the kernel runs.
+fn version() -> Result<u32> {
     static VERSION: OnceLock<u32> = OnceLock::new();
-    *VERSION.get_or_init(|| sys::landlock_version().unwrap_or(0))
+    if let Some(version) = VERSION.get() {
+        return Ok(*version);
+    }
+    let version = match sys::landlock_version() {
+        Err(Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => 0,
+        other => {
+            other.map_err(|errno| Error::new(Stage::Prepare, "look for", "Landlock", errno))?
+        }
+    };
+    Ok(*VERSION.get_or_init(|| version))
 }
 
 /// Where something can be written in the tree that `operations` make: the last word about a place
@@ -418,7 +469,7 @@ mod tests {
 
     #[test]
     fn the_default_writes_to_few_places() {
-        if version() < RENAMES {
+        if version().unwrap() < RENAMES {
             return;
         }
         let default = places(&Sandbox::new());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cgroup::Stats;
 use crate::rlimit::Max;
+use crate::seccomp::calls;
 use crate::sys::Reaped;
 use crate::wire::{NO_BYTES, NO_FILES, Report, ended};
 
@@ -54,6 +55,13 @@ pub enum Outcome {
     },
     /// Its [CPU time](crate::Sandbox::cpu_time) was up.
     CpuTime,
+    /// Its [profile](crate::Seccomp) ends a process that makes this system call, with
+    /// [`KillProcess`](crate::Action::KillProcess), and the program made it
+    /// ([seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html)).
+    SeccompDenied {
+        /// The call's number; [`syscall_name`](Self::syscall_name) has its name.
+        syscall: u32,
+    },
     /// [`Child::kill`](crate::Child::kill) or dropping the handle ended it.
     Killed,
     /// The sandbox's init ended before the program, by this signal or, if 0, by itself: killed from
@@ -81,6 +89,25 @@ impl Outcome {
     #[must_use]
     pub fn is_success(self) -> bool {
         self == Outcome::Exited(0)
+    }
+
+    /// The name of the system call for which a filter ended the program.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Action, Rule, Sandbox, Seccomp};
+    /// let profile = Seccomp::default().rule(Rule::new("uname").then(Action::KillProcess));
+    /// let outcome = Sandbox::new().seccomp(profile).command("uname").status()?.outcome;
+    /// assert_eq!(outcome.syscall_name(), Some("uname"));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn syscall_name(self) -> Option<&'static str> {
+        match self {
+            Outcome::SeccompDenied { syscall } => calls::name(syscall),
+            _ => None,
+        }
     }
 
     /// The exit code, if it exited by itself.
@@ -122,6 +149,10 @@ impl fmt::Display for Outcome {
             }
             Outcome::OutOfMemory { limit: None, .. } => f.write_str("out of memory"),
             Outcome::CpuTime => f.write_str("CPU time limit reached"),
+            Outcome::SeccompDenied { syscall } => match self.syscall_name() {
+                Some(name) => write!(f, "killed by its seccomp profile for {name}"),
+                None => write!(f, "killed by its seccomp profile for system call {syscall}"),
+            },
             Outcome::Killed => f.write_str("killed through its handle"),
             Outcome::InitKilled { signal: 0 } => f.write_str("its init ended"),
             Outcome::InitKilled { signal } => write!(f, "its init was killed by signal {signal}"),
@@ -377,6 +408,11 @@ impl End<'_> {
         if let Some(report) = self.report {
             let number = |index: usize| i32::try_from(report.numbers[index]).unwrap_or(0);
             return match report.numbers[ended::TIMED_OUT] {
+                0 if report.numbers[ended::DENIED] != 0 => {
+                    let syscall =
+                        u32::try_from(report.numbers[ended::DENIED] - 1).unwrap_or(u32::MAX);
+                    Outcome::SeccompDenied { syscall }
+                }
                 0 => self
                     .or_out_of_memory(Outcome::of_code(number(ended::HOW), number(ended::STATUS))),
                 ended::BY_CPU_TIME => Outcome::CpuTime,

@@ -18,7 +18,7 @@ use crate::namespace::uts::Uts;
 use crate::namespace::{Existing, Namespaces, ipc, mount, pid};
 use crate::rlimit::Rlimits;
 use crate::rootfs::Tree;
-use crate::seccomp::{Assembled, Kept, Seccomp};
+use crate::seccomp::{Assembled, Kept, Listener, Seccomp};
 use crate::wire;
 
 /// All that a sandbox is to be.
@@ -197,6 +197,7 @@ impl Policy {
             capabilities: self.capabilities.bounding().bits(),
             nesting_forbidden: !self.nested_user_namespaces,
             init_guarded: self.init && self.has_own_pids(),
+            supervised: self.init,
         })
     }
 
@@ -208,6 +209,16 @@ impl Policy {
                  seccomp profile refuses that"
                     .to_owned(),
             ),
+            Ok(filter)
+                if filter.listener == Some(Listener::Caller)
+                    && (!self.init || !filter.allow_setup) =>
+            {
+                problems.push(
+                    "Action::Notify needs init, which hands the listener over, and a profile that allows \
+                     what the start needs"
+                        .to_owned(),
+                );
+            }
             Ok(filter) if !filter.allow_report && !self.init => problems.push(
                 "the seccomp profile refuses openat, faccessat or sendmsg, without which only init \
                  can tell that the program did not start"

@@ -235,6 +235,7 @@ numbers! {
     CLONE 56 220;
     EXECVE 59 221;
     KILL 62 129;
+    TGKILL 234 131;
     FCNTL 72 25;
     FCHDIR 81 50;
     CHDIR 80 49;
@@ -313,7 +314,7 @@ mod tests {
                    GETCPU SYS_getcpu;
                    PERSONALITY SYS_personality; SCHED_SETSCHEDULER SYS_sched_setscheduler;
                    SCHED_GETSCHEDULER SYS_sched_getscheduler;
-                   SCHED_YIELD SYS_sched_yield; CLONE SYS_clone; EXECVE SYS_execve; KILL SYS_kill; FCNTL SYS_fcntl;
+                   SCHED_YIELD SYS_sched_yield; CLONE SYS_clone; EXECVE SYS_execve; KILL SYS_kill; TGKILL SYS_tgkill; FCNTL SYS_fcntl;
                    FCHDIR SYS_fchdir; CHDIR SYS_chdir; UMASK SYS_umask; GETRUSAGE SYS_getrusage;
         SETPRIORITY SYS_setpriority;
                    SETGROUPS SYS_setgroups; SETRESUID SYS_setresuid; SETRESGID SYS_setresgid;

@@ -5,7 +5,7 @@
 //! limits and the scheduling of init.
 
 mod bpf;
-mod calls;
+pub(crate) mod calls;
 #[cfg(feature = "serde")]
 mod oci;
 mod profile;
@@ -259,9 +259,7 @@ impl Seccomp {
                 return Ok(Arc::clone(found));
             }
         }
-        let programs = self.assemble(&kept)?;
-        let (allow_setup, allow_report) = (programs.allow_setup(), programs.allow_report());
-        let assembled = Arc::new(Assembled { programs, allow_setup, allow_report });
+        let assembled = Arc::new(self.assemble(&kept)?);
         if let Ok(mut made) = MADE.try_write() {
             made.truncate(REMEMBERED - 1);
             made.push_front((self.clone(), kept, Arc::clone(&assembled)));
@@ -269,10 +267,11 @@ impl Seccomp {
         Ok(assembled)
     }
 
-    fn assemble(&self, kept: &Kept) -> std::result::Result<Programs, Vec<String>> {
+    fn assemble(&self, kept: &Kept) -> std::result::Result<Assembled, Vec<String>> {
         let mut problems = Vec::new();
         let mut programs = Programs(Vec::new());
-        programs.0.extend(self.table(kept, &mut problems).map(|table| table.assemble()));
+        let table = self.table(kept, &mut problems);
+        programs.0.extend(table.as_ref().map(bpf::Table::assemble));
         if let Base::Raw(program) = &self.base {
             programs.0.push(program.to_vec());
         }
@@ -293,7 +292,20 @@ impl Seccomp {
                 problems.push(format!("the seccomp profile refuses {why}"));
             }
         }
-        if problems.is_empty() { Ok(programs) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let (allow_setup, allow_report) = (programs.allow_setup(), programs.allow_report());
+        let has = |action| table.as_ref().is_some_and(|table| table.has(action));
+        let listener = match (has(Action::Notify), has(Action::KillProcess)) {
+            (true, _) => Some(Listener::Caller),
+            (false, true) if kept.supervised && allow_setup => Some(Listener::Init),
+            _ => None,
+        };
+        if let (Some(Listener::Init), Some(table)) = (listener, table) {
+            programs.0[0] = table.replace(Action::KillProcess, Action::Notify).assemble();
+        }
+        Ok(Assembled { programs, allow_setup, allow_report, listener })
     }
 
     /// All rules together; none if there is nothing to refuse.
@@ -371,6 +383,8 @@ pub(crate) struct Kept {
     pub(crate) nesting_forbidden: bool,
     /// Limits and scheduling of PID 1.
     pub(crate) init_guarded: bool,
+    /// Somebody is there to kill who may not make a call, and to tell of it.
+    pub(crate) supervised: bool,
 }
 
 impl Kept {
@@ -409,6 +423,15 @@ pub(crate) struct Assembled {
     pub(crate) allow_setup: bool,
     /// See [`Programs::allow_report`].
     pub(crate) allow_report: bool,
+    pub(crate) listener: Option<Listener>,
+}
+
+/// Who is asked about a call: there can be one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// It kills whoever made it.
+    Init,
+    Caller,
 }
 
 /// What init installs, in this order: arrays of `sock_filter`.
@@ -467,18 +490,24 @@ impl Programs {
 mod tests {
     use super::*;
 
-    const PLAIN: Kept = Kept { capabilities: 0, nesting_forbidden: true, init_guarded: true };
+    const PLAIN: Kept =
+        Kept { capabilities: 0, nesting_forbidden: true, init_guarded: true, supervised: true };
 
     fn assembled(seccomp: &Seccomp, kept: Kept) -> Programs {
-        seccomp.assemble(&kept).unwrap()
+        seccomp.assemble(&kept).unwrap().programs
     }
 
     #[test]
     fn nothing_forbidden_is_no_filter() {
-        let kept = Kept { capabilities: 0, nesting_forbidden: false, init_guarded: false };
+        let kept = Kept {
+            capabilities: 0,
+            nesting_forbidden: false,
+            init_guarded: false,
+            supervised: true,
+        };
         assert!(assembled(&Seccomp::none(), kept).0.is_empty());
         for (nesting_forbidden, init_guarded) in [(true, false), (false, true), (true, true)] {
-            let kept = Kept { capabilities: 0, nesting_forbidden, init_guarded };
+            let kept = Kept { capabilities: 0, nesting_forbidden, init_guarded, supervised: true };
             assert_eq!(assembled(&Seccomp::none(), kept).0.len(), 1);
         }
     }
@@ -495,7 +524,12 @@ mod tests {
 
     #[test]
     fn every_name_of_the_profiles_is_known() {
-        let none = Kept { capabilities: u64::MAX, nesting_forbidden: false, init_guarded: false };
+        let none = Kept {
+            capabilities: u64::MAX,
+            nesting_forbidden: false,
+            init_guarded: false,
+            supervised: true,
+        };
         for kept in [PLAIN, none] {
             assembled(&Seccomp::default(), kept);
             assembled(&Seccomp::strict(), kept);

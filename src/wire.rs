@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -279,8 +279,6 @@ pub(crate) const BIND_RECURSIVE: u32 = 1;
 
 /// Of the access to files that Landlock knows, what there is to do with a file.
 pub(crate) const LANDLOCK_OF_FILES: u64 = 0xc007;
-/// And what changes nothing: executing, reading, and listing.
-pub(crate) const LANDLOCK_READ: u64 = 0xd;
 
 /// `Program::flags`: init stays as PID 1 and starts the program as its child.
 pub(crate) const SUPERVISED: u32 = 1;
@@ -300,6 +298,15 @@ pub(crate) const PTY: u32 = 32;
 /// `Program::flags`: the filters refuse what the start needs, so they come last, and it is init
 /// that tells why an exec failed.
 pub(crate) const FILTERS_LAST: u32 = 64;
+
+/// `Program::flags`: the first filter asks about what it neither allows nor refuses. Init is asked, and
+/// kills who did it.
+pub(crate) const LISTENS: u32 = 128;
+/// `Program::flags`: together with that, it is the library that is asked.
+pub(crate) const CALLER_LISTENS: u32 = 256;
+
+/// `Program::flags`: message queues of the ipc namespace may be written.
+pub(crate) const QUEUES: u32 = 512;
 
 /// The name of a process that is about to become the program without a supervisor. An exec changes it,
 /// and to one without a slash.
@@ -351,8 +358,8 @@ record! {
         ruleset_flags: u32,
         /// Pairs of the access that is allowed, and the path beneath which it is.
         places: S,
-        /// Pairs of the access that is allowed, and the port.
-        ports: S,
+        /// Other rules: each in 8 bytes its kind, and in 16 the kernel's struct of that.
+        rules: S,
         /// The paths to try, in order.
         candidates: L,
         argv: L,
@@ -574,6 +581,8 @@ pub(crate) mod report {
     pub(crate) const KEPT: u64 = 7;
     /// An index: not an operation, but the start of the program.
     pub(crate) const START: u64 = u32::MAX as u64;
+    /// An index: not an operation, but what a filter asks.
+    pub(crate) const LISTENER: u64 = u32::MAX as u64 - 2;
     /// An index: not an operation, but reading the plan or joining.
     pub(crate) const LAUNCH: u64 = u32::MAX as u64 - 1;
 }
@@ -654,6 +663,8 @@ pub(crate) mod ended {
     pub(crate) const INVOLUNTARY: usize = 10;
     /// How many processes the program left.
     pub(crate) const LEFT: usize = 11;
+    /// If a filter ended the program: the number of the system call, and 1 more.
+    pub(crate) const DENIED: usize = 12;
 }
 
 /// A message of the library's to a running init: go on when the library's end closes.

@@ -177,6 +177,7 @@ fn hints_are_sentences() {
         Hint::MemfdNoExec,
         Hint::InitFile,
         Hint::Filtered,
+        Hint::Listener,
         Hint::NeedsUserNamespace,
         Hint::NoIdMapping,
         Hint::OnlyOutside("/opt/tool".into()),

@@ -816,8 +816,7 @@ fn difference(clean: &str, now: &str) -> Vec<String> {
         });
         let listed = line.starts_with("in /:");
         listed
-            || line.starts_with("missing: ")
-                && (count < 0 || ["Nested", "Landlock"].iter().any(|one| line.contains(one)))
+            || line.starts_with("missing: ") && (count < 0 || line.contains("Nested"))
             || line.starts_with("left:")
             || system && line.contains(" ro,nosuid,nodev")
     };

@@ -118,13 +118,16 @@ fn given_descriptors_are_of_use() {
     fs::write(&file, "").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
     let opened = OpenOptions::new().append(true).open(&file).unwrap();
-    let script = "echo one >>/proc/self/fd/3; echo two >>/dev/fd/3; mkdir /proc/self/fd/4/made; \
+    let memory =
+        nix::sys::memfd::memfd_create("memory", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    let script = "echo five >/proc/self/fd/5; echo one >>/proc/self/fd/3; echo two >>/dev/fd/3; mkdir /proc/self/fd/4/made; \
                   echo three >/proc/self/fd/4/made/file; mv /proc/self/fd/4/made/file \
                   /proc/self/fd/4/moved; echo to a pipe >/proc/self/fd/1";
     let command = Sandbox::new()
         .command("sh")
         .args(["-ec", script])
         .fd(3, OwnedFd::from(opened))
+        .fd(5, memory)
         .fd(4, OwnedFd::from(File::open(directory.path()).unwrap()));
     let output = command.output().unwrap();
     assert_eq!(output.outcome, Outcome::Exited(0), "{output:?}");

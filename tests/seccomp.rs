@@ -18,10 +18,13 @@ mod common;
 #[path = "common/inside.rs"]
 mod inside;
 
+use std::os::fd::AsRawFd;
+
 use common::Needs;
 use inside::{myself, role, sh, succeed};
 use stockade::{
     Action, Capabilities, Capability, Condition, Error, Outcome, Rule, Sandbox, Seccomp, Stage,
+    Stdio,
 };
 
 tests! {
@@ -30,7 +33,9 @@ tests! {
         capabilities_widen_it, nesting_by_name_widens_it, a_terminal_is_not_typed_into,
         write_refused_does_not_stop_the_start, everything_but_the_least_refused,
         a_program_that_is_missing_is_told, a_terminal_under_a_narrow_filter, execve_refused,
-        end_refused, without_init_it_must_be_told, killed_by_a_filter, an_action_for_the_rest,
+        end_refused, without_init_it_must_be_told, killed_by_a_filter, not_killed_by_a_filter,
+        a_thread_is_killed_with_its_process, the_end_comes_before_the_answer, the_caller_is_asked,
+        an_action_for_the_rest,
         raw_programs, raw_programs_that_are_none, names_are_checked, checked_before_it_runs,
         told_in_the_plan, filters_stack_with_the_programs_own,
         profiles_in_json,
@@ -368,12 +373,94 @@ fn without_init_it_must_be_told() {
     assert!(error.to_string().contains("/no/such"), "{error}");
 }
 
+fn killing(names: &[&str]) -> Seccomp {
+    let kill =
+        |seccomp: Seccomp, name: &&str| seccomp.rule(Rule::new(*name).then(Action::KillProcess));
+    names.iter().fold(Seccomp::default(), kill)
+}
+
 fn killed_by_a_filter() {
-    let seccomp = Seccomp::default().rule(Rule::new("mkdir").then(Action::KillProcess));
-    let seccomp = seccomp.rule(Rule::new("mkdirat").then(Action::KillProcess));
-    let status = Sandbox::new().seccomp(seccomp).command("mkdir").arg("/tmp/x").status().unwrap();
-    let Outcome::Signaled { signal, .. } = status.outcome else { panic!("{status:?}") };
-    assert_eq!(signal, libc::SIGSYS);
+    let sandbox = Sandbox::new().seccomp(killing(&["mkdir", "mkdirat"]));
+    let outcome = sandbox.command("mkdir").arg("/tmp/x").status().unwrap().outcome;
+    assert!(matches!(outcome.syscall_name(), Some("mkdir" | "mkdirat")), "{outcome}");
+    assert!(outcome.to_string().contains("mkdir"), "{outcome}");
+    // Without anybody to ask it is a signal.
+    let outcome = sandbox.init(false).command("mkdir").arg("/tmp/x").status().unwrap().outcome;
+    assert_eq!(outcome, Outcome::Signaled { signal: libc::SIGSYS, core_dumped: false });
+}
+
+/// Neither a signal that it sends itself, nor what was done to another process.
+fn not_killed_by_a_filter() {
+    let sandbox = Sandbox::new().seccomp(killing(&["mkdir", "mkdirat"]));
+    let status =
+        |script: &str| sandbox.command("sh").args(["-c", script]).status().unwrap().outcome;
+    for signal in [libc::SIGSYS, libc::SIGKILL] {
+        let sent = status(&format!("kill -{signal} $$"));
+        assert_eq!(sent, Outcome::Signaled { signal, core_dumped: false });
+    }
+    assert_eq!(status("mkdir /tmp/x; exit 7"), Outcome::Exited(7));
+    let killed = Outcome::Signaled { signal: libc::SIGKILL, core_dumped: false };
+    assert_eq!(status("mkdir /tmp/x; kill -9 $$"), killed);
+    // Many at once, and some that are killed while they wait.
+    let script = "for i in 1 2 3 4 5 6 7 8; do mkdir /tmp/$i & done; wait; ls /tmp | wc -l";
+    assert_eq!(sh(&sandbox, script), "0\n");
+}
+
+fn a_thread_is_killed_with_its_process() {
+    if role().is_some() {
+        std::thread::spawn(|| std::fs::create_dir("/tmp/x")).join().unwrap().unwrap();
+        std::process::exit(0);
+    }
+    let sandbox = Sandbox::new().seccomp(killing(&["mkdir", "mkdirat"]));
+    let test = "a_thread_is_killed_with_its_process";
+    let outcome = myself(&sandbox, test, "inside").status().unwrap().outcome;
+    assert!(matches!(outcome, Outcome::SeccompDenied { .. }), "{outcome}");
+}
+
+/// Init holds the listener: the end of the sandbox is not in the way of what waits.
+fn the_end_comes_before_the_answer() {
+    let sandbox = Sandbox::new().seccomp(killing(&["mkdir", "mkdirat"]));
+    let loops = "while :; do (mkdir /tmp/x) & done";
+    let child = sandbox.command("timeout").args(["1", "sh", "-c", loops]).spawn().unwrap();
+    drop(child);
+    let outcome = sandbox.command("timeout").args(["0.2", "sh", "-c", loops]).status().unwrap();
+    assert_eq!(outcome.outcome, Outcome::Exited(124));
+}
+
+/// The caller answers, and the call is one of its own.
+fn the_caller_is_asked() {
+    let asking = Seccomp::default().rule(Rule::new("uname").then(Action::Notify));
+    let sandbox = Sandbox::new().seccomp(asking.clone());
+    let mut child = sandbox.command("uname").stderr(Stdio::piped()).spawn().unwrap();
+    let listener = child.seccomp_listener().unwrap();
+    assert!(child.seccomp_listener().is_none());
+    // struct seccomp_notif, and struct seccomp_notif_resp.
+    let mut asked = [0u64; 10];
+    // SAFETY: there is room for what the kernel writes.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &mut asked) };
+    assert_eq!(result, 0);
+    assert_eq!(i64::from(asked[2] as u32), libc::SYS_uname);
+    let mut answer = [asked[0], 0, u64::from((-libc::EXDEV) as u32)];
+    // SAFETY: the answer is as long as the kernel reads.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &mut answer) };
+    assert_eq!(result, 0);
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("cross-device"), "{errors}");
+    // Nobody listens any more.
+    let child = sandbox.command("uname").stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = child;
+    drop(child.seccomp_listener());
+    let output = child.wait_with_output().unwrap();
+    assert_ne!(output.outcome, Outcome::Exited(0));
+    let error = sandbox.init(false).command("true").spawn().unwrap_err();
+    assert!(error.to_string().contains("needs init"), "{error}");
+    // With another listener above it there is none to be had.
+    let both = asking.rule(Rule::new("mkdir").then(Action::KillProcess));
+    let status = Sandbox::new().seccomp(both).command("true").status().unwrap();
+    assert_eq!(status.outcome, Outcome::Exited(0));
 }
 
 fn an_action_for_the_rest() {

@@ -14,7 +14,8 @@ use crate::supervise;
 use crate::sys::{self, Ended, Fd, Outcome, fault};
 use crate::tree::{self, Watched};
 use crate::wire::{
-    BEFORE_EXEC, Call, Fault, OWN_PIDS, Program, REPORT, SUPERVISED, Text, Texts, report,
+    BEFORE_EXEC, CALLER_LISTENS, Call, Fault, LISTENS, OWN_PIDS, Program, REPORT, SUPERVISED, Text,
+    Texts, report,
 };
 use child::{Tables, become_the_program, carry_out};
 use descriptors::descriptors;
@@ -65,6 +66,8 @@ pub(crate) struct Running {
     pub(crate) started: u64,
     /// Closes at the exec, with which the wall time begins; -1 without one.
     pub(crate) exec: Fd,
+    /// What its filter asks with, or -1.
+    pub(crate) listener: Fd,
     pub(crate) told: &'static Told,
     pub(crate) flags: u32,
     pub(crate) wall: u64,
@@ -126,6 +129,16 @@ impl Process {
             (_, None) => fault(Call::Receive, EMFILE),
             (_, handed) => Ok(handed),
         }
+    }
+
+    /// What its filter asks with, unless that goes to the library.
+    fn listener(&self, lines: Lines, flags: u32) -> Outcome<Fd> {
+        let Some(listener) = self.hear(lines)? else { return fault(Call::Start, ESRCH) };
+        if flags & CALLER_LISTENS == 0 {
+            return Ok(listener);
+        }
+        sys::tell(lines.control, report::KEPT, [report::LISTENER, 0], &[listener.0])?;
+        Ok(Fd(-1))
     }
 
     /// Waits until it has helped.
@@ -271,6 +284,8 @@ fn supervised(
     if let Some(Late { index, .. }) = late.filter(|late| late.optional == 0) {
         tree::forbid_nesting(proc_fd).map_err(|fault| Failure { index, ..Failure::new(fault) })?;
     }
+    let listener =
+        if wanted.flags & LISTENS == 0 { Fd(-1) } else { process.listener(lines, wanted.flags)? };
     match sys::send(process.starting.0, GO, &[]) {
         Err(Fault { errno, .. }) if errno.0 == EPIPE => process.has_told()?,
         other => other?,
@@ -297,6 +312,7 @@ fn supervised(
         child_signals,
         started,
         exec,
+        listener,
         told,
         flags,
         wall,

@@ -116,6 +116,7 @@ impl Supervisor<'_> {
             Poll::new(self.lines.control),
             Poll::new(embedder),
             Poll::closing(self.running.exec.0),
+            Poll::new(self.running.listener.0),
         ];
         sys::poll(&mut set, timeout);
         if set[3].revents != 0 {
@@ -123,6 +124,12 @@ impl Supervisor<'_> {
             self.running.exec = Fd(-1);
             self.running.started = sys::now();
             self.deadline = self.running.started.saturating_add(self.running.wall);
+        }
+        if set[4].revents & POLLIN != 0 {
+            self.end_denied();
+        } else if set[4].revents != 0 {
+            // Nobody is left who could ask.
+            self.running.listener = Fd(-1);
         }
         if set[0].revents != 0 {
             let mut information = [0; 128];
@@ -132,6 +139,20 @@ impl Supervisor<'_> {
         if set[1].revents != 0 || set[2].revents != 0 {
             // A word from an embedder that has died since counts.
             self.listen();
+        }
+    }
+
+    /// Ends a process whose filter asks about a call that it is to be killed for; it waits for the answer.
+    fn end_denied(&mut self) {
+        let Ok((pid, call)) = sys::denied(self.running.listener.0) else {
+            // It was killed meanwhile.
+            return;
+        };
+        // One of the program's own threads, or another process.
+        if sys::tgkill(self.running.pid, pid, SIGKILL).is_ok() {
+            self.end.numbers[ended::DENIED] = u64::from(call) + 1;
+        } else {
+            let _gone = sys::kill(pid as isize, SIGKILL);
         }
     }
 

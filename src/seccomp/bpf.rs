@@ -87,6 +87,30 @@ impl Table {
         program.into_iter().flat_map(to_bytes).collect()
     }
 
+    /// Whether it does this with any call.
+    pub(crate) fn has(&self, action: Action) -> bool {
+        self.unknown == action
+            || self.calls.values().any(|decision| {
+                let mut all = decision.alternatives.iter().map(|(_, action)| *action);
+                decision.otherwise == action || all.any(|one| one == action)
+            })
+    }
+
+    /// The same, but for what is done in place of `from`.
+    pub(crate) fn replace(mut self, from: Action, to: Action) -> Self {
+        let replace = |action: &mut Action| {
+            if *action == from {
+                *action = to;
+            }
+        };
+        replace(&mut self.unknown);
+        for decision in self.calls.values_mut() {
+            replace(&mut decision.otherwise);
+            decision.alternatives.iter_mut().for_each(|(_, action)| replace(action));
+        }
+        self
+    }
+
     /// The numbers from which on each decision holds; neighbours differ.
     fn ranges(&self, absent: Action) -> Vec<(u32, Decision)> {
         let mut ranges: Vec<(u32, Decision)> = Vec::new();

@@ -27,6 +27,13 @@ pub(crate) fn number(name: &str) -> Result<Option<u32>, Unknown<'_>> {
     if elsewhere { Ok(None) } else { Err(Unknown { name, near: near(name) }) }
 }
 
+/// The name of a call of this machine's.
+pub(crate) fn name(number: u32) -> Option<&'static str> {
+    let found = usize::try_from(number).ok().and_then(Sysno::new);
+    let newer = || NEWER.iter().find(|(newer, _)| *newer == number).map(|(_, name)| *name);
+    found.map(|call| call.name()).or_else(newer)
+}
+
 /// Calls that are newer than the table of the last release that the oldest Rust compiles; since
 /// Linux 5.1 their numbers are those of all machines.
 const NEWER: &[(u32, &str)] = &[

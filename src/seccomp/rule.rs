@@ -27,8 +27,16 @@ pub enum Action {
     Trap,
     /// The thread ends.
     KillThread,
-    /// The process ends with SIGSYS (Linux 4.14).
+    /// The process ends (Linux 4.14). With [`init`](crate::Sandbox::init), which is told of the call and kills
+    /// it, the outcome is [`SeccompDenied`](crate::Outcome::SeccompDenied); without, with a profile
+    /// that has [`Notify`](Self::Notify) as well, and with one that refuses what the start needs, it ends
+    /// with SIGSYS.
     KillProcess,
+    /// The caller is asked, through [`Child::seccomp_listener`](crate::Child::seccomp_listener); `ENOSYS` once
+    /// nobody listens. Whoever answers decides nothing about security: what the arguments point
+    /// to can be changed meanwhile
+    /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)). Needs init.
+    Notify,
 }
 
 impl Action {
@@ -40,6 +48,7 @@ impl Action {
             Action::Trap => libc::SECCOMP_RET_TRAP,
             Action::KillThread => libc::SECCOMP_RET_KILL_THREAD,
             Action::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+            Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
         }
     }
 

@@ -53,6 +53,7 @@ impl Failure {
                 of_signal(libc::SIGKILL)
             }
             Failure::Outcome(Outcome::CpuTime) => TIMED_OUT,
+            Failure::Outcome(Outcome::SeccompDenied { .. }) => of_signal(libc::SIGSYS),
             _ => SET_UP,
         }
     }

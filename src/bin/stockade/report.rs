@@ -74,6 +74,7 @@ fn parts(outcome: Outcome) -> (&'static str, Option<i32>, Option<i32>, bool) {
         Outcome::TimedOut => ("timed_out", None, None, false),
         Outcome::OutOfMemory { .. } => ("out_of_memory", None, None, false),
         Outcome::CpuTime => ("cpu_time", None, None, false),
+        Outcome::SeccompDenied { .. } => ("seccomp_denied", None, None, false),
         Outcome::Killed => ("killed", None, None, false),
         Outcome::InitKilled { signal } => ("init_killed", None, Some(signal), false),
         _ => ("unknown", None, None, false),

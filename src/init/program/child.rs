@@ -8,8 +8,8 @@ use crate::raw::{Errno, exit};
 use crate::sys::{self, Fd, Outcome, fault};
 use crate::tree::Tree;
 use crate::wire::{
-    CHECK_ONLY, CONTROLLING_TERMINAL, Call, FILTERS_LAST, Fault, NEW_PRIVILEGES, Op, PTY, Reader,
-    Text, report,
+    CHECK_ONLY, CONTROLLING_TERMINAL, Call, FILTERS_LAST, Fault, LISTENS, NEW_PRIVILEGES, Op, PTY,
+    Reader, Text, report,
 };
 
 /// The rest of the life of the process that becomes the program; `lines` has the socket for its
@@ -20,13 +20,13 @@ pub(super) fn become_the_program(
     tables: &Tables,
     told: Option<&Told>,
 ) -> ! {
-    let ready = stage(wanted, &mut lines.control).and_then(|()| {
+    let ready = stage(wanted, &mut lines.control).and_then(|ruleset| {
         if told.is_some() {
             wait_for_word(lines.control)?;
         }
-        enter(wanted, lines.control)?;
+        enter(wanted, lines.control, &ruleset)?;
         if wanted.flags & FILTERS_LAST != 0 {
-            install_filters(wanted)?;
+            install_filters(wanted, lines.control)?;
         }
         Ok(())
     });
@@ -95,13 +95,14 @@ fn new_network(init: i32, proc_fd: i32) -> Outcome {
 }
 
 /// All that belongs to the program's process alone and needs no file tree. `errors` is moved out of
-/// the way of the program's descriptors.
-fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
+/// the way of the program's descriptors. Gives what is left to do for Landlock.
+fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<Fd, Failure> {
     sys::setsid()?;
     place_descriptors(wanted, errors)?;
+    let ruleset = landlock::begin(wanted)?;
     // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
     if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == NEW_PRIVILEGES {
-        install_filters(wanted)?;
+        install_filters(wanted, *errors)?;
     }
     privileges(wanted)?;
     if wanted.flags & CONTROLLING_TERMINAL != 0 {
@@ -112,9 +113,9 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
         sys::setpriority(PRIO_PROCESS, 0, wanted.nice)?;
     }
     if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == 0 {
-        install_filters(wanted)?;
+        install_filters(wanted, *errors)?;
     }
-    Ok(())
+    Ok(ruleset)
 }
 
 /// The five capability sets, the securebits and `no_new_privs`; the order is S2.4's.
@@ -151,11 +152,17 @@ fn drop_bounding(capability: usize) -> Outcome<bool> {
     }
 }
 
-fn install_filters(wanted: &Wanted<'_>) -> Outcome {
-    for filter in [wanted.filter, wanted.second_filter] {
-        if !filter.bytes().is_empty() {
-            sys::install_filter(filter.bytes())?;
-        }
+/// What the first of them asks with goes to init through `init`.
+fn install_filters(wanted: &Wanted<'_>, init: i32) -> Outcome {
+    if wanted.flags & LISTENS != 0 {
+        let new = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        let listener = Fd(sys::install_filter(wanted.filter.bytes(), new)? as i32);
+        sys::send(init, b"l", &[listener.0])?;
+    } else if !wanted.filter.bytes().is_empty() {
+        sys::install_filter(wanted.filter.bytes(), 0)?;
+    }
+    if !wanted.second_filter.bytes().is_empty() {
+        sys::install_filter(wanted.second_filter.bytes(), 0)?;
     }
     Ok(())
 }
@@ -168,7 +175,7 @@ fn limits(wanted: &Wanted<'_>) -> Result<(), Failure> {
 }
 
 /// What needs the finished file tree.
-fn enter(wanted: &Wanted<'_>, starting: i32) -> Result<(), Failure> {
+fn enter(wanted: &Wanted<'_>, starting: i32, ruleset: &Fd) -> Result<(), Failure> {
     // This process is still in the caller's directory, from which a relative path would start.
     sys::chdir(Text::new(b"/\0"))?;
     sys::chdir(wanted.directory)?;
@@ -186,7 +193,7 @@ fn enter(wanted: &Wanted<'_>, starting: i32) -> Result<(), Failure> {
         }
         sys::take_terminal()?;
     }
-    landlock::restrict(wanted)?;
+    landlock::restrict(wanted, ruleset)?;
     // Only now: that of open files counts what is on its way through sockets as well.
     limits(wanted)?;
     sys::unblock_signals()?;

@@ -45,15 +45,16 @@ pub(crate) fn new_session_keyring() -> Outcome {
     with_pointers!(Call::Keyring, KEYCTL, 1, core::ptr::null::<u8>()).map(drop)
 }
 
-/// Installs a system call filter on the calling thread; `filter` is a `sock_filter` array.
-pub(crate) fn install_filter(filter: &[u8]) -> Outcome {
+/// Installs a system call filter on the calling thread; `filter` is a `sock_filter` array. With
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` in `flags`, gives what it asks with.
+pub(crate) fn install_filter(filter: &[u8], flags: usize) -> Outcome<u32> {
     #[repr(C)]
     struct Program {
         length: u16,
         filter: *const u8,
     }
     let program = Program { length: (filter.len() / 8) as u16, filter: filter.as_ptr() };
-    with_pointers!(Call::Filter, SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program).map(drop)
+    with_pointers!(Call::Filter, SECCOMP, SECCOMP_SET_MODE_FILTER, flags, &raw const program)
 }
 
 /// A Landlock ruleset; `handled` is a `struct landlock_ruleset_attr`.
@@ -70,7 +71,8 @@ pub(crate) fn landlock_beneath(ruleset: i32, fd: i32, access: u64) -> Outcome {
     with_pointers!(Call::Rule, LANDLOCK_ADD_RULE, ruleset, 1, &raw const rule, 0).map(drop)
 }
 
-/// Allows an access to a port: both in this order.
-pub(crate) fn landlock_port(ruleset: i32, rule: [u64; 2]) -> Outcome {
-    with_pointers!(Call::Rule, LANDLOCK_ADD_RULE, ruleset, 2, rule.as_ptr(), 0).map(drop)
+/// A rule: in 8 bytes its kind, and the kernel's struct of that.
+pub(crate) fn landlock_rule(ruleset: i32, rule: &[u8; 24]) -> Outcome {
+    let (kind, attributes) = (rule[0], rule[8..].as_ptr());
+    with_pointers!(Call::Rule, LANDLOCK_ADD_RULE, ruleset, kind, attributes, 0).map(drop)
 }

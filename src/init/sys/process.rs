@@ -14,6 +14,7 @@ plain! {
     sched_getscheduler(pid: i32) = SCHED_GETSCHEDULER, Scheduler;
     sched_yield() = SCHED_YIELD, Signals;
     kill(pid: isize, signal: usize) = KILL, Signals;
+    tgkill(pid: i32, thread: i32, signal: usize) = TGKILL, Signals;
 }
 
 /// prctl(2) with numeric arguments.
@@ -32,6 +33,14 @@ pub(crate) fn set_name(name: &'static [u8; 16]) -> Outcome {
 /// Makes descriptor 0 the controlling terminal.
 pub(crate) fn take_terminal() -> Outcome {
     with_pointers!(Call::Terminal, IOCTL, 0, TIOCSCTTY, 0).map(drop)
+}
+
+/// A thread that a filter has stopped, and the call that it wanted to make.
+pub(crate) fn denied(listener: i32) -> Outcome<(i32, u32)> {
+    // struct seccomp_notif: its id, the thread, and struct seccomp_data.
+    let mut asked = [0u64; 10];
+    with_pointers!(Call::Filter, IOCTL, listener, SECCOMP_IOCTL_NOTIF_RECV, asked.as_mut_ptr())?;
+    Ok((asked[1] as i32, asked[2] as u32))
 }
 
 /// prlimit64(2) on the caller; `pair` is a soft and a hard limit.
