@@ -23,10 +23,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{HugePages, Needs, is_v1, moment, mounted, rounds};
+use common::{HugePages, Needs, is_v1, moment, mounted, rounds, slowness};
 use groups::{Delegated, delegated_to_me};
 use inside::{is_root, myself, myself_outside, refused, role, sh, shell};
 use mounts::{mount, own_mounts};
@@ -223,10 +224,11 @@ fn cpus_are_those_that_were_given() {
 
 fn cpu_time_ends_the_whole_tree() {
     // What is not waited for counts as well.
-    let sandbox = Sandbox::new().cpu_time(Duration::from_millis(200));
+    let limit = moment(200);
+    let sandbox = Sandbox::new().cpu_time(limit);
     let (outcome, stats) = stats(&sandbox, "trap '' CHLD; (while :; do :; done) & sleep 1000");
     assert_eq!(outcome, Outcome::CpuTime);
-    assert!(stats.cpu.usage.unwrap() >= Duration::from_millis(200), "{stats:?}");
+    assert!(stats.cpu.usage.unwrap() >= limit, "{stats:?}");
     let (outcome, _) = self::stats(&Sandbox::new().cpu_time(Duration::from_secs(100)), "exit 4");
     assert_eq!(outcome, Outcome::Exited(4));
 }
@@ -615,6 +617,8 @@ fn owner(test: &str, role: &str, parent: &Delegated) -> (std::process::Child, u3
     let CgroupParent::Path(path) = parent.parent() else { unreachable!() };
     let mut command = myself_outside(test, role);
     command.env("DELEGATED", path.file_name().unwrap());
+    // What it leaves stopped would have all of this process's group hung up.
+    command.process_group(0);
     let mut owner = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -843,7 +847,9 @@ fn delegated_user() {
     let (outcome, pids) = stats(&base.clone().pids_limit(5), bomb);
     assert_ne!(outcome, Outcome::Exited(0));
     assert!(pids.pids.limit_hits.unwrap() > 0);
-    let limits = Limits::new().cpu(Cpu::new().limit(0.25)).cpu_time(moment(60));
+    // The exec has to come to its end, too.
+    let quota = Cpu::new().limit(0.05 * f64::from(slowness()));
+    let limits = Limits::new().cpu(quota).cpu_time(moment(60));
     let (outcome, cpu) =
         stats(&base.clone().limits(limits), "(while :; do :; done) & while :; do :; done");
     assert_eq!(outcome, Outcome::CpuTime);

@@ -253,6 +253,12 @@ mod tests {
         }
     }
 
+    impl Source for &[u8] {
+        fn read_at(&self, offset: u64, to: &mut [u8]) -> io::Result<usize> {
+            (**self).read_at(offset, to)
+        }
+    }
+
     /// The test's own program, which is dynamically linked.
     fn own() -> Vec<u8> {
         std::fs::read("/proc/self/exe").unwrap()
@@ -279,7 +285,7 @@ mod tests {
         let object = Object::read(&whole).unwrap();
         let step = (whole.len() / 2000).max(1);
         for length in (0..200).chain((200..whole.len()).step_by(step)) {
-            match Object::read(&whole[..length].to_vec()) {
+            match Object::read(&&whole[..length]) {
                 Ok(None) => assert!(length < 4),
                 Ok(some) => assert_eq!(some, object, "cut at {length}"),
                 Err(errno) => assert_eq!(errno, Errno::ENOEXEC),

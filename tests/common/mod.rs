@@ -256,7 +256,7 @@ fn bus() -> String {
 }
 
 /// How many times slower than common this machine is, as whoever emulates one says.
-fn slowness() -> u32 {
+pub(crate) fn slowness() -> u32 {
     std::env::var("STOCKADE_TEST_SLOWNESS").map_or(1, |text| text.parse().unwrap())
 }
 
