@@ -57,6 +57,7 @@ tests! {
         a_signal_that_came_early, signals_during_a_set_up_that_hangs, ctrl_c_on_a_terminal,
         killed, killed_at_any_moment, ended_with_a_detached_daemon, child_signals_ignored,
     ];
+    Needs::Groups => [json_of_limits_by_groups];
     Needs::RootAndProgram(STOCKADE) => [
         host_ids, own_host_id, id_maps, owners_of_a_map, subids, host_root, owned_by_root, groups_that_cannot_be_dropped,
     ];
@@ -1232,6 +1233,26 @@ fn json_of_usage() {
         number("major_faults");
         assert!(number("voluntary_switches") + number("involuntary_switches") > 0, "{report}");
     }
+}
+
+fn json_of_limits_by_groups() {
+    let with = |options: &[&str], script| reported(with(&[&JSON, options].concat(), script));
+    let (ran, report) = with(&["--cpu-time", "100ms"], ENDLESS);
+    assert_eq!((ran.code, &report["outcome"]), (Some(124), &json!("cpu_time")));
+    let used = report["usage"]["cpu"]["usage_us"].as_u64().unwrap();
+    assert!(used >= 100_000, "{report}");
+    let (ran, report) = with(&["--memory", "32m"], "exec tail /dev/zero");
+    assert_eq!((ran.code, &report["outcome"]), (Some(137), &json!("out_of_memory")));
+    assert_eq!(report["usage"]["memory"]["limit"], json!(32 << 20));
+    let bomb = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done";
+    let (_, report) = with(&["--pids-limit", "5"], bomb);
+    assert!(report["usage"]["pids"]["limit_hits"].as_u64().unwrap() > 0, "{report}");
+    let (ran, report) = with(&["--io-max", "7:0:rbps=4m"], "exit 4");
+    assert_eq!((ran.code, report["usage"]["io"].is_array()), (Some(4), true), "{report}");
+    let missing = ["--pids-limit", "5", "--cgroup-parent", "/no/such/group"];
+    let (ran, report) = with(&missing, "true");
+    ran.refused(125, &["/no/such/group", "mkdir"]);
+    assert_eq!(report["stage"], json!("cgroup"));
 }
 
 fn json_of_failures() {
