@@ -183,9 +183,6 @@ impl<'a> Trial<'a> {
             log::debug!("the next sandbox: {next:?}");
         }
         Ok(match status.outcome {
-            Outcome::Signaled { signal: libc::SIGSYS, .. } => {
-                Finding::held("the filter ended the program")
-            }
             Outcome::Exited(_) | Outcome::Signaled { .. } => {
                 Finding::broken(format!("the program ended without a word: {}", status.outcome))
             }
