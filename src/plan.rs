@@ -161,7 +161,8 @@ impl Plan {
             lines.push(format!("set nice value {}: asked for", policy.nice));
         }
         for (resource, limit) in policy.rlimits.iter() {
-            lines.push(format!("limit {resource} {}:{}: soft and hard", limit.soft, limit.hard));
+            let reason = policy.rlimits.reason(resource);
+            lines.push(format!("limit {resource} {}:{}: {reason}", limit.soft, limit.hard));
         }
         if !policy.nested_user_namespaces {
             lines

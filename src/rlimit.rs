@@ -393,7 +393,35 @@ const fn default_limit(resource: Resource) -> Limit {
     }
 }
 
+/// Why it is so, as the table at [`Rlimits`] has it.
+const fn reason(resource: Resource) -> &'static str {
+    use Resource as R;
+    match resource {
+        R::Cpu => "bounds each process alone, so it cannot bound the sandbox",
+        R::FileSize => "bounds each file alone, so it cannot bound the disk space",
+        R::Data => "bounds each process alone; the memory of a control group bounds all",
+        R::Stack | R::MessageQueue => "the kernel's own default",
+        R::Core => "a core file holds the memory of the program, and fills disks",
+        R::Rss | R::Locks => "without effect",
+        R::Processes => "stops a fork bomb where there is no control group",
+        R::OpenFiles => {
+            "as systemd: select(2) ends at 1024, programs that do not use it may raise theirs"
+        }
+        R::LockedMemory => "the kernel's own default since Linux 5.16",
+        R::AddressSpace => "runtimes reserve far more than they use",
+        R::PendingSignals => "each queued signal takes memory of the kernel",
+        R::Nice => "no higher priority than given",
+        R::RealtimePriority => "no real-time scheduling",
+        R::RealtimeTime => "without real-time scheduling, nothing to bound",
+    }
+}
+
 impl Rlimits {
+    /// Why the limit of `resource` is what it is.
+    pub(crate) const fn reason(&self, resource: Resource) -> &'static str {
+        if self.is_default(resource) { reason(resource) } else { "asked for" }
+    }
+
     /// Asks for this limit instead of the default; the last word counts. A hard limit above the
     /// caller's own needs `CAP_SYS_RESOURCE` on the host
     /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
@@ -561,6 +589,19 @@ mod tests {
         ];
         assert_eq!(Rlimits::default().limits, expected);
         assert!(Resource::ALL.into_iter().all(|each| Rlimits::default().is_default(each)));
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_documented_table() {
+        let rows = include_str!("rlimit.rs").lines().filter(|line| line.starts_with("/// | [`"));
+        let mut documented = rows.map(|row| row.rsplit(" | ").next().unwrap().replace('`', ""));
+        for resource in Resource::ALL {
+            let row = documented.next().unwrap();
+            let documented = row.trim_end_matches(" |").trim_end_matches("; see below");
+            assert_eq!(Rlimits::default().reason(resource), documented);
+        }
+        let limits = Rlimits::default().set(Resource::Core, 0);
+        assert_eq!(limits.reason(Resource::Core), "asked for");
     }
 
     #[test]
