@@ -20,6 +20,7 @@ use crate::changes::Source;
 use crate::child::{Attached, Child, reap_the_detached};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::{self, Hint};
+use crate::landlock;
 use crate::lower::{self, Lowered};
 use crate::namespace::{Namespaces, user};
 use crate::outcome::{Output, Status};
@@ -858,7 +859,8 @@ impl Command {
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (first, operations) = plan.encode_own();
-        let filters = policy.filter().map_err(Error::Invalid)?;
+        let writes_to_host = landlock::write_to_host(pairs.iter().map(|(source, _)| *source));
+        let filters = policy.filter(writes_to_host).map_err(Error::Invalid)?;
         // Without init nobody could tell that they are in place, nor that they are not.
         let tried = !check_only || filters.allow_report;
         let filter =

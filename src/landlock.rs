@@ -328,17 +328,32 @@ impl Ruleset {
     }
 }
 
+/// Whether one of these is a file of the host's that can be written, or a directory.
+pub(crate) fn write_to_host<'a>(fds: impl IntoIterator<Item = BorrowedFd<'a>>) -> bool {
+    fds.into_iter().any(|fd| match opened(fd) {
+        Ok((SFlag::S_IFDIR, _)) | Ok((SFlag::S_IFREG, true)) => true,
+        Ok(_) => false,
+        // Who cannot tell takes the worst for granted.
+        Err(_) => true,
+    })
+}
+
 /// What there is to do by the name of a descriptor. Pipes, sockets and the like are in no tree: nothing
 /// is refused there.
 fn access_of(fd: BorrowedFd<'_>) -> std::result::Result<u64, Errno> {
+    Ok(match opened(fd)? {
+        (SFlag::S_IFDIR, _) => u64::MAX,
+        (SFlag::S_IFREG | SFlag::S_IFCHR | SFlag::S_IFBLK, true) => LANDLOCK_OF_FILES,
+        _ => 0,
+    })
+}
+
+/// The kind of what a descriptor is of, and whether it was opened for writing.
+fn opened(fd: BorrowedFd<'_>) -> std::result::Result<(SFlag, bool), Errno> {
     let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
     let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
     let may_write = flags & OFlag::O_ACCMODE != OFlag::O_RDONLY && !flags.contains(OFlag::O_PATH);
-    Ok(match kind {
-        SFlag::S_IFDIR => u64::MAX,
-        SFlag::S_IFREG | SFlag::S_IFCHR | SFlag::S_IFBLK if may_write => LANDLOCK_OF_FILES,
-        _ => 0,
-    })
+    Ok((kind, may_write))
 }
 
 /// What is found to be missing.

@@ -191,18 +191,21 @@ impl Policy {
         }
     }
 
-    /// The system call filter.
-    pub(crate) fn filter(&self) -> Result<Arc<Assembled>, Vec<String>> {
+    /// The system call filter of a program that was given something of the host's to write to, or not.
+    pub(crate) fn filter(&self, writes_to_host: bool) -> Result<Arc<Assembled>, Vec<String>> {
         self.seccomp.assembled(Kept {
             capabilities: self.capabilities.bounding().bits(),
             nesting_forbidden: !self.nested_user_namespaces,
             init_guarded: self.init && self.has_own_pids(),
             supervised: self.init,
+            writes_to_host: writes_to_host
+                || self.tree.is_kept()
+                || !self.new_namespaces().contains(Namespaces::MOUNT),
         })
     }
 
     fn filter_problems(&self, problems: &mut Vec<String>) {
-        match self.filter() {
+        match self.filter(true) {
             Err(more) => problems.extend(more),
             Ok(filter) if !filter.allow_setup && self.new_privileges => problems.push(
                 "where exec may gain privileges the filter comes before what is given up, and the \

@@ -407,6 +407,16 @@ impl Tree {
         }))
     }
 
+    /// Whether what is written somewhere in it stays on the host.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self.base.base, Base::Directory { writable: true, .. })
+            || self.overlays().any(|(_, overlay)| overlay.kept().is_some())
+            || self
+                .entries
+                .iter()
+                .any(|entry| matches!(entry, Entry::Bind(bind) if bind.is_writable()))
+    }
+
     /// The place of the overlay that a mount is the upper of, or the root's.
     pub(crate) fn overlay_of(&self, at: &[u8], staged: bool) -> Option<PathBuf> {
         let mut overlays = self.overlays();

@@ -383,6 +383,8 @@ pub(crate) struct Kept {
     pub(crate) nesting_forbidden: bool,
     /// Limits and scheduling of PID 1.
     pub(crate) init_guarded: bool,
+    /// What is written stays on the host, or may: nothing is to be made setuid there.
+    pub(crate) writes_to_host: bool,
     /// Somebody is there to kill who may not make a call, and to tell of it.
     pub(crate) supervised: bool,
 }
@@ -490,8 +492,13 @@ impl Programs {
 mod tests {
     use super::*;
 
-    const PLAIN: Kept =
-        Kept { capabilities: 0, nesting_forbidden: true, init_guarded: true, supervised: true };
+    const PLAIN: Kept = Kept {
+        capabilities: 0,
+        nesting_forbidden: true,
+        init_guarded: true,
+        supervised: true,
+        writes_to_host: true,
+    };
 
     fn assembled(seccomp: &Seccomp, kept: Kept) -> Programs {
         seccomp.assemble(&kept).unwrap().programs
@@ -499,16 +506,22 @@ mod tests {
 
     #[test]
     fn nothing_forbidden_is_no_filter() {
-        let kept = Kept {
-            capabilities: 0,
-            nesting_forbidden: false,
-            init_guarded: false,
+        const FSETID: u64 = 1 << 4;
+        let kept = |nesting_forbidden, init_guarded, capabilities| Kept {
+            capabilities,
+            nesting_forbidden,
+            init_guarded,
             supervised: true,
+            writes_to_host: true,
         };
-        assert!(assembled(&Seccomp::none(), kept).0.is_empty());
-        for (nesting_forbidden, init_guarded) in [(true, false), (false, true), (true, true)] {
-            let kept = Kept { capabilities: 0, nesting_forbidden, init_guarded, supervised: true };
-            assert_eq!(assembled(&Seccomp::none(), kept).0.len(), 1);
+        assert!(assembled(&Seccomp::none(), kept(false, false, FSETID)).0.is_empty());
+        for forbidden in [
+            kept(true, false, FSETID),
+            kept(false, true, FSETID),
+            kept(true, true, FSETID),
+            kept(false, false, 0),
+        ] {
+            assert_eq!(assembled(&Seccomp::none(), forbidden).0.len(), 1);
         }
     }
 
@@ -529,6 +542,7 @@ mod tests {
             nesting_forbidden: false,
             init_guarded: false,
             supervised: true,
+            writes_to_host: true,
         };
         for kept in [PLAIN, none] {
             assembled(&Seccomp::default(), kept);

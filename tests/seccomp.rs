@@ -19,6 +19,7 @@ mod common;
 mod inside;
 
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 
 use common::Needs;
 use inside::{myself, role, sh, succeed};
@@ -33,7 +34,7 @@ tests! {
         capabilities_widen_it, nesting_by_name_widens_it, a_terminal_is_not_typed_into,
         write_refused_does_not_stop_the_start, everything_but_the_least_refused,
         a_program_that_is_missing_is_told, a_terminal_under_a_narrow_filter, execve_refused,
-        end_refused, without_init_it_must_be_told, killed_by_a_filter, not_killed_by_a_filter,
+        end_refused, without_init_it_must_be_told, killed_by_a_filter, not_killed_by_a_filter, no_file_is_made_setuid,
         a_thread_is_killed_with_its_process, the_end_comes_before_the_answer, the_caller_is_asked,
         an_action_for_the_rest,
         raw_programs, raw_programs_that_are_none, names_are_checked, checked_before_it_runs,
@@ -461,6 +462,27 @@ fn the_caller_is_asked() {
     let both = asking.rule(Rule::new("mkdir").then(Action::KillProcess));
     let status = Sandbox::new().seccomp(both).command("true").status().unwrap();
     assert_eq!(status.outcome, Outcome::Exited(0));
+}
+
+/// Where it would stay on the host, as one of the caller's.
+fn no_file_is_made_setuid() {
+    let script = "set -e; touch x; chmod 0700 x; chmod 2700 x; chmod 4700 x";
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let bound = Sandbox::new().bind_rw(directory.path(), "/data");
+    let run = |sandbox: &Sandbox, directory: &str| {
+        let command = sandbox.command("sh").args(["-c", script]).current_dir(directory);
+        command.status().unwrap().outcome.is_success()
+    };
+    assert!(run(&Sandbox::new(), "/tmp"));
+    assert!(!run(&bound, "/data") && !run(&bound, "/tmp"));
+    assert!(!run(&bound.clone().seccomp(Seccomp::none()), "/data"));
+    let kept = Capabilities::keep([Capability::FSETID]);
+    assert!(run(&bound.capabilities(kept), "/data"));
+    // A descriptor is a way as well.
+    let opened = std::fs::File::open(directory.path()).unwrap();
+    let command = Sandbox::new().command("sh").args(["-c", script]).fd(3, opened);
+    assert!(!command.current_dir("/tmp").status().unwrap().outcome.is_success());
 }
 
 fn an_action_for_the_rest() {

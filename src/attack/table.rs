@@ -258,6 +258,10 @@ tree {
         "plant a link where the next sandbox makes a directory";
     117 replace_program Medium [] bare(),
         "change a file that was given as data";
+    172 leave_setuid Critical [Writable] with("--cap-add fsetid"),
+        "leave a setuid program in a writable bind";
+    173 create_setuid Critical [Writable] bare_root(),
+        "make a file setuid at its creation, and write to it";
 }
 privileges {
     118 has_capabilities High [] with("--cap-add chown"),

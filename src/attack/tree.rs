@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::facts::Facts;
@@ -173,6 +173,28 @@ pub(crate) fn setuid_program(facts: &Facts) -> Verdict {
 
 pub(crate) fn capable_program(facts: &Facts) -> Verdict {
     privileged(facts, "capable")
+}
+
+/// A program with a bit that gives its owner's rights, which is the caller's outside.
+pub(crate) fn leave_setuid(facts: &Facts) -> Verdict {
+    let path = format!("{}/left", facts.text("writable"));
+    let left = fs::write(&path, b"#!/bin/sh\n");
+    let set = fs::set_permissions(&path, fs::Permissions::from_mode(0o4755));
+    worked("a setuid program in a writable bind", left.and(set))
+}
+
+/// The same with the mode that a file is made with, and with content afterwards.
+pub(crate) fn create_setuid(facts: &Facts) -> Verdict {
+    let path = format!("{}/made", facts.text("writable"));
+    let options =
+        || File::options().create(true).truncate(true).write(true).mode(0o4755).open(&path);
+    let has_bit = || fs::metadata(&path).is_ok_and(|found| found.mode() & 0o4000 != 0);
+    let written = options().and_then(|mut file| file.write_all(b"#!/bin/sh\n"));
+    match written {
+        Ok(()) if has_bit() => Open("a setuid program with content".to_owned()),
+        Ok(()) => Held("the bit is gone as soon as there is content".to_owned()),
+        Err(error) => Held(format!("a new file: {error}")),
+    }
 }
 
 /// What the next sandbox, or whoever else follows the link, makes of it is seen outside.

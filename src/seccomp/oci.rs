@@ -275,8 +275,13 @@ fn running_kernel() -> Result<(u32, u32), String> {
 mod tests {
     use super::*;
 
-    const PLAIN: Kept =
-        Kept { capabilities: 0, nesting_forbidden: true, init_guarded: true, supervised: true };
+    const PLAIN: Kept = Kept {
+        capabilities: 0,
+        nesting_forbidden: true,
+        init_guarded: true,
+        supervised: true,
+        writes_to_host: true,
+    };
 
     fn rules(text: &str, kept: &Kept) -> (Vec<Rule>, Action, Action) {
         Profile::parse(text.as_bytes()).unwrap().rules(kept).unwrap()

@@ -93,6 +93,7 @@ const BY_CAPABILITY: &[(u8, &str)] = &[
     (38, "bpf perf_event_open"),
     (39, "bpf"),
 ];
+const FSETID: u8 = 4;
 const NET_ADMIN: u8 = 12;
 const NET_RAW: u8 = 13;
 const AUDIT: [u8; 3] = [29, 30, 37];
@@ -190,7 +191,20 @@ pub(super) fn guards(kept: &Kept) -> Vec<Rule> {
             list.push(Rule::with(call, vec![kind(2)], REFUSED));
         }
     }
+    if kept.writes_to_host && !kept.has(FSETID) {
+        setuid_bits(&mut list);
+    }
     list
+}
+
+/// No file is made setuid: in a writable bind it would stay, as one of the caller's, and run with the
+/// caller's rights. With a mode at its creation it is empty, and loses the bit as soon as it is not.
+fn setuid_bits(list: &mut Vec<Rule>) {
+    const S_ISUID: u64 = 0o4000;
+    for (call, argument) in [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)] {
+        let setuid = Condition::masked(argument, S_ISUID, S_ISUID).low();
+        list.push(Rule::with(call, vec![setuid], REFUSED));
+    }
 }
 
 fn allow(list: &mut Vec<Rule>, calls: &str) {
