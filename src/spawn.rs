@@ -464,7 +464,7 @@ fn confirm_exec(
         // The embedder has it reaped elsewhere, and with it went what could tell.
         Exec::Gone if !start.supervised => Ok(None),
         // Init reaps it, and has said before if it had not executed anything.
-        Exec::Gone => match receive_now(lines.ours.as_fd()) {
+        Exec::Gone => match said_of_the_end(lines) {
             None => Ok(None),
             Some(Received::Report(report, fds)) if report.kind == report::FAILED => {
                 Err(failed_report(start, &report, fds))
@@ -478,15 +478,30 @@ fn confirm_exec(
     }
 }
 
+/// What init has said by now of a program that it has reaped: not only that it killed it.
+fn said_of_the_end(lines: &Lines) -> Option<Received> {
+    let first = receive_now(lines.ours.as_fd());
+    match &first {
+        Some(Received::Report(report, _)) if report.kind == report::KILLED => {
+            receive_now(lines.ours.as_fd()).or(first)
+        }
+        _ => first,
+    }
+}
+
 /// The program's process has ended before its exec. Its supervisor knows how.
 fn never_executed(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Refused {
     if !start.supervised {
         let object = "(it was killed before its exec)";
         return Error::new(Stage::Start, Call::Start.name(), object, Errno::ESRCH).into();
     }
-    match next_report(lines, launched, Stage::Start) {
-        Ok((failure, fds)) => failed_report(start, &failure, fds),
-        Err(error) => error.into(),
+    loop {
+        match next_report(lines, launched, Stage::Start) {
+            // That its time was up comes first.
+            Ok((report, _)) if report.kind == report::KILLED => {}
+            Ok((failure, fds)) => return failed_report(start, &failure, fds),
+            Err(error) => return error.into(),
+        }
     }
 }
 
