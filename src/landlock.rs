@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::abi::{MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, MS_NODEV, MS_RDONLY};
 use crate::capability::Capability;
@@ -328,10 +329,11 @@ impl Ruleset {
     }
 }
 
-/// Whether one of these is a file of the host's that can be written, or a directory.
+/// Whether one of these is a file of the host's that can be written and has a name, or a directory.
 pub(crate) fn write_to_host<'a>(fds: impl IntoIterator<Item = BorrowedFd<'a>>) -> bool {
     fds.into_iter().any(|fd| match opened(fd) {
-        Ok((SFlag::S_IFDIR, _)) | Ok((SFlag::S_IFREG, true)) => true,
+        Ok((SFlag::S_IFDIR, _)) => true,
+        Ok((SFlag::S_IFREG, true)) => fstat(fd).map_or(true, |file| file.st_nlink != 0),
         Ok(_) => false,
         // Who cannot tell takes the worst for granted.
         Err(_) => true,
@@ -350,7 +352,12 @@ fn access_of(fd: BorrowedFd<'_>) -> std::result::Result<u64, Errno> {
 
 /// The kind of what a descriptor is of, and whether it was opened for writing.
 fn opened(fd: BorrowedFd<'_>) -> std::result::Result<(SFlag, bool), Errno> {
-    let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
+    // A pidfd and the like are regular files, too, by what newer kernels say.
+    const ANONYMOUS: [FsType; 2] = [FsType(0x5049_4446), FsType(0x0904_1934)];
+    let mut kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
+    if kind == SFlag::S_IFREG && ANONYMOUS.contains(&fstatfs(fd)?.filesystem_type()) {
+        kind = SFlag::empty();
+    }
     let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
     let may_write = flags & OFlag::O_ACCMODE != OFlag::O_RDONLY && !flags.contains(OFlag::O_PATH);
     Ok((kind, may_write))

@@ -198,9 +198,7 @@ impl Policy {
             nesting_forbidden: !self.nested_user_namespaces,
             init_guarded: self.init && self.has_own_pids(),
             supervised: self.init,
-            writes_to_host: writes_to_host
-                || self.tree.is_kept()
-                || !self.new_namespaces().contains(Namespaces::MOUNT),
+            writes_to_host: writes_to_host || self.tree.is_kept(),
         })
     }
 
