@@ -212,7 +212,7 @@ impl Layout {
         }
         self.mkdir("dev/pts", 0o755);
         let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
-        self.mount("devpts", "dev/pts", flags, "newinstance,ptmxmode=0666,mode=0620");
+        self.mount("devpts", "dev/pts", flags, "newinstance,ptmxmode=0666,mode=0620,max=256");
         for (target, path) in [
             ("/proc/self/fd", "dev/fd"),
             ("/proc/self/fd/0", "dev/stdin"),
