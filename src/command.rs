@@ -19,8 +19,8 @@ use crate::cgroup::group::Groups;
 use crate::changes::Source;
 use crate::child::{Attached, Child, reap_the_detached};
 use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::given::Given;
 use crate::hint::{self, Hint};
-use crate::landlock;
 use crate::lower::{self, Lowered};
 use crate::namespace::{Namespaces, user};
 use crate::outcome::{Output, Status};
@@ -859,8 +859,10 @@ impl Command {
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (first, operations) = plan.encode_own();
-        let writes_to_host = landlock::write_to_host(pairs.iter().map(|(source, _)| *source));
-        let filters = policy.filter(writes_to_host).map_err(Error::Invalid)?;
+        let given = pairs.iter().map(|&(source, target)| Given::look(source, target));
+        let given = given.collect::<Result<Vec<_>>>()?;
+        let filters = policy.filter(given.iter().any(Given::writes_to_host));
+        let filters = filters.map_err(Error::Invalid)?;
         // Without init nobody could tell that they are in place, nor that they are not.
         let tried = !check_only || filters.allow_report;
         let filter =
@@ -897,7 +899,7 @@ impl Command {
             ruleset: plan.ruleset.handled(),
             ruleset_flags: plan.ruleset.flags(),
             places: plan.ruleset.places(),
-            rules: plan.ruleset.rules(pairs)?,
+            rules: plan.ruleset.rules(&given),
             candidates: self.candidates(),
             argv,
             envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),

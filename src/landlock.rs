@@ -3,23 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{SFlag, fstat};
-use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::abi::{MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, MS_NODEV, MS_RDONLY};
 use crate::capability::Capability;
 use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::given::Given;
 use crate::namespace::Namespaces;
 use crate::policy::Policy;
 use crate::sys;
-use crate::wire::{LANDLOCK_OF_FILES, Op, Put};
+use crate::wire::{Op, Put};
 
 /// `LANDLOCK_ACCESS_FS_…` and the first version of the interface that has them.
 const OF_FILES: [(u32, u64); 4] = [(1, 0x1fff), (2, 0x2000), (3, 0x4000), (5, 0x8000)];
@@ -271,24 +268,21 @@ impl Ruleset {
     /// The rules for ports and for the program's descriptors, as init reads them. A descriptor is to be of
     /// use by its name in /proc/self/fd as well, but a file that was opened for reading is not to be
     /// written.
-    pub(crate) fn rules(&self, pairs: &[(BorrowedFd<'_>, RawFd)]) -> Result<Vec<u8>> {
+    pub(crate) fn rules(&self, given: &[Given]) -> Vec<u8> {
         const PATH_BENEATH: u64 = 1;
         const NET_PORT: u64 = 2;
         let mut out = Vec::new();
         for (&port, &access) in &self.ports {
             [NET_PORT, access, u64::from(port)].iter().for_each(|word| word.put(&mut out));
         }
-        for &(source, target) in pairs.iter().filter(|_| self.handled[0] != 0) {
-            let access = self.handled[0]
-                & access_of(source).map_err(|errno| {
-                    Error::new(Stage::Prepare, "look at descriptor", target.to_string(), errno)
-                })?;
+        for one in given {
+            let access = self.handled[0] & one.access();
             if access != 0 {
                 [PATH_BENEATH, access].iter().for_each(|word| word.put(&mut out));
-                [target, 0].iter().for_each(|half| half.put(&mut out));
+                [one.target, 0].iter().for_each(|half| half.put(&mut out));
             }
         }
-        Ok(out)
+        out
     }
 
     /// What the rule with this number is about, as init counts them: first those that name no place.
@@ -327,40 +321,6 @@ impl Ruleset {
         }
         lines
     }
-}
-
-/// Whether one of these is a file of the host's that can be written and has a name, or a directory.
-pub(crate) fn write_to_host<'a>(fds: impl IntoIterator<Item = BorrowedFd<'a>>) -> bool {
-    fds.into_iter().any(|fd| match opened(fd) {
-        Ok((SFlag::S_IFDIR, _)) => true,
-        Ok((SFlag::S_IFREG, true)) => fstat(fd).map_or(true, |file| file.st_nlink != 0),
-        Ok(_) => false,
-        // Who cannot tell takes the worst for granted.
-        Err(_) => true,
-    })
-}
-
-/// What there is to do by the name of a descriptor. Pipes, sockets and the like are in no tree: nothing
-/// is refused there.
-fn access_of(fd: BorrowedFd<'_>) -> std::result::Result<u64, Errno> {
-    Ok(match opened(fd)? {
-        (SFlag::S_IFDIR, _) => u64::MAX,
-        (SFlag::S_IFREG | SFlag::S_IFCHR | SFlag::S_IFBLK, true) => LANDLOCK_OF_FILES,
-        _ => 0,
-    })
-}
-
-/// The kind of what a descriptor is of, and whether it was opened for writing.
-fn opened(fd: BorrowedFd<'_>) -> std::result::Result<(SFlag, bool), Errno> {
-    // A pidfd and the like are regular files, too, by what newer kernels say.
-    const ANONYMOUS: [FsType; 2] = [FsType(0x5049_4446), FsType(0x0904_1934)];
-    let mut kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
-    if kind == SFlag::S_IFREG && ANONYMOUS.contains(&fstatfs(fd)?.filesystem_type()) {
-        kind = SFlag::empty();
-    }
-    let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
-    let may_write = flags & OFlag::O_ACCMODE != OFlag::O_RDONLY && !flags.contains(OFlag::O_PATH);
-    Ok((kind, may_write))
 }
 
 /// What is found to be missing.

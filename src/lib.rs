@@ -17,6 +17,7 @@ mod dbus;
 mod error;
 mod executable;
 mod export;
+mod given;
 mod hint;
 mod kept;
 mod landlock;

@@ -203,7 +203,7 @@ impl Policy {
     }
 
     fn filter_problems(&self, problems: &mut Vec<String>) {
-        match self.filter(true) {
+        match self.filter(false) {
             Err(more) => problems.extend(more),
             Ok(filter) if !filter.allow_setup && self.new_privileges => problems.push(
                 "where exec may gain privileges the filter comes before what is given up, and the \

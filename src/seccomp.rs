@@ -390,6 +390,16 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Of a sandbox in which all is forbidden that can be.
+    #[cfg(test)]
+    const PLAIN: Kept = Kept {
+        capabilities: 0,
+        nesting_forbidden: true,
+        init_guarded: true,
+        supervised: true,
+        writes_to_host: true,
+    };
+
     fn has(&self, capability: u8) -> bool {
         self.capabilities >> capability & 1 != 0
     }
@@ -492,14 +502,6 @@ impl Programs {
 mod tests {
     use super::*;
 
-    const PLAIN: Kept = Kept {
-        capabilities: 0,
-        nesting_forbidden: true,
-        init_guarded: true,
-        supervised: true,
-        writes_to_host: true,
-    };
-
     fn assembled(seccomp: &Seccomp, kept: Kept) -> Programs {
         seccomp.assemble(&kept).unwrap().programs
     }
@@ -527,7 +529,7 @@ mod tests {
 
     #[test]
     fn the_default_fits_a_page_and_decides_in_few_steps() {
-        let programs = assembled(&Seccomp::default(), PLAIN);
+        let programs = assembled(&Seccomp::default(), Kept::PLAIN);
         assert!(programs.0[0].len() <= 4096, "{} bytes", programs.0[0].len());
         let steps = |(number, _)| bpf::answer(&programs.0[0], number, [0; 6]).unwrap().1;
         let most = calls::all().map(steps).max().unwrap();
@@ -544,7 +546,7 @@ mod tests {
             supervised: true,
             writes_to_host: true,
         };
-        for kept in [PLAIN, none] {
+        for kept in [Kept::PLAIN, none] {
             assembled(&Seccomp::default(), kept);
             assembled(&Seccomp::strict(), kept);
         }
@@ -552,9 +554,9 @@ mod tests {
 
     #[test]
     fn capabilities_widen_the_default() {
-        let all = Kept { capabilities: u64::MAX, ..PLAIN };
+        let all = Kept { capabilities: u64::MAX, ..Kept::PLAIN };
         for call in [libc::SYS_mount, libc::SYS_ptrace, libc::SYS_bpf, libc::SYS_reboot] {
-            assert!(!assembled(&Seccomp::default(), PLAIN).allow(call, [0; 6]), "{call}");
+            assert!(!assembled(&Seccomp::default(), Kept::PLAIN).allow(call, [0; 6]), "{call}");
             assert!(assembled(&Seccomp::default(), all).allow(call, [0; 6]), "{call}");
         }
         assert!(!assembled(&Seccomp::default(), all).allow(libc::SYS_setns, [0; 6]));
@@ -566,7 +568,7 @@ mod tests {
             .rule(Rule::new("setns"))
             .rule(Rule::new("mkdirat").when(Condition::equal(2, 0)).then(Action::Log))
             .rule(Rule::new("mkdirat").then(Action::Errno(28)));
-        let programs = assembled(&profile, PLAIN);
+        let programs = assembled(&profile, Kept::PLAIN);
         assert!(!programs.allow(libc::SYS_setns, [0; 6]));
         assert!(programs.allow(libc::SYS_mkdirat, [0; 6]));
         assert!(!programs.allow(libc::SYS_mkdirat, [0, 0, 1, 0, 0, 0]));
@@ -578,11 +580,11 @@ mod tests {
             .rule(Rule::new("write").when(Condition::equal(6, 0)))
             .rule(Rule::new("read").then(Action::Errno(5000)))
             .rule(Rule::with("open", vec![Condition::equal(0, 1); 33], Action::Allow));
-        let problems = profile.assemble(&PLAIN).unwrap_err();
+        let problems = profile.assemble(&Kept::PLAIN).unwrap_err();
         for part in ["\"reed\"", "argument 6", "4095", "33 conditions"] {
             assert!(problems.iter().any(|one| one.contains(part)), "{part}: {problems:?}");
         }
-        let refused = Seccomp::deny_list(["execve"]).assemble(&PLAIN).unwrap_err();
+        let refused = Seccomp::deny_list(["execve"]).assemble(&Kept::PLAIN).unwrap_err();
         assert!(refused[0].contains("execve"), "{refused:?}");
     }
 }

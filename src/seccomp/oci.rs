@@ -275,14 +275,6 @@ fn running_kernel() -> Result<(u32, u32), String> {
 mod tests {
     use super::*;
 
-    const PLAIN: Kept = Kept {
-        capabilities: 0,
-        nesting_forbidden: true,
-        init_guarded: true,
-        supervised: true,
-        writes_to_host: true,
-    };
-
     fn rules(text: &str, kept: &Kept) -> (Vec<Rule>, Action, Action) {
         Profile::parse(text.as_bytes()).unwrap().rules(kept).unwrap()
     }
@@ -294,7 +286,7 @@ mod tests {
                 r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls":
                     [{{"names": ["read"], "action": "SCMP_ACT_ALLOW", {part}}}]}}"#
             );
-            !rules(&text, &Kept { capabilities: 1 << 21, ..PLAIN }).0.is_empty()
+            !rules(&text, &Kept { capabilities: 1 << 21, ..Kept::PLAIN }).0.is_empty()
         };
         for (part, applies) in [
             (r#""includes": {"caps": ["CAP_SYS_ADMIN"]}"#, true),
@@ -324,8 +316,8 @@ mod tests {
         };
         let both = text(&[one(0, 1), one(1, 2)].join(","));
         let either = text(&[one(0, 1), one(0, 2)].join(","));
-        assert_eq!(rules(&both, &PLAIN).0.len(), 1);
-        assert_eq!(rules(&either, &PLAIN).0.len(), 2);
+        assert_eq!(rules(&both, &Kept::PLAIN).0.len(), 1);
+        assert_eq!(rules(&either, &Kept::PLAIN).0.len(), 2);
     }
 
     #[test]
