@@ -1,7 +1,7 @@
 //! The handle of a running sandbox.
 
 use std::fs::File;
-use std::io::{IoSlice, Read};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -14,19 +14,24 @@ use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
 
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
-use crate::cgroup::{Events, Limits, Stats};
 use crate::changes::Changes;
 use crate::control::{FOLLOW_WAIT, Received, end_followed, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::outcome::{End, Left, Output, Status};
 use crate::output::Remains;
-use crate::policy::Policy;
 use crate::process::{kill, pid_of_pidfd};
 use crate::pty::Pty;
 use crate::sandbox::Sandbox;
-use crate::spawn::{COUNTING, Made, SLACK, patience, tell_limit, tell_places};
-use crate::wire::{BY_SIGNAL, CPU_TIME, DETACH, PAUSE, RESUME, Report, report};
+use crate::spawn::{COUNTING, Made, SLACK};
+use crate::wire::{DETACH, Report, report};
 use crate::{sys, warden};
+
+mod limits;
+mod pause;
+mod reader;
+
+use pause::{Paused, make_pausable};
+use reader::Reader;
 
 /// How long dropping a handle waits for the kernel to end the sandbox. A process in the middle of
 /// I/O that never comes (a dead NFS server) must not hang the caller for ever.
@@ -87,13 +92,6 @@ pub struct Child {
     remains: Remains,
     /// What the program's filter asks with, if the caller is asked.
     listener: Option<OwnedFd>,
-}
-
-/// Since when the time stands still, and by what means.
-#[derive(Debug, Clone, Copy)]
-struct Paused {
-    since: Instant,
-    by_signal: bool,
 }
 
 /// What a new handle is made of besides the sandbox itself.
@@ -563,102 +561,6 @@ impl Child {
         })
     }
 
-    /// Stops everything inside, whatever it does, until [`resume`](Self::resume)
-    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html), freezer). The wall time
-    /// stands still meanwhile; waiting for the end does not end.
-    ///
-    /// Where the caller may use a freezer of control groups, the program does not notice anything.
-    /// Elsewhere init stops every process by SIGSTOP and continues it by SIGCONT, which also
-    /// continues what was stopped before. Ending a paused sandbox is possible in every way.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] with `ESRCH` if it has ended, `ETIMEDOUT` if a process is in a system call
-    /// that cannot be interrupted: all of it runs on then. [`Error::Unsupported`] if there is
-    /// neither a freezer nor an init, or no pid namespace of its own.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let mut child = stockade::Sandbox::new().command("sleep").arg("0.1").spawn()?;
-    /// child.pause()?;
-    /// assert!(child.is_paused());
-    /// child.resume()?;
-    /// assert_eq!(child.wait()?.outcome.code(), Some(0));
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn pause(&mut self) -> Result<()> {
-        if self.paused.is_some() {
-            return Ok(());
-        }
-        self.take_reports();
-        if self.ended() || self.last_report.is_some() {
-            return Err(Error::new(Stage::Run, "pause", "(it has ended)", Errno::ESRCH));
-        }
-        if self.pausable.is_none() {
-            let policy = self.sandbox.policy();
-            self.pausable = make_pausable(policy, self.groups.as_ref())?;
-        }
-        let by_signal = self.pausable.is_none();
-        if by_signal && !(self.supervised && self.own_pids) {
-            let reason = "the caller may make no control group that can be frozen, and only an \
-                          init with a pid namespace of its own can stop everything by signals";
-            let feature = Feature::Freezer;
-            return Err(Error::Unsupported { feature, reason: reason.to_owned() });
-        }
-        let paused = Paused { since: Instant::now(), by_signal };
-        self.tell_init(&[PAUSE | if by_signal { BY_SIGNAL } else { 0 }], &[])?;
-        self.paused = Some(paused);
-        let stopped = self.tell_deadline(None).and_then(|()| match &self.pausable {
-            Some(pausable) => pausable.freeze(self.groups.as_ref(), self.pid, self.supervised),
-            None => Ok(()),
-        });
-        if stopped.is_err() {
-            self.resume()?;
-        }
-        stopped
-    }
-
-    /// Whether it is [paused](Self::pause).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let child = stockade::Sandbox::new().command("true").spawn()?;
-    /// assert!(!child.is_paused());
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    #[must_use]
-    pub fn is_paused(&self) -> bool {
-        self.paused.is_some()
-    }
-
-    /// Lets a [paused](Self::pause) sandbox go on; nothing happens to one that is not.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] if the kernel refuses it, or init cannot be told.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
-    /// child.resume()?;
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn resume(&mut self) -> Result<()> {
-        let Some(Paused { since, by_signal }) = self.paused else { return Ok(()) };
-        if let Some(pausable) = &self.pausable {
-            pausable.thaw()?;
-        }
-        self.paused = None;
-        let stood = since.elapsed();
-        self.started = self.started.checked_add(stood).unwrap_or(self.started);
-        self.deadline = self.deadline.and_then(|at| at.checked_add(stood));
-        self.tell_deadline(self.deadline)?;
-        self.tell_init(&[RESUME | if by_signal { BY_SIGNAL } else { 0 }], &[])
-    }
-
     /// A word to init, if there is one; it may have ended.
     fn tell_init(&self, word: &[u8], fds: &[RawFd]) -> Result<()> {
         let Some(control) = self.control.as_ref().filter(|_| self.supervised) else {
@@ -670,113 +572,6 @@ impl Child {
         match sendmsg::<()>(control, &words, rights, MsgFlags::MSG_NOSIGNAL, None) {
             Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
             Err(errno) => Err(Error::new(Stage::Run, "tell init", "", errno)),
-        }
-    }
-
-    /// Until when the warden waits.
-    fn tell_deadline(&self, deadline: Option<Instant>) -> Result<()> {
-        if self.deadline.is_none() {
-            return Ok(());
-        }
-        let policy = self.sandbox.policy();
-        let left = |at: Instant| at.saturating_duration_since(Instant::now()) + patience(policy);
-        let deadline = deadline.map_or(0, |at| sys::monotonic_after(left(at)));
-        tell_limit(policy, self.warden_id, deadline)
-    }
-
-    /// What was killed while it was paused has to run on to end.
-    fn let_die(&mut self) {
-        if self.paused.take().is_some() {
-            if let Some(Err(error)) = self.pausable.as_ref().map(Pausable::thaw) {
-                log::error!("a paused sandbox does not go on to its end: {error}");
-            }
-        }
-    }
-
-    /// What the sandbox's control groups tell now; after its end, what they told last
-    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)). `None` in it is what
-    /// no limit of the sandbox has counted, or the kernel does not say.
-    ///
-    /// # Errors
-    ///
-    /// None so far: what cannot be read is `None`.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// // Not run: it needs a control group that the caller may write to.
-    /// use stockade::Sandbox;
-    /// let mut child = Sandbox::new().memory_limit(64 << 20).command("sleep").arg("9").spawn()?;
-    /// println!("{:?} bytes", child.stats()?.memory.current);
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn stats(&mut self) -> Result<Stats> {
-        if self.ended() {
-            let usage = self.status.as_ref().and_then(|status| status.usage.as_ref());
-            return Ok(usage.map(|usage| usage.stats.clone()).unwrap_or_default());
-        }
-        Ok(self.groups.as_ref().map(Groups::stats).unwrap_or_default())
-    }
-
-    /// What the limits of memory and of processes do from now on, as it happens
-    /// ([inotify(7)](https://man7.org/linux/man-pages/man7/inotify.7.html)).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] if there is no descriptor to be had, or the groups are gone.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let child = stockade::Sandbox::new().command("true").spawn()?;
-    /// // Without limits there is nothing to tell, until the end.
-    /// assert_eq!(child.events()?.count(), 0);
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn events(&self) -> Result<Events> {
-        Events::new(self.groups.as_ref(), &self.pidfd)
-    }
-
-    /// Changes limits while the sandbox runs: those that are given, the others stay
-    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)). A group is not made
-    /// later: an empty value at the start, which limits nothing, makes room for one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] for contradictions; [`Error::Unsupported`] for a kind of limit whose
-    /// controller is not where the sandbox has a group already, and for memory on v2 if that was not
-    /// counted from the start; [`Error::Failed`] if the kernel refuses one: those before it
-    /// are in force then.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// // Not run: it needs a control group that the caller may write to.
-    /// use stockade::{Limits, Memory, Sandbox};
-    /// let mut child = Sandbox::new().memory_limit(64 << 20).command("sleep").arg("9").spawn()?;
-    /// child.update(&Limits::new().memory(Memory::new().max(128 << 20)))?;
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn update(&mut self, limits: &Limits) -> Result<()> {
-        let mut problems = Vec::new();
-        self.sandbox.policy().limit_problems(limits, &mut problems);
-        if !problems.is_empty() {
-            return Err(Error::Invalid(problems));
-        }
-        if self.ended() {
-            return Err(Error::new(Stage::Run, "update limits", "(it has ended)", Errno::ESRCH));
-        }
-        let mut none = Groups::default();
-        let groups = self.groups.as_mut().unwrap_or(&mut none);
-        groups.update(limits)?;
-        match (limits.cpu_time, groups.cpu_usage(limits)?) {
-            (Some(time), Some(used)) => {
-                let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-                let cpus = sys::cpus().to_ne_bytes();
-                let word = [&[CPU_TIME, 0, 0, 0], &cpus[..], &nanos.to_ne_bytes()].concat();
-                self.tell_init(&word, &[std::os::fd::AsRawFd::as_raw_fd(&used)])
-            }
-            _ => Ok(()),
         }
     }
 
@@ -945,11 +740,6 @@ impl AsFd for Child {
     }
 }
 
-/// Where the sandbox can be frozen; the warden is told first.
-fn make_pausable(policy: &Policy, groups: Option<&Groups>) -> Result<Option<Pausable>> {
-    Pausable::make(&policy.cgroup_parent, groups, |place| tell_places(policy, &[place]))
-}
-
 /// Sandboxes whose handle is gone before their end was seen, to be reaped with the next spawn.
 static UNREAPED: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
 
@@ -998,57 +788,5 @@ impl Drop for Child {
             }
         }
         log::warn!("sandbox {} is not reaped", self.pid);
-    }
-}
-
-/// A pipe or terminal that is read without blocking, into a buffer of limited size.
-#[derive(Debug)]
-struct Reader {
-    pipe: Option<std::fs::File>,
-    terminal: bool,
-    kept: Vec<u8>,
-    limit: usize,
-    truncated: bool,
-}
-
-impl Reader {
-    fn new(pipe: Option<OwnedFd>, terminal: bool, limit: usize) -> Self {
-        let piped = pipe.is_some();
-        let pipe = pipe.filter(|pipe| {
-            use nix::fcntl::{FcntlArg, OFlag, fcntl};
-            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
-        });
-        let truncated = piped && pipe.is_none();
-        Reader { pipe: pipe.map(Into::into), terminal, kept: Vec::new(), limit, truncated }
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Reads what is there; a bounded number of times, so that a flood on one pipe does not keep
-    /// the other, or the time, from being looked at.
-    fn read_available(&mut self) {
-        let mut buffer = [0; 64 * 1024];
-        for _ in 0..32 {
-            let Some(pipe) = &mut self.pipe else { return };
-            match pipe.read(&mut buffer) {
-                Ok(0) => self.pipe = None,
-                // The end of a terminal.
-                Err(error) if self.terminal && error.raw_os_error() == Some(libc::EIO) => {
-                    self.pipe = None;
-                }
-                Ok(length) => self.keep(buffer.get(..length).unwrap_or(&[])),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => (self.pipe, self.truncated) = (None, true),
-            }
-        }
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = self.limit - self.kept.len();
-        self.kept.extend(bytes.iter().take(room));
-        self.truncated |= bytes.len() > room;
     }
 }

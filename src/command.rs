@@ -2,47 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod};
-
-use crate::capability::Capability;
 use crate::cgroup::group::Groups;
 use crate::changes::Source;
 use crate::child::{Attached, Child, reap_the_detached};
-use crate::error::{Error, Feature, Result, Stage, quoted};
-use crate::given::Given;
-use crate::hint::{self, Hint};
+use crate::error::{Error, Feature, Result};
+use crate::hint::Hint;
 use crate::lower::{self, Lowered};
-use crate::namespace::{Namespaces, user};
+use crate::namespace::user;
 use crate::outcome::{Output, Status};
 use crate::output::Remains;
 use crate::plan::Plan;
-use crate::policy::{Policy, check_text};
 use crate::pty::Size;
-use crate::rlimit::{Max, Resource};
 use crate::rootfs::{self, Held, Overlay, Trees};
 use crate::sandbox::Sandbox;
-use crate::seccomp::Listener;
 use crate::secret::Secret;
 use crate::spawn::{Kept, Refused, Start, make, make_groups};
-use crate::sys;
-use crate::wire::{self, Call, Program, Put, Report};
+use crate::wire;
+
+mod checks;
+mod encode;
+mod refused;
+mod stdio;
+
+pub use stdio::Stdio;
 
 /// PATH inside, unless the command sets another.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of each output stream is kept, unless asked for otherwise.
 const KEEP: usize = 64 << 20;
-/// The kernel's own limit of one argument (`MAX_ARG_STRLEN`).
-const LONGEST_ARGUMENT: usize = 128 * 1024;
 
 /// A program, its arguments, environment and descriptors, and the sandbox it is to run in.
 ///
@@ -82,95 +74,6 @@ pub struct Command {
     terminal: bool,
     pty: Option<Size>,
     keep: usize,
-}
-
-/// Where a standard stream comes from or goes to
-/// ([stdin(3)](https://man7.org/linux/man-pages/man3/stdin.3.html)).
-///
-/// # Examples
-///
-/// ```
-/// use stockade::{Sandbox, Stdio};
-/// let log = std::fs::File::create("/dev/null").unwrap();
-/// let status = Sandbox::new().command("true").stdout(log).stderr(Stdio::null()).status()?;
-/// assert!(status.outcome.is_success());
-/// # Ok::<(), stockade::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct Stdio(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Null,
-    Inherit,
-    Piped,
-    Fd(OwnedFd),
-}
-
-impl Stdio {
-    /// /dev/null ([null(4)](https://man7.org/linux/man-pages/man4/null.4.html)).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stockade::{Sandbox, Stdio};
-    /// let status = Sandbox::new().command("cat").stdin(Stdio::null()).status()?;
-    /// assert!(status.outcome.is_success());
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    #[must_use]
-    pub fn null() -> Self {
-        Stdio(Kind::Null)
-    }
-
-    /// The caller's own stream: a widening. A terminal takes input that the program pushes back
-    /// into it (`TIOCSTI` of [ioctl_tty(2)](https://man7.org/linux/man-pages/man2/ioctl_tty.2.html);
-    /// from Linux 6.2 on only if `dev.tty.legacy_tiocsti` is 1), and through /proc/self/fd a file
-    /// can be opened again with all rights that the program's id has on it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stockade::{Sandbox, Stdio};
-    /// let status = Sandbox::new().command("echo").stdout(Stdio::inherit()).status()?;
-    /// assert!(status.outcome.is_success());
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    #[must_use]
-    pub fn inherit() -> Self {
-        Stdio(Kind::Inherit)
-    }
-
-    /// A pipe whose other end is in the [`Child`]
-    /// ([pipe(7)](https://man7.org/linux/man-pages/man7/pipe.7.html)).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::io::Read;
-    /// use stockade::{Sandbox, Stdio};
-    /// let mut child = Sandbox::new().command("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
-    /// let mut text = String::new();
-    /// child.stdout.take().ok_or("piped")?.read_to_string(&mut text)?;
-    /// assert_eq!(text, "hello\n");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn piped() -> Self {
-        Stdio(Kind::Piped)
-    }
-}
-
-impl From<OwnedFd> for Stdio {
-    fn from(fd: OwnedFd) -> Self {
-        Stdio(Kind::Fd(fd))
-    }
-}
-
-impl From<File> for Stdio {
-    fn from(file: File) -> Self {
-        OwnedFd::from(file).into()
-    }
 }
 
 impl Command {
@@ -621,7 +524,7 @@ impl Command {
         let mut groups = make_groups(policy)?;
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
-        let program = self.lower(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
+        let program = self.encode(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
         let start = Start {
             groups: groups.as_ref(),
             cpu_usage: cpu_usage.as_ref(),
@@ -704,374 +607,10 @@ impl Command {
         let (mounts, uid) = (tree.mounts(), lowered.ids.host.0);
         Remains { root: kept.root, namespace, mounts, uid, overlays, held }
     }
-
-    fn validate(&self) -> Result<()> {
-        let mut problems = match self.sandbox.policy().validate() {
-            Err(Error::Invalid(problems)) => problems,
-            other => {
-                other?;
-                Vec::new()
-            }
-        };
-        if self.program.is_empty() {
-            problems.push("the program has no name".to_owned());
-        }
-        check_text("the program's name", &self.program, &mut problems);
-        for arg in self.args.iter().chain(&self.arg0) {
-            check_text("the argument", arg, &mut problems);
-            if arg.len() >= LONGEST_ARGUMENT {
-                problems.push(format!(
-                    "an argument of {} bytes is longer than the kernel's limit of {}",
-                    arg.len(),
-                    LONGEST_ARGUMENT - 1
-                ));
-            }
-        }
-        for (key, value) in &self.env {
-            check_text("the environment variable", key, &mut problems);
-            // Values can be secrets, so they are not shown.
-            if value.as_encoded_bytes().contains(&0) {
-                problems.push(format!("the value of {key:?} contains a NUL byte"));
-            }
-            if key.is_empty() || key.as_encoded_bytes().contains(&b'=') {
-                problems.push(format!("{key:?} is no name for an environment variable"));
-            }
-        }
-        if let Some(directory) = &self.directory {
-            check_text("the working directory", &directory.clone().into(), &mut problems);
-        }
-        self.descriptor_problems(&mut problems);
-        self.terminal_problems(&mut problems);
-        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
-    }
-
-    fn descriptor_problems(&self, problems: &mut Vec<String>) {
-        let limit = self.sandbox.policy().rlimits.limit(Resource::OpenFiles).soft;
-        for &number in self.descriptors.keys() {
-            let above = match (u64::try_from(number), limit) {
-                (Err(_), _) => true,
-                (Ok(number), Max::At(limit)) => number >= limit,
-                (Ok(_), Max::Unlimited) => false,
-            };
-            if above {
-                problems.push(format!("descriptor {number} is not below the limit of open files"));
-            }
-        }
-        if self.descriptors.len() + 3 > wire::DESCRIPTORS_MAX {
-            problems
-                .push(format!("more than {} descriptors are passed", wire::DESCRIPTORS_MAX - 3));
-        }
-    }
-
-    fn terminal_problems(&self, problems: &mut Vec<String>) {
-        if self.pty.is_none() {
-            return;
-        }
-        for (stream, name) in self.streams.iter().zip(["stdin", "stdout", "stderr"]) {
-            if stream.is_some() {
-                problems.push(format!("pty(..) is all standard streams, and {name}(..) is given"));
-            }
-        }
-        if self.terminal {
-            problems.push("pty(..) is the controlling terminal, and another is asked for".into());
-        }
-        if !self.sandbox.policy().new_namespaces().contains(Namespaces::MOUNT) {
-            problems.push("pty(..) needs a mount namespace of the sandbox's own".into());
-        }
-    }
-
-    fn open_streams(&mut self) -> Result<Streams> {
-        let mut streams = Streams { theirs: Vec::new(), ours: [None, None, None] };
-        let failed = |number: usize, errno| {
-            let names = ["standard input", "standard output", "standard error"];
-            let name = names.get(number).copied().unwrap_or_default();
-            Error::new(Stage::Prepare, "open", name, errno)
-        };
-        // First what is inherited: one that is closed is no more once something else is opened.
-        for (number, stream) in self.streams.iter_mut().enumerate() {
-            if matches!(stream, Some(Stdio(Kind::Inherit))) {
-                let copy = inherited(number).map_err(|errno| failed(number, errno))?;
-                *stream = Some(Stdio(Kind::Fd(copy)));
-            }
-        }
-        let mut null = None;
-        for (number, stream) in self.streams.iter_mut().enumerate() {
-            let kind = stream.take().map_or(Kind::Null, |stdio| stdio.0);
-            if let (Kind::Null, Some(null)) = (&kind, &null) {
-                streams.theirs.push(Rc::clone(null));
-                continue;
-            }
-            let empty = matches!(kind, Kind::Null);
-            let (theirs, ours) =
-                open_stream(number, kind).map_err(|errno| failed(number, errno))?;
-            let theirs = Rc::new(theirs);
-            if empty {
-                null = Some(Rc::clone(&theirs));
-            }
-            streams.theirs.push(theirs);
-            if let Some(place) = streams.ours.get_mut(number) {
-                *place = ours;
-            }
-        }
-        Ok(streams)
-    }
-
-    /// The PATH inside.
-    fn search(&self) -> OsString {
-        self.env.get(OsStr::new("PATH")).map_or_else(OsString::new, |path| path.0.clone())
-    }
-
-    /// The paths that are tried: one, or the name in each directory of the sandbox's PATH.
-    fn candidates(&self) -> Vec<Vec<u8>> {
-        let name = self.program.as_bytes();
-        if name.contains(&b'/') {
-            return vec![name.to_vec()];
-        }
-        let path = self.env.get(OsStr::new("PATH")).map_or(&b""[..], |path| path.as_bytes());
-        let directories = path.split(|&byte| byte == b':').filter(|part| !part.is_empty());
-        // Without a PATH there are none: the name alone would be looked for in the directory that
-        // the program starts in.
-        directories.map(|part| [part, b"/", name].concat()).collect()
-    }
-
-    /// The encoded program part of the plan.
-    fn lower(
-        &self,
-        policy: &Policy,
-        plan: &Plan,
-        pairs: &[(BorrowedFd<'_>, RawFd)],
-        cpu_usage: Option<&OwnedFd>,
-        check_only: bool,
-    ) -> Result<Vec<u8>> {
-        let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
-            texts.iter().map(|text| text.as_bytes().to_vec()).collect()
-        };
-        let mut argv = texts(&[self.arg0.as_ref().unwrap_or(&self.program)]);
-        argv.extend(self.args.iter().map(|arg| arg.as_bytes().to_vec()));
-        let pair = |(key, value): (&OsString, &Secret<OsString>)| {
-            [key.as_bytes(), b"=", value.as_bytes()].concat()
-        };
-        let mut descriptors = Vec::new();
-        for (source, target) in pairs {
-            descriptors.extend(source.as_raw_fd().to_ne_bytes());
-            descriptors.extend(target.to_ne_bytes());
-        }
-        let sets = &policy.capabilities;
-        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let (first, operations) = plan.encode_own();
-        let given = pairs.iter().map(|&(source, target)| Given::look(source, target));
-        let given = given.collect::<Result<Vec<_>>>()?;
-        let filters = policy.filter(given.iter().any(Given::writes_to_host));
-        let filters = filters.map_err(Error::Invalid)?;
-        // Without init nobody could tell that they are in place, nor that they are not.
-        let tried = !check_only || filters.allow_report;
-        let filter =
-            |at: usize| filters.programs.0.get(at).filter(|_| tried).cloned().unwrap_or_default();
-        let program = Program {
-            first,
-            operations,
-            flags: self.flags(policy, plan, check_only)
-                | if filters.allow_setup { 0 } else { wire::FILTERS_LAST }
-                | match filters.listener.filter(|_| policy.init && !check_only) {
-                    None => 0,
-                    Some(Listener::Init) => wire::LISTENS,
-                    Some(Listener::Caller) => wire::LISTENS | wire::CALLER_LISTENS,
-                },
-            umask: self.umask,
-            nice: policy.nice,
-            securebits: securebits(),
-            bounding: sets.bounding().bits(),
-            permitted: sets.permitted().bits(),
-            effective: sets.effective().bits(),
-            inheritable: sets.inheritable().bits(),
-            ambient: sets.ambient().bits(),
-            wall: policy.wall.map_or(0, nanos),
-            grace: nanos(policy.grace),
-            linger: nanos(policy.linger),
-            cpu_time: policy.limits.cpu_time.filter(|_| cpu_usage.is_some()).map_or(0, nanos),
-            cpus: cpu_usage.map_or(1, |_| sys::cpus()),
-            cpu_fd: cpu_usage.map_or(-1, AsRawFd::as_raw_fd),
-            directory: self.directory_inside(policy).into_os_string().into_vec(),
-            rlimits: self.rlimits(policy)?,
-            descriptors,
-            filter: filter(0),
-            second_filter: filter(1),
-            ruleset: plan.ruleset.handled(),
-            ruleset_flags: plan.ruleset.flags(),
-            places: plan.ruleset.places(),
-            rules: plan.ruleset.rules(&given),
-            candidates: self.candidates(),
-            argv,
-            envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
-        };
-        let mut out = Vec::new();
-        program.put(&mut out);
-        Ok(out)
-    }
-
-    /// Where the program starts: HOME, if there is one and nothing else was asked for.
-    fn directory_inside(&self, policy: &Policy) -> PathBuf {
-        match &self.directory {
-            Some(directory) => directory.clone(),
-            None if policy.new_namespaces().contains(Namespaces::MOUNT) => {
-                policy.tree.home().into()
-            }
-            None => PathBuf::from("/"),
-        }
-    }
-
-    fn flags(&self, policy: &Policy, plan: &Plan, check_only: bool) -> u32 {
-        let mut flags = 0;
-        for (on, flag) in [
-            (policy.init && !check_only, wire::SUPERVISED),
-            (policy.new_privileges, wire::NEW_PRIVILEGES),
-            (self.terminal, wire::CONTROLLING_TERMINAL),
-            (self.pty.is_some(), wire::PTY),
-            (check_only, wire::CHECK_ONLY),
-            (policy.has_own_pids(), wire::OWN_PIDS),
-            (plan.ruleset.queues, wire::QUEUES),
-        ] {
-            flags |= if on { flag } else { 0 };
-        }
-        flags
-    }
-
-    fn rlimits(&self, policy: &Policy) -> Result<Vec<u8>> {
-        let hard = sys::hard_limits()
-            .map_err(|errno| Error::new(Stage::Prepare, "prlimit", "of the caller", errno))?;
-        let limits = policy.rlimits.clamped_to(&hard.map(Max::from));
-        let number = |max: Max| match max {
-            Max::Unlimited => u64::MAX,
-            Max::At(limit) => limit,
-        };
-        let mut bytes = Vec::with_capacity(256);
-        for resource in Resource::ALL {
-            let limit = limits.limit(resource);
-            bytes.extend(number(limit.soft).to_ne_bytes());
-            bytes.extend(number(limit.hard).to_ne_bytes());
-        }
-        Ok(bytes)
-    }
-
-    /// Puts init's report about the start into words.
-    fn not_started(&self, plan: &Plan, report: &Report, interpreter: Option<OsString>) -> Error {
-        let [_, call, errno, detail, ..] = report.numbers;
-        let call = Call::from_number(call).unwrap_or(Call::Exec);
-        let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(libc::EPROTO));
-        let detail = usize::try_from(detail).unwrap_or(usize::MAX);
-        let object = match call {
-            Call::Exec => self.name_of_candidate(detail, errno),
-            Call::Interpreter => {
-                let name = self.name_of_candidate(detail, Errno::EACCES);
-                // A program of another word size, say, does not tell here.
-                match &interpreter {
-                    None => format!("of {name}"),
-                    Some(interpreter) => format!("{} of {name}", quoted(interpreter)),
-                }
-            }
-            Call::Chdir => quoted(self.directory_inside(self.sandbox.policy())),
-            Call::Rlimit => Resource::ALL.get(detail).map_or_else(String::new, ToString::to_string),
-            Call::Descriptor => detail.to_string(),
-            Call::Rule => plan.ruleset.object(detail),
-            // All else is open by then.
-            Call::Open => quoted("/dev/pts/ptmx"),
-            Call::Start => {
-                let how = match (errno, detail) {
-                    (Errno::ETIME, _) => "its time was up before its exec".to_owned(),
-                    (_, 0) => "it was killed before its exec".to_owned(),
-                    (_, signal) => format!("it was killed by signal {signal} before its exec"),
-                };
-                format!("{} ({how})", quoted(&self.program))
-            }
-            Call::Bounding | Call::Ambient => u8::try_from(detail)
-                .ok()
-                .and_then(Capability::new)
-                .map_or_else(String::new, |capability| capability.to_string()),
-            // All at once: which of them the caller does not have is not told.
-            Call::Capabilities => self.sandbox.policy().capabilities.bounding().to_string(),
-            Call::Nice => self.sandbox.policy().nice.to_string(),
-            _ => String::new(),
-        };
-        let hint = match (call, errno) {
-            (Call::Exec, Errno::ENOENT) => self.only_outside(&self.program),
-            (Call::Interpreter, _) => self.only_outside(&interpreter.unwrap_or_default()),
-            _ => hint::for_operation(call.name(), &object, errno),
-        };
-        Error::new(Stage::Start, call.name(), object, errno).with_hint(hint)
-    }
-
-    fn name_of_candidate(&self, index: usize, errno: Errno) -> String {
-        let candidates = self.candidates();
-        match candidates.get(index).filter(|_| errno != Errno::ENOENT) {
-            Some(path) => quoted(OsString::from_vec(path.clone())),
-            None => quoted(&self.program),
-        }
-    }
-
-    /// A program that the host has and the sandbox has not.
-    fn only_outside(&self, name: &OsStr) -> Option<Hint> {
-        let inside = self.search();
-        let outside = std::env::var_os("PATH").unwrap_or_default();
-        let names: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
-            vec![name.into()]
-        } else {
-            let all = std::env::split_paths(&inside).chain(std::env::split_paths(&outside));
-            all.map(|directory| directory.join(name)).collect()
-        };
-        let found = names.into_iter().find(|path| path.is_absolute() && is_program(path))?;
-        let in_path = std::env::split_paths(&inside).any(|part| found.parent() == Some(&*part));
-        let by_path = name.as_bytes().contains(&b'/');
-        Some(if by_path || in_path { Hint::OnlyOutside(found) } else { Hint::OutsideOfPath(found) })
-    }
-}
-
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// Whether a set-up ended because of the sandbox's own limit of memory.
 fn out_of_memory(groups: Option<&Groups>) -> Option<Hint> {
     let kills = groups.and_then(|groups| groups.stats().memory.oom_kills);
     (kills.unwrap_or(0) > 0).then_some(Hint::MemoryLimit)
-}
-
-/// `NOROOT`, `NO_SETUID_FIXUP` and `NO_CAP_AMBIENT_RAISE`, and all four of them locked.
-fn securebits() -> u32 {
-    const NOROOT: u32 = 1;
-    const NO_SETUID_FIXUP: u32 = 1 << 2;
-    const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
-    const LOCKS: u32 = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 7;
-    NOROOT | NO_SETUID_FIXUP | NO_CAP_AMBIENT_RAISE | LOCKS
-}
-
-/// Both ends of the standard streams.
-#[derive(Debug)]
-struct Streams {
-    /// One /dev/null serves all that are empty.
-    theirs: Vec<Rc<OwnedFd>>,
-    ours: [Option<OwnedFd>; 3],
-}
-
-/// A copy of one of the caller's own streams.
-fn inherited(number: usize) -> Result<OwnedFd, Errno> {
-    sys::duplicate(RawFd::try_from(number).map_err(|_| Errno::EBADF)?)
-}
-
-fn open_stream(number: usize, kind: Kind) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
-    match kind {
-        Kind::Fd(fd) => Ok((fd, None)),
-        Kind::Inherit => inherited(number).map(|fd| (fd, None)),
-        Kind::Null => {
-            let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-            let null = nix::fcntl::open("/dev/null", flags, Mode::empty())?;
-            Ok((null, None))
-        }
-        Kind::Piped => {
-            let (reading, writing) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-            // A program with an id of its own opens it by name too: /dev/stdout. Nobody else can.
-            fchmod(&writing, Mode::from_bits_truncate(0o666))?;
-            Ok(if number == 0 { (reading, Some(writing)) } else { (writing, Some(reading)) })
-        }
-    }
 }

@@ -1,0 +1,144 @@
+//! A sandbox that stands still.
+
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::Child;
+use crate::cgroup::freezer::Pausable;
+use crate::cgroup::group::Groups;
+use crate::error::{Error, Feature, Result, Stage};
+use crate::policy::Policy;
+use crate::spawn::{patience, tell_limit, tell_places};
+use crate::sys;
+use crate::wire::{BY_SIGNAL, PAUSE, RESUME};
+
+/// Since when the time stands still, and by what means.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paused {
+    pub(super) since: Instant,
+    pub(super) by_signal: bool,
+}
+
+impl Child {
+    /// Stops everything inside, whatever it does, until [`resume`](Self::resume)
+    /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html), freezer). The wall time
+    /// stands still meanwhile; waiting for the end does not end.
+    ///
+    /// Where the caller may use a freezer of control groups, the program does not notice anything.
+    /// Elsewhere init stops every process by SIGSTOP and continues it by SIGCONT, which also
+    /// continues what was stopped before. Ending a paused sandbox is possible in every way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with `ESRCH` if it has ended, `ETIMEDOUT` if a process is in a system call
+    /// that cannot be interrupted: all of it runs on then. [`Error::Unsupported`] if there is
+    /// neither a freezer nor an init, or no pid namespace of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("sleep").arg("0.1").spawn()?;
+    /// child.pause()?;
+    /// assert!(child.is_paused());
+    /// child.resume()?;
+    /// assert_eq!(child.wait()?.outcome.code(), Some(0));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn pause(&mut self) -> Result<()> {
+        if self.paused.is_some() {
+            return Ok(());
+        }
+        self.take_reports();
+        if self.ended() || self.last_report.is_some() {
+            return Err(Error::new(Stage::Run, "pause", "(it has ended)", Errno::ESRCH));
+        }
+        if self.pausable.is_none() {
+            let policy = self.sandbox.policy();
+            self.pausable = make_pausable(policy, self.groups.as_ref())?;
+        }
+        let by_signal = self.pausable.is_none();
+        if by_signal && !(self.supervised && self.own_pids) {
+            let reason = "the caller may make no control group that can be frozen, and only an \
+                          init with a pid namespace of its own can stop everything by signals";
+            let feature = Feature::Freezer;
+            return Err(Error::Unsupported { feature, reason: reason.to_owned() });
+        }
+        let paused = Paused { since: Instant::now(), by_signal };
+        self.tell_init(&[PAUSE | if by_signal { BY_SIGNAL } else { 0 }], &[])?;
+        self.paused = Some(paused);
+        let stopped = self.tell_deadline(None).and_then(|()| match &self.pausable {
+            Some(pausable) => pausable.freeze(self.groups.as_ref(), self.pid, self.supervised),
+            None => Ok(()),
+        });
+        if stopped.is_err() {
+            self.resume()?;
+        }
+        stopped
+    }
+
+    /// Whether it is [paused](Self::pause).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let child = stockade::Sandbox::new().command("true").spawn()?;
+    /// assert!(!child.is_paused());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Lets a [paused](Self::pause) sandbox go on; nothing happens to one that is not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the kernel refuses it, or init cannot be told.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
+    /// child.resume()?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn resume(&mut self) -> Result<()> {
+        let Some(Paused { since, by_signal }) = self.paused else { return Ok(()) };
+        if let Some(pausable) = &self.pausable {
+            pausable.thaw()?;
+        }
+        self.paused = None;
+        let stood = since.elapsed();
+        self.started = self.started.checked_add(stood).unwrap_or(self.started);
+        self.deadline = self.deadline.and_then(|at| at.checked_add(stood));
+        self.tell_deadline(self.deadline)?;
+        self.tell_init(&[RESUME | if by_signal { BY_SIGNAL } else { 0 }], &[])
+    }
+
+    /// Until when the warden waits.
+    pub(super) fn tell_deadline(&self, deadline: Option<Instant>) -> Result<()> {
+        if self.deadline.is_none() {
+            return Ok(());
+        }
+        let policy = self.sandbox.policy();
+        let left = |at: Instant| at.saturating_duration_since(Instant::now()) + patience(policy);
+        let deadline = deadline.map_or(0, |at| sys::monotonic_after(left(at)));
+        tell_limit(policy, self.warden_id, deadline)
+    }
+
+    /// What was killed while it was paused has to run on to end.
+    pub(super) fn let_die(&mut self) {
+        if self.paused.take().is_some() {
+            if let Some(Err(error)) = self.pausable.as_ref().map(Pausable::thaw) {
+                log::error!("a paused sandbox does not go on to its end: {error}");
+            }
+        }
+    }
+}
+
+/// Where the sandbox can be frozen; the warden is told first.
+pub(super) fn make_pausable(policy: &Policy, groups: Option<&Groups>) -> Result<Option<Pausable>> {
+    Pausable::make(&policy.cgroup_parent, groups, |place| tell_places(policy, &[place]))
+}
