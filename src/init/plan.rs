@@ -102,7 +102,6 @@ pub(crate) fn run(lines: Lines) -> ! {
         let result = match operations.next() {
             Some(Op::Start {}) => program::launch(lines, header.proc_fd, wanted).map(|started| {
                 process = Some(started);
-                sys::step_aside();
             }),
             Some(Op::JoinNetwork {}) => {
                 let maker = process.as_ref();

@@ -79,23 +79,6 @@ pub(crate) fn yield_now() {
     let _always = sched_yield();
 }
 
-/// Goes on on another processor than so far, so that a process just started need not wait for this
-/// one's. With two, the embedder has had the other and is about to sleep; with more, the kernel itself
-/// finds an idle one. Nothing depends on it.
-pub(crate) fn step_aside() {
-    // Room for 64 processors: on a larger machine the call fails.
-    let (mut allowed, mut current) = (0u64, 0u32);
-    let all = with_pointers!(Call::Clone, SCHED_GETAFFINITY, 0, 8, &raw mut allowed);
-    let own = with_pointers!(Call::Clone, GETCPU, &raw mut current, 0, 0);
-    let other = allowed & !(1 << (current % 64));
-    if all.is_err() || own.is_err() || other == allowed || !other.is_power_of_two() {
-        return;
-    }
-    for set in [other, allowed] {
-        let _moved = with_pointers!(Call::Clone, SCHED_SETAFFINITY, 0, 8, &raw const set);
-    }
-}
-
 /// execve(2); returns only if it failed.
 pub(crate) fn exec(path: Text<'_>, argv: &[*const u8], envp: &[*const u8]) -> Errno {
     let result = with_pointers!(Call::Exec, EXECVE, path.as_ptr(), argv.as_ptr(), envp.as_ptr());
