@@ -66,6 +66,14 @@ pub(crate) struct Start<'a> {
     pub(crate) check_only: bool,
 }
 
+impl Start<'_> {
+    /// Whether init is cloned by a process that joins namespaces, or takes an id, before: what cannot be
+    /// done in memory that is shared with the embedder.
+    fn is_made_by_another(&self) -> bool {
+        !self.policy.joined.is_empty() || self.own_id.is_some()
+    }
+}
+
 /// A sandbox whose program runs.
 #[derive(Debug)]
 pub(crate) struct Made {
@@ -152,16 +160,17 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         log::debug!("cgroup: attached in {:?}", attaching.elapsed());
     }
     let joining = Instant::now();
-    if policy.joined.is_empty() {
+    let by_another = start.is_made_by_another();
+    if !by_another {
         send_plan(&lines, start, &launched)?;
     }
     let shared = !policy.has_own_pids();
     let mut warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
-    if !policy.joined.is_empty() {
+    if by_another {
         launched = join(start, &lines, launched, &message)?;
         send_plan(&lines, start, &launched)?;
         warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
-        log::debug!("join: {} in {:?}", policy.joined_namespaces(), joining.elapsed());
+        log::debug!("join: ({}) in {:?}", policy.joined_namespaces(), joining.elapsed());
     }
     let mapping = Instant::now();
     map_ids(start, &lines, &launched)
@@ -209,7 +218,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     })
 }
 
-/// Launches init, or who joins for it, and then returns what that is to be told.
+/// Launches init, or who makes it, and then returns what that is to be told.
 fn launch_first(
     start: &Start<'_>,
     executable: &OwnedFd,
@@ -226,7 +235,7 @@ fn launch_first(
     keep.extend(start.trees.iter().map(AsRawFd::as_raw_fd));
     let new = start.lowered.at_clone;
     let capabilities = start.policy.capabilities.bounding();
-    if start.policy.joined.is_empty() {
+    if !start.is_made_by_another() {
         let flags = new.flags();
         let (mode, numbers, keep) = (mode::INIT, &numbers, &keep);
         let wanted = Launch { mode, flags, numbers, keep, capabilities, into, entrances };
@@ -237,11 +246,13 @@ fn launch_first(
     let (mode, flags, numbers, keep) = (mode::JOIN, 0, &numbers, &keep);
     let wanted = Launch { mode, flags, numbers, keep, capabilities, into, entrances };
     let launched = launch(executable, wanted)?;
-    let mut message = wire::Join { namespaces: [(-1, 0); wire::JOIN_MAX], flags: 0 };
+    // What the kernel counts for who made a namespace is then counted for that id.
+    let owner = start.own_id.map_or(u32::MAX, |_| start.lowered.ids.host.0);
+    let flags = new.flags() as u64;
+    let mut message = wire::Join { namespaces: [(-1, 0); wire::JOIN_MAX], flags, owner };
     for (to, (fd, kind)) in message.namespaces.iter_mut().zip(&opened) {
         *to = (fd.as_raw_fd(), kind.bits());
     }
-    message.flags = new.flags() as u64;
     let mut bytes = Vec::new();
     message.put(&mut bytes);
     Ok((launched, bytes))

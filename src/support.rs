@@ -453,7 +453,8 @@ fn unprivileged(_: Namespaces) -> Result<()> {
     let command =
         inert(&bare(Namespaces::empty()))?.args(["j", "4", "5"]).fd(4, theirs).fd(5, embedder);
     let mut child = command.spawn()?;
-    let message = Join { namespaces: [(-1, 0); JOIN_MAX], flags: u64::from(wanted.bits()) };
+    let flags = u64::from(wanted.bits());
+    let message = Join { namespaces: [(-1, 0); JOIN_MAX], flags, owner: u32::MAX };
     let mut bytes = Vec::with_capacity(JOIN);
     message.put(&mut bytes);
     send(ours.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)

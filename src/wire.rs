@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -398,11 +398,13 @@ pub(crate) mod mode {
 pub(crate) const JOIN_MAX: usize = 8;
 
 /// What the join mode is told, in one message: pairs of a descriptor and its `CLONE_NEW…` flag
-/// (0 after the last), then the flags of the clone that follows.
+/// (0 after the last), then the flags of the clone that follows and the id that makes it, so that the
+/// new user namespace is that id's and not the caller's (`u32::MAX` if it is to be the caller's).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Join {
     pub(crate) namespaces: [(i32, u32); JOIN_MAX],
     pub(crate) flags: u64,
+    pub(crate) owner: u32,
 }
 
 impl Put for Join {
@@ -412,18 +414,19 @@ impl Put for Join {
             kind.put(out);
         }
         self.flags.put(out);
+        self.owner.put(out);
     }
 }
 
 impl<'a> Take<'a> for Join {
     fn take(from: &mut Reader<'a>) -> Self {
         let namespaces = core::array::from_fn(|_| (i32::take(from), u32::take(from)));
-        Join { namespaces, flags: u64::take(from) }
+        Join { namespaces, flags: u64::take(from), owner: u32::take(from) }
     }
 }
 
 /// The size of an encoded [`Join`].
-pub(crate) const JOIN: usize = JOIN_MAX * 8 + 8;
+pub(crate) const JOIN: usize = JOIN_MAX * 8 + 12;
 
 /// A message to the warden: what happened, which sandbox, and its deadline on `CLOCK_MONOTONIC` in
 /// nanoseconds (0 for none). `WARDEN_ADD` comes with the sandbox's pidfd.

@@ -22,7 +22,9 @@ use std::path::Path;
 use common::Needs;
 use inside::{myself, open_directory, refused, role, sh, sh_fails, status_field, succeed};
 use mounts::{bind, own_mounts};
-use stockade::{Capability, Child, Error, Feature, Hint, IdMap, Namespaces, Sandbox, Stage, Stdio};
+use stockade::{
+    Capability, Child, Error, Feature, Hint, IdMap, Namespaces, Sandbox, Stage, Stdio, TimeOffsets,
+};
 
 tests! {
     Needs::Nothing => [
@@ -34,6 +36,7 @@ tests! {
         a_range, ids_can_be_changed, packages_with_owners, owners_in_binds, binds_of_a_map_of_identity, without_a_gap,
         three_hundred_ranges, own_ids_differ, own_ids_of_many_processes, own_ids_are_free_again,
         own_id_with_binds, own_id_with_a_joined_network, own_id_needs_init, own_id_of_a_killed_embedder,
+        own_ids_share_no_limit, own_ids_own_their_namespace,
     ];
     Needs::RootAndProgram("busybox") => [su_without_pam];
     Needs::RootAndProgram("su") => [su];
@@ -601,4 +604,134 @@ fn helper_without_privilege() {
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     bind(&copy, Path::new("/usr/bin/newuidmap"));
     as_nobody(test, "user", SUBIDS, SUBIDS);
+}
+
+// ---- what the kernel counts for a user ---------------------------------------------------------
+
+/// Takes of one kind of thing as much as there is.
+fn take_all(kind: &str) -> usize {
+    let mut taken = 0;
+    let mut all = |take: &dyn Fn(usize) -> bool| {
+        while taken < 4096 && take(taken) {
+            taken += 1;
+        }
+        taken
+    };
+    match kind {
+        "queues" => all(&|index| {
+            let name = std::ffi::CString::new(format!("/{index}")).unwrap();
+            // SAFETY: all-zero is a value of this plain structure.
+            let mut size: libc::mq_attr = unsafe { std::mem::zeroed() };
+            (size.mq_maxmsg, size.mq_msgsize) = (10, 2048);
+            let flags = libc::O_CREAT | libc::O_RDWR;
+            // SAFETY: a name that ends in NUL, and what is to be of that queue.
+            unsafe {
+                libc::mq_open(name.as_ptr(), flags, 0o600 as libc::mode_t, &raw const size) >= 0
+            }
+        }),
+        "signals" => {
+            let signal = libc::SIGRTMIN();
+            // SAFETY: all-zero is an empty set.
+            let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+            // SAFETY: a set of the caller's own.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+            // SAFETY: as above.
+            unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+            let value = libc::sigval { sival_ptr: std::ptr::null_mut() };
+            let myself = nix::unistd::getpid().as_raw();
+            // SAFETY: takes numbers.
+            all(&|_| unsafe { libc::sigqueue(myself, signal, value) == 0 })
+        }
+        "memory" => all(&|_| {
+            // SAFETY: takes numbers.
+            let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 1 << 16, 0o600) };
+            // SAFETY: locks what was just made, and takes no structure.
+            segment >= 0
+                && unsafe { libc::shmctl(segment, libc::SHM_LOCK, std::ptr::null_mut()) == 0 }
+        }),
+        // SAFETY: takes a number.
+        "inotify" => all(&|_| unsafe { libc::inotify_init1(0) >= 0 }),
+        other => panic!("{other}"),
+    }
+}
+
+/// How much each of two sandboxes gets, while the other has what it has.
+fn each_gets(sandbox: &Sandbox, test: &str, kind: &str) -> [usize; 2] {
+    use std::io::{BufRead, BufReader};
+    let mut children = Vec::new();
+    [(); 2].map(|()| {
+        let command = myself(sandbox, test, kind);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        children.push(child);
+        line.trim().parse().unwrap_or_else(|_| panic!("{kind}: {line:?}"))
+    })
+}
+
+fn own_ids_share_no_limit() {
+    let test = "own_ids_share_no_limit";
+    if let Some(kind) = role() {
+        println!("{}", take_all(&kind));
+        // Until the other has its own.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        return;
+    }
+    for (resource, most) in [
+        (libc::RLIMIT_MSGQUEUE, 300_000),
+        (libc::RLIMIT_SIGPENDING, 500),
+        (libc::RLIMIT_MEMLOCK, 1 << 20),
+    ] {
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: a limit of this process, which runs this test only.
+        assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+    }
+    for (kind, least) in [("queues", 10), ("signals", 490), ("memory", 16)] {
+        let [one, other] = each_gets(&Sandbox::new().own_host_id(), test, kind);
+        assert!(one >= least && one.abs_diff(other) <= 2, "{kind}: {one} and {other}");
+        // Of the memory the kernel takes the user's bytes for pages: nobody reaches that limit.
+        if kind == "memory" {
+            continue;
+        }
+        // Both are the caller's.
+        let [first, second] = each_gets(&Sandbox::new(), test, kind);
+        assert!(first + second <= one + 2, "{kind}: {first} and {second} of {one}");
+    }
+    let most = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap();
+    let most = most.trim().parse::<usize>().unwrap().min(1000);
+    // Not tried with the caller's: they are the host's.
+    let [one, other] = each_gets(&Sandbox::new().own_host_id(), test, "inotify");
+    assert!(one >= most && other >= most, "{one} and {other} of {most}");
+}
+
+/// The namespace belongs to its own id, which nothing outside has, and what init does as the id that
+/// made it works: files of its own in /proc, and clocks.
+fn own_ids_own_their_namespace() {
+    use std::os::fd::AsRawFd;
+    const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
+    let owner = |child: &Child| {
+        let namespace = fs::File::open(format!("/proc/{}/ns/user", child.id())).unwrap();
+        let mut uid: libc::uid_t = 0;
+        // SAFETY: writes one uid.
+        let got = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID, &raw mut uid) };
+        assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+        uid
+    };
+    let own = Sandbox::new().own_host_id();
+    let child = sleeping(&own);
+    assert_eq!(owner(&child), host_id(&child));
+    assert_eq!(owner(&sleeping(&Sandbox::new())), 0);
+    let first = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
+    let network = fs::File::open(format!("/proc/{}/ns/net", first.id())).unwrap();
+    for sandbox in [own.clone(), own.join(Namespaces::NET, network)] {
+        let sandbox = sandbox
+            .oom_score_adj(700)
+            .time_offsets(TimeOffsets { monotonic: 1 << 30, boottime: 0 });
+        let script = "cat /proc/self/oom_score_adj; cat /proc/self/timens_offsets";
+        let text = sh(&sandbox, script);
+        assert!(text.starts_with("700\n") && text.contains("1073741824"), "{text}");
+    }
+    // What it has locked is that id's as well.
+    let sandbox = Sandbox::new().own_host_id().capabilities([Capability::SYS_ADMIN]);
+    assert_eq!(sh(&sandbox, "id -u"), "1000\n");
 }

@@ -1,4 +1,5 @@
-//! Joining namespaces that exist, before the sandbox's own are made.
+//! What has to be done before the sandbox's own namespaces are made: joining some that exist, and taking
+//! the id that is to own the new user namespace.
 //!
 //! This process shares nothing with the embedder any more: whoever is in a namespace that is joined
 //! finds only init's few pages. It ends as soon as it has made the sandbox's PID 1, which is a
@@ -61,6 +62,12 @@ fn join(lines: Lines) -> Result<i32, (usize, Fault)> {
     }
     for (fd, _) in wanted.namespaces.iter().filter(|(_, kind)| *kind != 0) {
         sys::close(*fd);
+    }
+    if wanted.owner != u32::MAX {
+        let as_owner = plan::credentials(wanted.owner, wanted.owner)
+            // Init's own /proc files are to be its own. Nobody else has this id.
+            .and_then(|()| sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0));
+        as_owner.map_err(|fault| (JOIN_MAX, fault))?;
     }
     let argument = (&raw const lines).cast_mut().cast();
     let flags = wanted.flags as usize | CLONE_PARENT;

@@ -232,8 +232,8 @@ fn write_file(path: Text<'_>, data: Text<'_>) -> Outcome {
     write_all(file.0, data.bytes())
 }
 
-/// Takes ids of the inside. Capabilities stay until the program's own are set.
-fn credentials(uid: u32, gid: u32) -> Outcome {
+/// Takes ids. Capabilities stay: in the sandbox until the program's own are set.
+pub(crate) fn credentials(uid: u32, gid: u32) -> Outcome {
     // SECBIT_NO_SETUID_FIXUP
     sys::prctl(Call::Securebits, PR_SET_SECUREBITS, 4, 0)?;
     sys::setresgid(gid, gid, gid)?;
