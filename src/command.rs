@@ -278,7 +278,8 @@ impl Command {
 
     /// Passes a descriptor, which the program finds under this number: a widening by what it is
     /// ([dup(2)](https://man7.org/linux/man-pages/man2/dup.2.html)). A number of 0 to 2 replaces
-    /// the standard stream; the others have to be below the soft limit of [`Resource::OpenFiles`].
+    /// the standard stream; the others have to be below the soft limit of
+    /// [`Resource::OpenFiles`](crate::Resource::OpenFiles).
     ///
     /// # Examples
     ///

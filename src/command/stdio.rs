@@ -69,7 +69,7 @@ impl Stdio {
         Stdio(Kind::Inherit)
     }
 
-    /// A pipe whose other end is in the [`Child`]
+    /// A pipe whose other end is in the [`Child`](crate::Child)
     /// ([pipe(7)](https://man7.org/linux/man-pages/man7/pipe.7.html)).
     ///
     /// # Examples
