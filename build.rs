@@ -7,15 +7,22 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
-    for watched in
-        ["src/attack", "src/init", "src/abi.rs", "src/launch.rs", "src/raw.rs", "src/wire.rs"]
-    {
+    for watched in [
+        "src/attack",
+        "src/audit/format.rs",
+        "src/init",
+        "src/abi.rs",
+        "src/launch.rs",
+        "src/raw.rs",
+        "src/wire.rs",
+    ] {
         println!("cargo:rerun-if-changed={watched}");
     }
     println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
-    // One source, two programs: what only the warden does is not mapped at every spawn.
+    // One source, three programs: what only the others do is not mapped at every spawn.
     build("stockade-init", "init");
     build("stockade-warden", "warden");
+    build("stockade-probe", "probe");
     if env::var_os("CARGO_FEATURE_ATTACK").is_some() {
         build_attack();
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::audit::Audit;
 use crate::cgroup::group::Groups;
 use crate::changes::Source;
 use crate::child::{Attached, Child, reap_the_detached};
@@ -478,6 +479,41 @@ impl Command {
     pub fn plan(&self) -> Result<Plan> {
         self.validate()?;
         Ok(lower::lower(&self.sandbox, &self.search())?.plan)
+    }
+
+    /// What a program that is started so can find out about the host, as
+    /// [`Sandbox::audit_view`]: with this environment, these descriptors and this directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Leak, Sandbox, Severity};
+    /// let file = std::fs::File::open("/etc/passwd")?;
+    /// let audit = Sandbox::new().command("true").fd(3, file).audit_view()?;
+    /// assert!(audit.above(Severity::Low).any(|finding| finding.leak == Leak::Descriptor));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn audit_view(self) -> Result<Audit> {
+        let sandbox = self.sandbox.clone();
+        crate::audit::audit(&sandbox, self)
+    }
+
+    /// Another program in another sandbox, with what this one is given.
+    pub(crate) fn instead(mut self, sandbox: Sandbox, program: &Path) -> Self {
+        self.sandbox = sandbox;
+        self.program = program.as_os_str().to_owned();
+        self.arg0 = None;
+        self.args.clear();
+        self
+    }
+
+    /// The program's environment.
+    pub(crate) fn variables(&self) -> Vec<(OsString, OsString)> {
+        self.env.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
     }
 
     fn start(self, check_only: bool) -> Result<Child> {

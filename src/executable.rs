@@ -40,6 +40,9 @@ pub(crate) static INIT: Embedded = embedded!("stockade-init", "");
 /// The one process outside of all sandboxes.
 pub(crate) static WARDEN: Embedded = embedded!("stockade-warden", ".warden");
 
+/// What runs inside for an audit.
+pub(crate) static PROBE: Embedded = embedded!("stockade-probe", ".probe");
+
 /// `MFD_EXEC`, which says that executing is meant (Linux 6.3).
 const MFD_EXEC: u32 = 0x10;
 
@@ -93,6 +96,11 @@ impl Drop for Kept {
 }
 
 impl Embedded {
+    /// The program itself.
+    pub(crate) fn bytes(&self) -> &'static [u8] {
+        self.bytes
+    }
+
     /// Ready to be executed; `file` is where it may be put if memory may not be executed.
     pub(crate) fn open(&'static self, file: Option<&Path>) -> Result<OwnedFd> {
         if let Some(fd) = crate::kept::get(&self.in_memory).and_then(Kept::duplicate) {
@@ -193,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_programs_are_small() {
-        for Embedded { name, bytes, .. } in [&INIT, &WARDEN] {
+        for Embedded { name, bytes, .. } in [&INIT, &WARDEN, &PROBE] {
             assert!(!bytes.is_empty() && bytes.len() < 32 * 1024, "{name}: {} bytes", bytes.len());
         }
     }

@@ -6,6 +6,7 @@ compile_error!("stockade runs programs in Linux sandboxes: it builds for Linux o
 compile_error!("stockade knows the system calls of x86-64, aarch64 and riscv64 only");
 
 mod abi;
+mod audit;
 mod capability;
 mod cgroup;
 mod changes;
@@ -45,6 +46,7 @@ mod warden;
 #[allow(dead_code, reason = "the reading half is init's")]
 mod wire;
 
+pub use audit::{Audit, Finding, Leak, Severity};
 pub use capability::{Capabilities, Capability, CapabilitySet, CapabilitySetIter};
 pub use cgroup::{
     BlockDevice, CgroupParent, CgroupVersion, Controller, ControllerSupport, Cpu, CpuStats, Cpuset,

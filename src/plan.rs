@@ -113,6 +113,15 @@ impl Plan {
         self.sandbox.command("/").env("PATH", &self.search).check()
     }
 
+    /// Where on the host its binds come from.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &[u8]> {
+        self.steps.iter().filter_map(|step| match &step.op {
+            Op::Bind { from, to, .. } if from != to => Some(&from[..]),
+            Op::RootDirectory { from, .. } => Some(&from[..]),
+            _ => None,
+        })
+    }
+
     fn map_line(&self, f: &mut fmt::Formatter<'_>, what: &str, range: Range) -> fmt::Result {
         let Range { inside, host, count } = range;
         if self.ids.are_chosen_late() {

@@ -237,6 +237,7 @@ numbers! {
     KILL 62 129;
     TGKILL 234 131;
     FCNTL 72 25;
+    UNAME 63 160; SYSINFO 99 179; GETCWD 79 17;
     FCHDIR 81 50;
     CHDIR 80 49;
     UMASK 95 166;
@@ -311,7 +312,7 @@ mod tests {
                    SOCKET SYS_socket; SENDMSG SYS_sendmsg; RECVMSG SYS_recvmsg;
                    SOCKETPAIR SYS_socketpair;
                    SCHED_SETAFFINITY SYS_sched_setaffinity; SCHED_GETAFFINITY SYS_sched_getaffinity;
-                   GETCPU SYS_getcpu;
+                   GETCPU SYS_getcpu; UNAME SYS_uname; SYSINFO SYS_sysinfo; GETCWD SYS_getcwd;
                    PERSONALITY SYS_personality; SCHED_SETSCHEDULER SYS_sched_setscheduler;
                    SCHED_GETSCHEDULER SYS_sched_getscheduler;
                    SCHED_YIELD SYS_sched_yield; CLONE SYS_clone; EXECVE SYS_execve; KILL SYS_kill; TGKILL SYS_tgkill; FCNTL SYS_fcntl;

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::audit::Audit;
 use crate::command::{Command, PATH};
 use crate::error::{Feature, Result};
 use crate::lower;
@@ -364,6 +365,32 @@ impl Sandbox {
     /// ```
     pub fn check(&self) -> Result<()> {
         self.command("/").check()
+    }
+
+    /// What a program in it can find out about the host: a probe reads whatever it can read inside, all
+    /// files but those of packages (/usr, /bin, /lib and the like), asks the kernel, and the caller's process
+    /// searches that for what it knows of the host, and for what is hardware, a device, a descriptor, a
+    /// mount or an address. Each finding says [how much it tells](crate::Severity), where it is and how
+    /// to close it. The default shows nothing above [`Severity::Low`](crate::Severity::Low).
+    ///
+    /// Files are read up to 1 MiB, and 256 MiB in all; FIFOs and devices are not opened. Without
+    /// [`wall_time`](Self::wall_time) it ends after two minutes. What only root knows of the host, other
+    /// callers cannot recognise ([proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html)).
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`](crate::Command::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Proc, Sandbox, Severity};
+    /// let audit = Sandbox::new().audit_view()?;
+    /// assert_eq!(audit.above(Severity::Low).count(), 0, "{audit}");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn audit_view(&self) -> Result<Audit> {
+        self.command("true").audit_view()
     }
 
     pub(crate) fn policy(&self) -> &Policy {

@@ -360,6 +360,25 @@ pub(crate) fn groups() -> Vec<u32> {
     groups
 }
 
+/// The number of the file system at a path, if it tells one
+/// ([statfs(2)](https://man7.org/linux/man-pages/man2/statfs.2.html)).
+pub(crate) fn file_system_number(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // struct statfs: 120 bytes, of which the eighth word is the number.
+    let mut words = [0u64; 16];
+    // SAFETY: the path ends with a NUL, and the array is larger than the struct.
+    let result = unsafe { libc::syscall(libc::SYS_statfs, path.as_ptr(), words.as_mut_ptr()) };
+    (result == 0).then_some(words[7])
+}
+
+/// The number of one of the caller's keyrings, if there is one
+/// ([keyctl(2)](https://man7.org/linux/man-pages/man2/keyctl.2.html)).
+pub(crate) fn keyring(special: i32) -> Option<u32> {
+    // SAFETY: numbers only: KEYCTL_GET_KEYRING_ID, which makes none.
+    let number = unsafe { libc::syscall(libc::SYS_keyctl, 0, special, 0) };
+    u32::try_from(number).ok()
+}
+
 /// The version of Landlock's interface.
 pub(crate) fn landlock_version() -> Result<u32, Errno> {
     const VERSION: usize = 1;

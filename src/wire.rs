@@ -392,6 +392,8 @@ pub(crate) mod mode {
     pub(crate) const JOIN: u8 = b'j';
     /// The warden: registration socket, bell, pidfd of the embedder.
     pub(crate) const WARDEN: u8 = b'w';
+    /// The probe of an audit: where it tells what it can read.
+    pub(crate) const PROBE: u8 = b'p';
 }
 
 /// The most namespaces that one sandbox can join.

@@ -21,21 +21,25 @@ tests! {
 }
 
 /// What the kernel has no part in, or only through the others.
-const OURS: [&str; 18] = [
+const OURS: [&str; 22] = [
     "Ability",
+    "Audit",
     "Change",
     "ChangeKind",
     "Content",
     "Error",
     "Failed",
     "Feature",
+    "Finding",
     "Hint",
+    "Leak",
     "Left",
     "Need",
     "Output",
     "Plan",
     "Result",
     "Sandbox",
+    "Severity",
     "Stage",
     "Status",
     "Support",

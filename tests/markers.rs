@@ -27,7 +27,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use common::Needs;
-use stockade::{Data, Namespaces, Network, Outcome, Proc, Sandbox};
+use stockade::{Data, Leak, Namespaces, Network, Outcome, Proc, Sandbox, Severity};
 
 tests! {
     Needs::Nothing => [nothing_identifies_the_host];
@@ -382,7 +382,77 @@ fn search() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    audited(&planted, &own, &[0, 1, 2], &table);
     found_where_they_are_shown(&planted, &own, &sandbox, &exe);
+}
+
+/// What the library's own audit calls a marker.
+fn leak(marker: &Marker) -> Leak {
+    match marker.name {
+        "kernel" => Leak::Kernel,
+        "processor" => Leak::Processor,
+        "memory" => Leak::Memory,
+        "boot time" => Leak::BootTime,
+        "boot id" => Leak::BootId,
+        "kernel command line" => Leak::KernelCommandLine,
+        "disks" => Leak::Disks,
+        "addresses" => Leak::Address,
+        "device of a file system" => Leak::Device,
+        "number of a file system" => Leak::FileSystem,
+        "machine id" | "machine-id" => Leak::MachineId,
+        "host" | "domain" => Leak::HostName,
+        "user" => Leak::User,
+        "environment" => Leak::Environment,
+        "command line" => Leak::CommandLine,
+        "socket" | "abstract" => Leak::Socket,
+        "open" => Leak::OpenFile,
+        "home directory"
+        | "temporary directory"
+        | "current directory"
+        | "all of these"
+        | "build path" => Leak::Path,
+        other => panic!("{other} has no name in an audit"),
+    }
+}
+
+/// The audit finds in a sandbox what the search has found there, and nothing that only the
+/// embedder has; and each of these, as soon as it is in a file.
+fn audited(planted: &Planted, own: &[Marker], columns: &[usize], table: &[(&str, [bool; 3])]) {
+    for column in columns {
+        let proc = [Proc::Processes, Proc::Compat, Proc::Full][*column];
+        let audit = Sandbox::new().proc(proc).audit_view().unwrap();
+        assert_eq!(audit.incomplete, None);
+        for marker in own.iter().chain(&planted.markers) {
+            let row = table.iter().find(|(name, _)| *name == marker.name);
+            let expected = row.is_some_and(|(_, seen)| seen[*column]);
+            let found = audit.findings.iter().any(|finding| finding.leak == leak(marker));
+            assert_eq!(found, expected, "{proc:?}: {marker:?} in\n{audit}");
+        }
+        if proc != Proc::Full {
+            assert_eq!(audit.above(Severity::Low).count(), 0, "{audit}");
+        }
+    }
+    for marker in planted.markers.iter().filter(|marker| marker.name != "all of these") {
+        // Whole names, as they would be in a file that tells of them.
+        let text = match marker.name {
+            "home directory" => std::env::var("HOME").unwrap(),
+            "temporary directory" => std::env::var("TMPDIR").unwrap(),
+            "current directory" => std::env::current_dir().unwrap().display().to_string(),
+            "build path" => std::env::current_exe().unwrap().display().to_string(),
+            "open" => planted.base.join(&marker.texts[0]).display().to_string(),
+            "socket" => planted.base.join(&marker.texts[0]).display().to_string(),
+            _ => marker.texts[0].clone(),
+        };
+        let file = Data::file("/leaks/here", format!("one={text}\n"));
+        let audit = Sandbox::new().data(file).audit_view().unwrap();
+        let of_it = |finding: &&stockade::Finding| finding.leak == leak(marker);
+        let finding = audit.findings.iter().find(of_it);
+        let finding = finding.unwrap_or_else(|| panic!("{marker:?} is not in\n{audit}"));
+        assert_eq!(finding.places, ["/leaks/here"], "{audit}");
+        assert!(finding.closed_by.contains("/leaks/here"), "{audit}");
+        // A secret is not in the report.
+        assert!(marker.name != "environment" || finding.shown == "SECRET", "{audit}");
+    }
 }
 
 /// The same search finds what it looks for, as soon as it is shown.

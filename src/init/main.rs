@@ -1,4 +1,5 @@
-//! The init program: PID 1 of a sandbox. With `--cfg warden`, the warden.
+//! The init program: PID 1 of a sandbox. With `--cfg warden`, the warden; with `--cfg probe`, the probe of
+//! an audit.
 //!
 //! Freestanding: no standard library, no allocator, no threads. It is started with three or four
 //! arguments — a mode letter and numbers of descriptors — and gets everything else over its control
@@ -8,10 +9,16 @@
 #![deny(unsafe_op_in_unsafe_fn, unsafe_code)]
 #![allow(clippy::cast_possible_truncation, reason = "kernel words and their halves")]
 #![allow(clippy::result_large_err, reason = "there is nowhere to box one")]
-#![cfg_attr(warden, allow(dead_code, reason = "the warden makes few of the system calls"))]
+#![cfg_attr(
+    not(init),
+    allow(dead_code, unused_imports, reason = "the others make few of the system calls")
+)]
 
 #[path = "../abi.rs"]
 mod abi;
+#[cfg(probe)]
+#[path = "../audit/format.rs"]
+mod format;
 #[cfg(init)]
 mod join;
 #[allow(dead_code, reason = "compiled here to prove that it needs no allocator and no lock")]
@@ -21,6 +28,8 @@ mod launch;
 mod legacy;
 #[cfg(init)]
 mod plan;
+#[cfg(probe)]
+mod probe;
 #[cfg(init)]
 mod program;
 #[allow(dead_code, reason = "some numbers are the warden's alone")]
@@ -58,6 +67,8 @@ fn main(arguments: Arguments) -> ! {
         mode::JOIN => join::run(plan::Lines::new(arguments.descriptors)),
         #[cfg(warden)]
         mode::WARDEN => warden::run(arguments.descriptors),
+        #[cfg(probe)]
+        mode::PROBE => probe::run(arguments.descriptors[0]),
         _ => exit(2),
     }
 }

@@ -110,6 +110,8 @@ mod clone;
 #[cfg(init)]
 mod credentials;
 mod file;
+#[cfg(probe)]
+mod machine;
 mod memory;
 mod message;
 #[cfg(init)]
@@ -123,6 +125,8 @@ pub(crate) use clone::*;
 #[cfg(init)]
 pub(crate) use credentials::*;
 pub(crate) use file::*;
+#[cfg(probe)]
+pub(crate) use machine::*;
 pub(crate) use memory::*;
 pub(crate) use message::*;
 #[cfg(init)]

@@ -1,6 +1,7 @@
 //! `stockade`: runs a program in a sandbox from the command line.
 
 mod attack;
+mod audit;
 mod descriptor;
 mod failure;
 mod logger;
@@ -37,6 +38,7 @@ fn stockade() -> Result<u8, Failure> {
     match (cli.action, matches.subcommand()) {
         (Action::Run(run), Some((_, matches))) => self::run(*run, matches),
         (Action::Attack(options), Some((_, matches))) => attack::attack(&options, matches),
+        (Action::Audit(options), Some((_, matches))) => audit::audit(&options, matches),
         _ => check(),
     }
 }

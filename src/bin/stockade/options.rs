@@ -30,6 +30,12 @@ Exit codes:
   1      an attempt was open; with --controls, a control was held
   125    the sandbox could not be made, an attempt could not be judged, or wrong usage";
 
+const AUDIT_CODES: &str = "\
+Exit codes:
+  0      nothing shows above the kind of machine: kernel version, CPU model, memory size
+  1      something does
+  125    the sandbox could not be made, not all of it could be read, or wrong usage";
+
 /// Runs programs in Linux sandboxes.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
@@ -49,6 +55,10 @@ pub(crate) enum Action {
     /// Attack a sandbox as `run` makes it with the same options, from inside, and say what holds
     #[command(after_help = ATTACK_CODES)]
     Attack(Box<Attack>),
+    /// Tell what a program in a sandbox as `run` makes it with the same options can find out about the host,
+    /// and how to close it
+    #[command(after_help = AUDIT_CODES)]
+    Audit(Box<Audit>),
     /// Show what this host can give; exit code 125 if a sandbox without options does not work
     Check,
 }
@@ -100,6 +110,15 @@ pub(crate) struct Attack {
     #[arg(long)]
     pub(crate) list: bool,
     /// Write the results as one JSON array to this descriptor
+    #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]
+    pub(crate) json: Option<RawFd>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// Write the findings as one JSON object to this descriptor
     #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]
     pub(crate) json: Option<RawFd>,
 }

@@ -77,7 +77,7 @@ pub(crate) fn shortage(fd: i32) -> u8 {
 }
 
 /// getdents64(2).
-#[cfg(warden)]
+#[cfg(not(init))]
 pub(crate) fn list(directory: i32, entries: &mut [u8]) -> Outcome<usize> {
     let (to, room) = (entries.as_mut_ptr(), entries.len());
     with_pointers!(Call::Read, GETDENTS64, directory, to, room).map(length)
