@@ -41,7 +41,7 @@ pub(crate) enum Piece {
 /// `#!/usr/bin/env x` asks for is looked for in the directories of `search`, which is the PATH
 /// inside.
 pub(crate) fn closure(program: &Path, search: &OsStr) -> Result<BTreeMap<PathBuf, Piece>> {
-    let mut walk = Walk { pieces: BTreeMap::new(), search, program };
+    let mut walk = Walk { pieces: BTreeMap::new(), search, program, obstacle: None };
     walk.visit(program, Role::Program, 0)?;
     let mut pieces = walk.pieces;
     let all: Vec<PathBuf> = pieces.keys().cloned().collect();
@@ -105,6 +105,8 @@ struct Walk<'a> {
     pieces: BTreeMap<PathBuf, Piece>,
     search: &'a OsStr,
     program: &'a Path,
+    /// What could not be looked into, or was no library, of all places of the library that is looked for.
+    obstacle: Option<(PathBuf, Errno)>,
 }
 
 impl Walk<'_> {
@@ -152,16 +154,29 @@ impl Walk<'_> {
         if name.as_bytes().contains(&b'/') {
             return Ok(name.into());
         }
-        let in_path = |path: &OsStr| {
+        let mut obstacle = None;
+        let mut in_path = |path: &OsStr| {
             let mut places = std::env::split_paths(path).map(|directory| directory.join(name));
-            places.find(|place| place.is_absolute() && place.is_file())
+            places.find(|place| match place.metadata().map_err(|error| errno_of(&error)) {
+                Ok(found) => place.is_absolute() && found.is_file(),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => false,
+                Err(errno) => {
+                    obstacle.get_or_insert((place.clone(), errno));
+                    false
+                }
+            })
         };
-        in_path(self.search).ok_or_else(|| {
-            let object = format!("{} of {}, in PATH", quoted(name), quoted(script));
-            let outside = in_path(&std::env::var_os("PATH").unwrap_or_default());
-            Error::new(Stage::Prepare, "find interpreter", object, Errno::ENOENT)
-                .with_hint(outside.map(Hint::OutsideOfPath))
-        })
+        if let Some(found) = in_path(self.search) {
+            return Ok(found);
+        }
+        let outside = in_path(&std::env::var_os("PATH").unwrap_or_default());
+        let of = format!("{} of {}, in PATH", quoted(name), quoted(script));
+        let (object, errno) = match obstacle.filter(|_| outside.is_none()) {
+            Some((place, errno)) => (format!("{} as {of}", quoted(place)), errno),
+            None => (of, Errno::ENOENT),
+        };
+        let error = Error::new(Stage::Prepare, "find interpreter", object, errno);
+        Err(error.with_hint(outside.map(Hint::OutsideOfPath)))
     }
 
     /// An ELF file's loader and libraries, in the order in which the loader looks for them.
@@ -187,7 +202,7 @@ impl Walk<'_> {
                 }
                 let found = self.library(&loader, &loaded, number, &name)?;
                 if found.is_empty() && !optional {
-                    return Err(self.missing(&name, &loaded, number));
+                    return Err(self.missing(&loader, &name, &loaded, number));
                 }
                 for (path, object) in found {
                     known.extend(object.soname.clone());
@@ -218,10 +233,11 @@ impl Walk<'_> {
         let (located, file, object) = candidate(name, machine).map_err(failed)?;
         self.note(located);
         known.extend(object.soname);
-        Ok(Loader::read(name, &file))
+        Loader::read(name, &file).map_err(failed)
     }
 
-    fn missing(&self, name: &[u8], loaded: &[Loaded], number: usize) -> Error {
+    /// Why a library is not found. The loader goes past what it cannot use, so that comes only now.
+    fn missing(&self, loader: &Loader, name: &[u8], loaded: &[Loaded], number: usize) -> Error {
         let name = quoted(OsStr::from_bytes(name));
         let by = loaded.get(number).map_or_else(String::new, |wants| quoted(&wants.name));
         let program = quoted(self.program);
@@ -229,7 +245,17 @@ impl Walk<'_> {
             0 => format!("{name} of {by}"),
             _ => format!("{name} of {by}, which {program} needs"),
         };
-        Error::new(Stage::Prepare, "find library", object, Errno::ENOENT)
+        match (&self.obstacle, &loader.table, loader.unread) {
+            (Some((place, errno)), ..) => {
+                let object = format!("{} as {object}", quoted(place));
+                Error::new(Stage::Prepare, "read library", object, *errno)
+            }
+            (None, Some(table), Some(errno)) => {
+                let object = format!("{} for {object}", quoted(table));
+                Error::new(Stage::Prepare, "read list of libraries", object, errno)
+            }
+            _ => Error::new(Stage::Prepare, "find library", object, Errno::ENOENT),
+        }
     }
 
     /// The files that a library's name stands for: one, or several of which the loader takes one by
@@ -242,6 +268,7 @@ impl Walk<'_> {
         name: &[u8],
     ) -> Result<Vec<(PathBuf, Object)>> {
         let Some(wants) = loaded.get(number) else { return Ok(Vec::new()) };
+        self.obstacle = None;
         let machine = wants.object.machine;
         if name.contains(&b'/') {
             return Ok(self.first(&expand(name, &wants.origin), machine));
@@ -302,9 +329,16 @@ impl Walk<'_> {
     /// what is not.
     fn first(&mut self, places: &[PathBuf], machine: Machine) -> Vec<(PathBuf, Object)> {
         for place in places {
-            if let Ok((located, _, object)) = candidate(place, machine) {
-                self.note(located);
-                return vec![(place.clone(), object)];
+            match candidate(place, machine) {
+                Ok((located, _, object)) => {
+                    self.note(located);
+                    return vec![(place.clone(), object)];
+                }
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(errno) if self.obstacle.is_none() => {
+                    self.obstacle = Some((place.clone(), of_data(place, errno)));
+                }
+                Err(_) => {}
             }
         }
         Vec::new()
@@ -445,6 +479,16 @@ fn open(path: &Path) -> Result<File, Errno> {
     let file = options.open(path).map_err(kind)?;
     // What was there a moment ago may have been replaced.
     if file.metadata().map_err(kind)?.is_file() { Ok(file) } else { Err(Errno::EACCES) }
+}
+
+/// The same for what is read and not executed.
+fn open_data(path: &Path) -> Result<File, Errno> {
+    open(path).map_err(|errno| of_data(path, errno))
+}
+
+/// The kernel refuses to execute a directory, and to read it.
+fn of_data(path: &Path, errno: Errno) -> Errno {
+    if errno == Errno::EACCES && path.is_dir() { Errno::EISDIR } else { errno }
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ tests! {
         origin, directories_are_inherited, runpath_is_not_inherited, a_name_is_found_once,
         missing_library, missing_library_of_a_library, missing_interpreter,
         interpreter_that_is_no_program, library_by_path, wrong_library_is_passed_over,
+        library_that_cannot_be_read, interpreter_that_cannot_be_read, directory_that_cannot_be_searched,
+        list_that_cannot_be_read, env_script_that_cannot_be_looked_for,
         through_a_directory, variants_for_the_processor, store_only_host, store_only_host_scripts,
     ];
     Needs::Program("ldconfig") => [library_of_the_cache];
@@ -401,6 +403,136 @@ fn interpreter_that_is_no_program() {
     write_script(&script, &format!("#!{}\n", secret.display()));
     let object = format!("{} of {}", shown(&secret), shown(&script));
     fails(&script, "find interpreter", &object, libc::ENOEXEC);
+}
+
+/// Puts something at a path that cannot be read as a file of its kind, one after the other, and tells what
+/// reading it says, as data and as a program.
+fn in_place_of(path: &Path, mut check: impl FnMut(i32, i32)) {
+    let whole = fs::read(path).unwrap();
+    let file = |content: &[u8]| fs::write(path, content).unwrap();
+    let remove = || fs::remove_file(path).unwrap();
+    remove();
+    fs::create_dir(path).unwrap();
+    check(libc::EISDIR, libc::EACCES);
+    fs::remove_dir(path).unwrap();
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    check(libc::EACCES, libc::EACCES);
+    remove();
+    symlink(path, path).unwrap();
+    check(libc::ELOOP, libc::ELOOP);
+    remove();
+    file(&whole[..100]);
+    check(libc::ENOEXEC, libc::ENOEXEC);
+    // At its address 0 there is nothing.
+    mount("/proc/self/mem", path, "", libc::MS_BIND);
+    check(libc::EIO, libc::EIO);
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: the path ends in NUL.
+    assert_eq!(unsafe { libc::umount2(name.as_ptr(), 0) }, 0);
+    file(&whole);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    powerless(|| check(libc::EACCES, libc::EACCES));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Without the capabilities by which every file can be read.
+fn powerless(work: impl FnOnce()) {
+    let before = caps::read(None, caps::CapSet::Effective).unwrap();
+    caps::clear(None, caps::CapSet::Effective).unwrap();
+    work();
+    caps::set(None, caps::CapSet::Effective, &before).unwrap();
+}
+
+fn library_that_cannot_be_read() {
+    let directory = open_directory();
+    own_mounts();
+    let program = chain(directory.path(), "-Wl,--disable-new-dtags");
+    let at = |name: &str| directory.path().join("lib").join(name);
+    let (library, far) = (at("libword.so"), at("libfar.so"));
+    let object = format!(
+        "{} as \"libword.so\" of {}, which {} needs",
+        shown(&library),
+        shown(&far),
+        shown(&program)
+    );
+    in_place_of(&library, |errno, _| fails(&program, "read library", &object, errno));
+    assert_eq!(alone(&program), "hello\n");
+    // One that is found elsewhere is no error: the loader goes on.
+    fs::create_dir(at("other")).unwrap();
+    fs::rename(&library, at("other/libword.so")).unwrap();
+    fs::create_dir(&library).unwrap();
+    let rpath = format!("-Wl,-rpath,{0}:{0}/other", directory.path().join("lib").display());
+    let options = [far.to_str().unwrap(), &rpath, "-Wl,--disable-new-dtags"];
+    cc(FAR_PROGRAM, &program, &[&options[..], &["-Wl,--allow-shlib-undefined"]].concat());
+    empty().program(&program).plan().unwrap();
+}
+
+fn directory_that_cannot_be_searched() {
+    let directory = open_directory();
+    let program = chain(directory.path(), "-Wl,--disable-new-dtags");
+    let libraries = directory.path().join("lib");
+    fs::set_permissions(&libraries, fs::Permissions::from_mode(0o000)).unwrap();
+    let library = shown(&libraries.join("libfar.so"));
+    let object = format!("{library} as \"libfar.so\" of {}", shown(&program));
+    powerless(|| fails(&program, "read library", &object, libc::EACCES));
+    fs::set_permissions(&libraries, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn interpreter_that_cannot_be_read() {
+    let directory = open_directory();
+    own_mounts();
+    let loader = directory.path().join("loader");
+    fs::copy(c_library().0, &loader).unwrap();
+    let option = format!("-Wl,--dynamic-linker={}", loader.display());
+    let program = with_library(directory.path(), &[&option, "-Wl,-rpath,$ORIGIN/../lib"]);
+    let object = format!("{} of {}", shown(&loader), shown(&program));
+    in_place_of(&loader, |_, errno| fails(&program, "find interpreter", &object, errno));
+    assert_eq!(alone(&program), "hello\n");
+}
+
+fn env_script_that_cannot_be_looked_for() {
+    let directory = open_directory();
+    let (tools, path) = (directory.path().join("tools"), directory.path().join("script"));
+    fs::create_dir(&tools).unwrap();
+    symlink("/bin/sh", tools.join("tool-sh")).unwrap();
+    write_script(&path, "#!/usr/bin/env tool-sh\n");
+    fs::set_permissions(&tools, fs::Permissions::from_mode(0o000)).unwrap();
+    powerless(|| {
+        let command = empty().program(&path).command(&path).env("PATH", &tools);
+        let error = command.plan().unwrap_err();
+        let tool = shown(&tools.join("tool-sh"));
+        let object = format!("{tool} as \"tool-sh\" of {}, in PATH", shown(&path));
+        assert_eq!(error.failed().unwrap().object, object);
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+    });
+    fs::set_permissions(&tools, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The loader does without its list; the library that only the list knows is not there, and why is told.
+fn list_that_cannot_be_read() {
+    let directory = open_directory();
+    let at = |name: &str| directory.path().join(name);
+    let library = at("lib/libword.so.1");
+    cc(LIBRARY, &library, &["-shared", "-fPIC", "-Wl,-soname,libword.so.1"]);
+    cc(PROGRAM, &at("hello"), &[library.to_str().unwrap()]);
+    let needed = format!("\"libword.so.1\" of {}", shown(&at("hello")));
+    fs::create_dir(at("etc")).unwrap();
+    fs::copy("/etc/ld.so.cache", at("etc/ld.so.cache")).unwrap();
+    own_mounts();
+    mount(at("etc").to_str().unwrap(), Path::new("/etc"), "", libc::MS_BIND);
+    let list = Path::new("/etc/ld.so.cache");
+    let object = format!("{} for {needed}", shown(list));
+    in_place_of(list, |errno, _| {
+        // One that is cut off is read, and says nothing: so it is for the loader.
+        if errno == libc::ENOEXEC {
+            fails(&at("hello"), "find library", &needed, libc::ENOENT);
+        } else {
+            fails(&at("hello"), "read list of libraries", &object, errno);
+        }
+        // Who needs none of it does without.
+        empty().program("/bin/sh").plan().unwrap();
+    });
+    fails(&at("hello"), "find library", &needed, libc::ENOENT);
 }
 
 fn library_by_path() {

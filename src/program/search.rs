@@ -11,6 +11,11 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
+use super::open_data;
+use crate::executable::errno_of;
+
 /// No loader, and no cache, is as large.
 const LARGEST: u64 = 64 << 20;
 /// Where to look if the loader does not tell.
@@ -28,6 +33,8 @@ pub(super) struct Loader {
     pub(super) is_musl: bool,
     /// The file that its directories, or the places of libraries, come from.
     pub(super) table: Option<PathBuf>,
+    /// Why that cannot be read, if it is there: the loader then does without.
+    pub(super) unread: Option<Errno>,
     cache: Vec<u8>,
 }
 
@@ -35,33 +42,31 @@ impl Loader {
     /// One that is not known.
     pub(super) fn usual() -> Self {
         let directories = USUAL.iter().map(PathBuf::from).collect();
-        Loader { directories, is_musl: false, table: None, cache: Vec::new() }
+        Loader { directories, is_musl: false, table: None, unread: None, cache: Vec::new() }
     }
 
     /// Reads a loader; `name` is what programs call it by.
-    pub(super) fn read(name: &Path, file: &File) -> Self {
-        let mut text = Vec::new();
-        // One that cannot be read tells nothing.
-        let _unread = file.take(LARGEST).read_to_end(&mut text);
+    pub(super) fn read(name: &Path, file: &File) -> Result<Self, Errno> {
+        let text = all_of(file)?;
         let texts = || text.split(|&byte| byte == 0).filter(|text| text.len() < 4096);
-        let mut loader =
-            Loader { directories: Vec::new(), is_musl: false, table: None, cache: Vec::new() };
+        let mut loader = Loader { directories: Vec::new(), ..Loader::usual() };
         if let Some(table) = texts().find_map(|text| text.strip_prefix(b"%.*s/etc/ld-musl-")) {
             loader.read_musl(name, table, texts());
         } else {
             loader.read_glibc(texts());
         }
-        if loader.directories.is_empty() {
+        // musl's, with a list that cannot be read, looks nowhere.
+        if loader.directories.is_empty() && !(loader.is_musl && loader.unread.is_some()) {
             loader.directories = Loader::usual().directories;
         }
-        loader
+        Ok(loader)
     }
 
     fn read_glibc<'a>(&mut self, texts: impl Iterator<Item = &'a [u8]>) {
         for text in texts.filter(|text| text.starts_with(b"/")) {
             if text.ends_with(b"/etc/ld.so.cache") {
                 let path = PathBuf::from(OsStr::from_bytes(text));
-                self.cache = bytes_of(&path);
+                self.cache = self.list(&path).unwrap_or_default();
                 self.table = Some(path);
             } else if text.len() > 1 && text.ends_with(b"/") {
                 let directory = PathBuf::from(OsStr::from_bytes(&text[..text.len() - 1]));
@@ -83,16 +88,28 @@ impl Loader {
         let prefix = name.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
         let table = [&b"ld-musl-"[..], table].concat();
         let table = prefix.join("etc").join(OsStr::from_bytes(&table));
-        let mut list = bytes_of(&table);
-        if table.exists() {
-            self.table = Some(table);
-        } else {
+        let list = self.list(&table).unwrap_or_else(|| {
             let is_list = |text: &&[u8]| text.starts_with(b"/lib:/");
-            list = texts.find(is_list).unwrap_or(&[]).to_vec();
+            texts.find(is_list).unwrap_or(&[]).to_vec()
+        });
+        if table.exists() || self.unread.is_some() {
+            self.table = Some(table);
         }
         let parts = list.split(|byte| matches!(byte, b':' | b'\n'));
         let directories = parts.map(|part| PathBuf::from(OsStr::from_bytes(part)));
         self.directories = directories.filter(|path| path.is_absolute()).collect();
+    }
+
+    /// What is in the file that lists libraries or directories; `None` if there is none.
+    fn list(&mut self, path: &Path) -> Option<Vec<u8>> {
+        match open_data(path).and_then(|file| all_of(&file)) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => None,
+            Err(errno) => {
+                self.unread = Some(errno);
+                Some(Vec::new())
+            }
+            Ok(bytes) => Some(bytes),
+        }
     }
 
     /// Whether the loader has it in itself.
@@ -134,16 +151,10 @@ fn starts_with_dot(text: &[u8]) -> bool {
     text.starts_with(b".")
 }
 
-/// What is in a file that need not be there.
-fn bytes_of(path: &Path) -> Vec<u8> {
+fn all_of(file: &File) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
-    if path.is_file() {
-        let read = File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
-        if read.is_err() {
-            bytes.clear();
-        }
-    }
-    bytes
+    file.take(LARGEST).read_to_end(&mut bytes).map_err(|error| errno_of(&error))?;
+    Ok(bytes)
 }
 
 /// Replaces `$ORIGIN`, `$LIB` and `$PLATFORM` in a path. What the last two stand for was decided
@@ -200,7 +211,7 @@ mod tests {
     }
 
     fn with_cache(cache: Vec<u8>) -> Loader {
-        Loader { directories: Vec::new(), is_musl: false, table: None, cache }
+        Loader { directories: Vec::new(), cache, ..Loader::usual() }
     }
 
     #[test]

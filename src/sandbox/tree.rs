@@ -99,9 +99,11 @@ impl Sandbox {
     /// again. The program's file decides what is shown (programs, scripts and libraries): it should
     /// not be somebody's who must not see those. A relative path starts from the caller's directory.
     ///
-    /// A file that is missing is an error when the sandbox is made, or its
+    /// A file that is missing or cannot be read is an error when the sandbox is made, or its
     /// [`plan`](Self::plan): [`Error::Failed`](crate::Error::Failed) at
-    /// [`Stage::Prepare`](crate::Stage::Prepare) with the library's name and who needs it.
+    /// [`Stage::Prepare`](crate::Stage::Prepare) with the library's name and who needs it, and where it is
+    /// not just missing, with the file that cannot be read (the library, a directory on the way, the
+    /// loader, its list of libraries) and why.
     ///
     /// # Examples
     ///
