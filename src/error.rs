@@ -266,6 +266,47 @@ pub enum Feature {
     /// Which refusals of Landlock's are logged (Linux 6.15,
     /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)). Required if asked for.
     LandlockLog,
+    /// A user namespace of its own: ids and keys that are not the host's. A sandbox
+    /// [without namespaces](crate::Sandbox::without_namespaces) cannot give this one and the next nine;
+    /// required there as far as the namespace is asked for
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+    UserNamespace,
+    /// A file tree of its own, with /proc, /tmp and HOME; nosuid and nodev on what is bound; no file of
+    /// the host's can be found, even its name and attributes
+    /// ([mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html)). Required
+    /// [there](Self::UserNamespace).
+    MountNamespace,
+    /// Other processes do not exist for it
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). Required
+    /// [there](Self::UserNamespace).
+    PidNamespace,
+    /// All of its processes end at once, whatever becomes of init
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). Required
+    /// [there](Self::UserNamespace); [`without_atomic_end`](crate::Sandbox::without_atomic_end) accepts
+    /// it as well.
+    AtomicEnd,
+    /// A network of its own, with a loopback interface
+    /// ([network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html)). Required
+    /// [there](Self::UserNamespace), where no sockets come in its place.
+    NetworkNamespace,
+    /// System V objects and message queues of its own
+    /// ([ipc_namespaces(7)](https://man7.org/linux/man-pages/man7/ipc_namespaces.7.html)). Required
+    /// [there](Self::UserNamespace), where none come in its place.
+    IpcNamespace,
+    /// A host name of its own
+    /// ([uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html)). Required
+    /// [there](Self::UserNamespace).
+    UtsNamespace,
+    /// The path of its control group does not show
+    /// ([cgroup_namespaces(7)](https://man7.org/linux/man-pages/man7/cgroup_namespaces.7.html)). Required
+    /// [there](Self::UserNamespace).
+    CgroupNamespace,
+    /// Modes, owners, times and extended attributes change only of files that may be written. A sandbox
+    /// [without namespaces](crate::Sandbox::without_namespaces) refuses all changes of them, as neither
+    /// Landlock nor a filter can tell the files apart; if this is best effort, it allows them for all that
+    /// the program owns on the host
+    /// ([landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)).
+    FileAttributes,
 }
 
 impl Feature {
@@ -277,7 +318,7 @@ impl Feature {
     /// use stockade::Feature;
     /// assert!(Feature::ALL.contains(&Feature::SessionKeyring));
     /// ```
-    pub const ALL: [Feature; 24] = [
+    pub const ALL: [Feature; 33] = [
         Feature::SupplementaryGroups,
         Feature::NestedUserNamespaceCount,
         Feature::SessionKeyring,
@@ -302,6 +343,15 @@ impl Feature {
         Feature::LandlockScopes,
         Feature::LandlockPorts,
         Feature::LandlockLog,
+        Feature::UserNamespace,
+        Feature::MountNamespace,
+        Feature::PidNamespace,
+        Feature::AtomicEnd,
+        Feature::NetworkNamespace,
+        Feature::IpcNamespace,
+        Feature::UtsNamespace,
+        Feature::CgroupNamespace,
+        Feature::FileAttributes,
     ];
 
     /// Whether a sandbox runs without it unless [`Sandbox::require`](crate::Sandbox::require) says
@@ -358,6 +408,15 @@ impl fmt::Display for Feature {
             Feature::LandlockScopes => "restricting sockets and signals by Landlock",
             Feature::LandlockPorts => "restricting TCP ports by Landlock",
             Feature::LandlockLog => "choosing what Landlock logs",
+            Feature::UserNamespace => "a user namespace",
+            Feature::MountNamespace => "a mount namespace",
+            Feature::PidNamespace => "a pid namespace",
+            Feature::AtomicEnd => "an atomic end",
+            Feature::NetworkNamespace => "a network namespace",
+            Feature::IpcNamespace => "an ipc namespace",
+            Feature::UtsNamespace => "a host name of its own",
+            Feature::CgroupNamespace => "a cgroup namespace",
+            Feature::FileAttributes => "keeping modes, owners, times and attributes of files",
         })
     }
 }

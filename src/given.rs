@@ -10,12 +10,17 @@ use nix::sys::statfs::{FsType, fstatfs};
 use crate::error::{Error, Result, Stage};
 use crate::wire::LANDLOCK_OF_FILES;
 
+/// `LANDLOCK_ACCESS_FS_…`.
+const EXECUTE: u64 = 1;
+const READ_FILE: u64 = 4;
+
 /// One of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Given {
     /// Its number in the program.
     pub(crate) target: RawFd,
     kind: SFlag,
+    may_read: bool,
     may_write: bool,
     has_name: bool,
 }
@@ -36,9 +41,10 @@ impl Given {
             kind = SFlag::empty();
         }
         let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
-        let may_write =
-            flags & OFlag::O_ACCMODE != OFlag::O_RDONLY && !flags.contains(OFlag::O_PATH);
-        Ok(Given { target, kind, may_write, has_name: file.st_nlink != 0 })
+        let (mode, opened) = (flags & OFlag::O_ACCMODE, !flags.contains(OFlag::O_PATH));
+        let may_read = mode != OFlag::O_WRONLY && opened;
+        let may_write = mode != OFlag::O_RDONLY && opened;
+        Ok(Given { target, kind, may_read, may_write, has_name: file.st_nlink != 0 })
     }
 
     /// What there is to do by its name in /proc/self/fd, as Landlock calls it. Pipes, sockets and the like
@@ -46,7 +52,12 @@ impl Given {
     pub(crate) fn access(&self) -> u64 {
         match self.kind {
             SFlag::S_IFDIR => u64::MAX,
-            SFlag::S_IFREG | SFlag::S_IFCHR | SFlag::S_IFBLK if self.may_write => LANDLOCK_OF_FILES,
+            SFlag::S_IFREG | SFlag::S_IFCHR | SFlag::S_IFBLK => {
+                let read = if self.may_read { READ_FILE } else { 0 };
+                let write =
+                    if self.may_write { LANDLOCK_OF_FILES & !(READ_FILE | EXECUTE) } else { 0 };
+                read | write
+            }
             _ => 0,
         }
     }

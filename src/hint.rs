@@ -48,6 +48,8 @@ pub enum Hint {
     Listener,
     /// A system call filter of the caller's forbids the call.
     Filtered,
+    /// The same for namespaces.
+    FilteredNamespaces,
     /// Making namespaces needs a user namespace, or privilege.
     NeedsUserNamespace,
     /// The file system cannot map ids; see [`Bind`](crate::Bind).
@@ -140,13 +142,16 @@ impl fmt::Display for Hint {
         f.write_str(match self {
             Hint::AppArmorUserNamespaces => {
                 "AppArmor restricts unprivileged user namespaces; give the program a profile with \
-                 \"userns,\" or set kernel.apparmor_restrict_unprivileged_userns to 0"
+                 \"userns,\" or set kernel.apparmor_restrict_unprivileged_userns to 0; or use \
+                 without_namespaces()"
             }
             Hint::UnprivilegedUserNamespacesOff => {
-                "set kernel.unprivileged_userns_clone to 1, or run as root"
+                "set kernel.unprivileged_userns_clone to 1, or run as root, or use \
+                 without_namespaces()"
             }
             Hint::MaxUserNamespaces => {
-                "user.max_user_namespaces is reached; raise it, or end other sandboxes"
+                "user.max_user_namespaces is reached; raise it, or end other sandboxes, or use \
+                 without_namespaces()"
             }
             Hint::MaxNamespaces => {
                 "a limit below /proc/sys/user is reached; raise it, or end other sandboxes (the \
@@ -174,6 +179,10 @@ impl fmt::Display for Hint {
                  Action::KillThread needs none"
             }
             Hint::Filtered => "a system call filter of the caller's own may forbid it",
+            Hint::FilteredNamespaces => {
+                "a system call filter of the caller's own may forbid it, as a container's does; \
+                 without_namespaces() needs none"
+            }
             Hint::NeedsUserNamespace => {
                 "only root makes namespaces without a new user namespace; add Namespaces::USER"
             }
@@ -323,7 +332,7 @@ pub(crate) fn for_clone(errno: Errno, with_user: bool) -> Option<Hint> {
         Errno::EPERM if setting("kernel/unprivileged_userns_clone") == Some(0) => {
             Some(Hint::UnprivilegedUserNamespacesOff)
         }
-        Errno::EPERM => apparmor().or(Some(Hint::Filtered)),
+        Errno::EPERM => apparmor().or(Some(Hint::FilteredNamespaces)),
         Errno::ENOSPC | Errno::EUSERS if setting("user/max_user_namespaces") == Some(0) => {
             Some(Hint::MaxUserNamespaces)
         }

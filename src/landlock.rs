@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -15,13 +15,18 @@ use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::given::Given;
 use crate::namespace::Namespaces;
 use crate::policy::Policy;
-use crate::sys;
+use crate::rootfs::bytes;
+use crate::tier::Rights;
 use crate::wire::{Op, Put};
+use crate::{sys, tier};
 
 /// `LANDLOCK_ACCESS_FS_…` and the first version of the interface that has them.
 const OF_FILES: [(u32, u64); 4] = [(1, 0x1fff), (2, 0x2000), (3, 0x4000), (5, 0x8000)];
 /// Of these, what changes nothing: executing, reading, and listing.
 const READ: u64 = 0xd;
+const EXECUTE: u64 = 1;
+/// Before this one, a file that could be read could be truncated.
+const TRUNCATION: u32 = 3;
 /// Before this one, files could not be renamed into another directory at all.
 const RENAMES: u32 = 2;
 /// `LANDLOCK_ACCESS_NET_…`.
@@ -173,6 +178,10 @@ impl Landlock {
         self
     }
 
+    pub(crate) fn has_walls(&self) -> bool {
+        self.walls
+    }
+
     fn log_flags(&self) -> u32 {
         let new_exec = if self.log { LOG_NEW_EXEC_ON } else { 0 };
         new_exec | if self.log_nested { 0 } else { LOG_SUBDOMAINS_OFF }
@@ -196,7 +205,9 @@ pub(crate) struct Ruleset {
     handled: [u64; 3],
     flags: u32,
     /// Where access to files is allowed.
-    places: Vec<Vec<u8>>,
+    places: Vec<(u64, Vec<u8>)>,
+    /// They are all that there is to read and execute, and not only to write.
+    is_view: bool,
     /// Likewise to message queues, which a mount of the kernel's own has.
     pub(crate) queues: bool,
     ports: BTreeMap<u16, u64>,
@@ -207,21 +218,23 @@ impl Ruleset {
     pub(crate) fn new<'a>(
         policy: &Policy,
         operations: impl Iterator<Item = &'a Op<Vec<u8>>>,
+        view: Option<BTreeMap<PathBuf, Rights>>,
     ) -> Result<(Self, Vec<Feature>)> {
         let (wanted, version) = (&policy.landlock, version()?);
         let mut made = Ruleset { flags: wanted.log_flags(), ..Ruleset::default() };
         let mut missing = Missing { policy, version, features: Vec::new() };
+        if let Some(view) = view {
+            missing.must(TRUNCATION)?;
+            made.show(version, view);
+        }
         if wanted.walls && policy.new_namespaces().contains(Namespaces::MOUNT) {
             let may_mount = policy.nested_user_namespaces
                 || policy.capabilities.bounding().contains(Capability::SYS_ADMIN);
             let reason = may_mount.then_some("the program may mount, which it would forbid");
             if missing.can(Feature::Landlock, RENAMES, reason)? {
-                made.handled[0] = OF_FILES
-                    .iter()
-                    .filter(|(since, _)| *since <= version)
-                    .fold(0, |all, (_, access)| all | access)
-                    & !READ;
-                made.places = writable(operations);
+                made.handled[0] = of_files(version) & !READ;
+                let access = made.handled[0];
+                made.places = writable(operations).into_iter().map(|it| (access, it)).collect();
                 made.queues = policy.new_namespaces().contains(Namespaces::IPC);
             }
         }
@@ -232,6 +245,10 @@ impl Ruleset {
                 made.handled[1] |= if list.is_some() { access } else { 0 };
             }
             made.ports = wanted.ports();
+        }
+        if tier::refuses_network(policy) && version >= PORTS {
+            // The filter lets no socket be made; one that the program is given is bound by this.
+            made.handled[1] = BIND_TCP | CONNECT_TCP;
         }
         if wanted.walls && missing.can(Feature::LandlockScopes, SCOPES, None)? {
             let joined = policy.joined_namespaces();
@@ -247,6 +264,19 @@ impl Ruleset {
         Ok((made, missing.features))
     }
 
+    /// Nothing but these places.
+    fn show(&mut self, version: u32, view: BTreeMap<PathBuf, Rights>) {
+        let all = of_files(version);
+        let access = |Rights { write, execute }| {
+            let allowed = if write { all } else { READ };
+            if execute { allowed } else { allowed & !EXECUTE }
+        };
+        self.handled[0] = all;
+        self.is_view = true;
+        let place = |(path, rights): (PathBuf, _)| (access(rights), bytes(&path));
+        self.places = view.into_iter().map(place).collect();
+    }
+
     pub(crate) fn handled(&self) -> Vec<u8> {
         self.handled.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
@@ -258,8 +288,8 @@ impl Ruleset {
     /// As init reads them.
     pub(crate) fn places(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for place in &self.places {
-            self.handled[0].put(&mut out);
+        for (access, place) in &self.places {
+            access.put(&mut out);
             place.put(&mut out);
         }
         out
@@ -290,20 +320,32 @@ impl Ruleset {
         let place = index.checked_sub(1).and_then(|place| self.places.get(place));
         place.map_or_else(
             || "of ports, descriptors or message queues".to_owned(),
-            |place| quoted(OsStr::from_bytes(place)),
+            |(_, place)| quoted(OsStr::from_bytes(place)),
         )
+    }
+
+    /// Where this is allowed.
+    fn list(&self, wanted: u64) -> String {
+        let fits = self.places.iter().filter(|(access, _)| access & wanted == wanted);
+        let names: Vec<_> = fits.map(|(_, place)| String::from_utf8_lossy(place)).collect();
+        names.join(", ")
     }
 
     /// A line for each thing that it refuses.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let [files, ports, scopes] = self.handled;
-        if files != 0 {
-            let places: Vec<_> =
-                self.places.iter().map(|place| String::from_utf8_lossy(place)).collect();
+        if files != 0 && self.is_view {
+            for (access, what) in
+                [(READ & !EXECUTE, "reading"), (EXECUTE, "executing"), (files & !READ, "writing")]
+            {
+                let places = self.list(access);
+                lines.push(format!("restrict {what} to {places} by Landlock: the only wall"));
+            }
+        } else if files != 0 {
+            let places = self.list(files);
             lines.push(format!(
-                "restrict writing to {} by Landlock: a second wall behind the mounts",
-                places.join(", ")
+                "restrict writing to {places} by Landlock: a second wall behind the mounts"
             ));
         }
         for (access, what) in [(BIND_TCP, "binding"), (CONNECT_TCP, "connecting to")] {
@@ -316,7 +358,8 @@ impl Ruleset {
         }
         for (scope, what) in [(ABSTRACT_SOCKETS, "abstract sockets"), (SIGNALS, "signals")] {
             if scopes & scope != 0 {
-                lines.push(format!("restrict {what} to the sandbox by Landlock: a second wall"));
+                let wall = if self.is_view { "the only wall" } else { "a second wall" };
+                lines.push(format!("restrict {what} to the sandbox by Landlock: {wall}"));
             }
         }
         lines
@@ -330,7 +373,26 @@ struct Missing<'a> {
     features: Vec<Feature>,
 }
 
+/// All access to files that this version knows.
+fn of_files(version: u32) -> u64 {
+    let known = OF_FILES.iter().filter(|(since, _)| *since <= version);
+    known.fold(0, |all, (_, access)| all | access)
+}
+
 impl Missing<'_> {
+    /// An error if what keeps the host's files, without namespaces, is not there, dispensable or not.
+    fn must(&self, since: u32) -> Result<()> {
+        if self.version >= since {
+            return Ok(());
+        }
+        let reason = format!(
+            "nothing else keeps the host's files without namespaces; version {since} of it is needed \
+             (Linux 6.2), and there is {}",
+            self.version
+        );
+        Err(Error::Unsupported { feature: Feature::Landlock, reason })
+    }
+
     /// Whether `feature` can be given by what came with version `since`, unless there is `another`
     /// reason against it.
     fn can(&mut self, feature: Feature, since: u32, another: Option<&str>) -> Result<bool> {

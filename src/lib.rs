@@ -42,6 +42,7 @@ mod secret;
 mod spawn;
 mod support;
 mod sys;
+mod tier;
 mod warden;
 #[allow(dead_code, reason = "the reading half is init's")]
 mod wire;

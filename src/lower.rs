@@ -15,7 +15,7 @@ use crate::policy::Policy;
 use crate::rootfs::{Inside, TreeSource, bytes};
 use crate::sandbox::Sandbox;
 use crate::wire::{OWN, Op};
-use crate::{executable, sys};
+use crate::{executable, sys, tier};
 
 /// A plan while it is being made.
 #[derive(Debug)]
@@ -50,6 +50,11 @@ impl Lowered {
 }
 
 impl Lower {
+    /// In which the host's tree is named by its paths.
+    pub(crate) fn without_trees() -> Self {
+        Lower { steps: Vec::new(), of_init: None, trees: None }
+    }
+
     /// Adds an operation, and why it is done.
     pub(crate) fn step(&mut self, op: Op<Vec<u8>>, reason: &'static str) {
         self.steps.push(Step { op, reason });
@@ -113,7 +118,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     // In a joined user namespace the host's ids are not known, and init reaches what it may.
     let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
     let trees = (own_ids && ids.are_foreign() && user::is_root()).then(Vec::new);
-    let mut plan = Lower { steps: Vec::new(), of_init: None, trees };
+    let mut plan = Lower { trees, ..Lower::without_trees() };
     let lowered_score = own_files(policy, &mut plan)?;
     time::lower(policy, &mut plan);
     let optional = policy.optional(Feature::SessionKeyring);
@@ -165,7 +170,12 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let mut missing: Vec<_> =
         missing_groups.into_iter().chain(uncounted).chain(lowered_score).collect();
     check_required(policy, &missing)?;
-    let (ruleset, not_restricted) = Ruleset::new(policy, plan.operations())?;
+    missing.extend(tier::lost(policy, ids)?);
+    let view = match tier::has_view(policy) {
+        true => Some(tier::view(policy, search)?),
+        false => None,
+    };
+    let (ruleset, not_restricted) = Ruleset::new(policy, plan.operations(), view)?;
     missing.extend(not_restricted);
     let trees = plan.trees.unwrap_or_default();
     let of_init = plan.of_init.unwrap_or(plan.steps.len());
@@ -181,6 +191,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         steps: plan.steps,
         of_init,
         ruleset,
+        missing: missing.clone(),
     };
     Ok(Lowered { plan, trees, ids, maps, at_clone, missing })
 }
@@ -228,8 +239,10 @@ fn identity(policy: &Policy, ids: Ids, maps: &Maps, plan: &mut Lower) -> Option<
         let optional = if joined { policy.optional(Feature::SupplementaryGroups) } else { 0 };
         plan.step(Op::Groups { optional }, "they survive a change of uid");
     }
-    let op = Op::Credentials { uid, gid };
-    plan.step(op, "what init creates from here on is the program's");
+    if !user::is_powerless(policy) || ids.inside != ids.caller {
+        let op = Op::Credentials { uid, gid };
+        plan.step(op, "what init creates from here on is the program's");
+    }
     (!privileged && others).then_some(Feature::SupplementaryGroups)
 }
 

@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::abi::{MOUNT_ATTR_RDONLY, MS_RDONLY};
-use crate::error::{Result, quoted};
+use crate::error::{Feature, Result, quoted};
 use crate::landlock::Ruleset;
 use crate::namespace::Namespaces;
 use crate::namespace::idmap::{Maps, Range};
-use crate::namespace::user::Ids;
+use crate::namespace::user::{self, Ids};
 use crate::sandbox::Sandbox;
 use crate::wire::{OWN, Op, Put, Sink};
 
@@ -41,6 +41,8 @@ pub struct Plan {
     pub(crate) of_init: usize,
     /// What the program is bound to by Landlock.
     pub(crate) ruleset: Ruleset,
+    /// What is known to be missing.
+    pub(crate) missing: Vec<Feature>,
 }
 
 /// One operation, and why it is done.
@@ -152,17 +154,21 @@ impl Plan {
         let policy = self.sandbox.policy();
         let mut lines = vec!["new session: no controlling terminal unless asked for".to_owned()];
         let sets = &policy.capabilities;
-        for (name, set) in [
-            ("bounding", sets.bounding()),
+        let powerless = user::is_powerless(policy);
+        let bounding = (!powerless).then_some(("bounding", sets.bounding()));
+        for (name, set) in bounding.into_iter().chain([
             ("inheritable", sets.inheritable()),
             ("ambient", sets.ambient()),
             ("permitted", sets.permitted()),
             ("effective", sets.effective()),
-        ] {
+        ]) {
             let kept = if set.is_empty() { "none".to_owned() } else { set.to_string() };
             lines.push(format!("keep {name} capabilities {kept}: the others are given up"));
         }
-        lines.push("lock securebits: no uid brings capabilities back".to_owned());
+        lines.push(match powerless {
+            true => "leave the bounding set: only root narrows it, and no exec may gain".to_owned(),
+            false => "lock securebits: no uid brings capabilities back".to_owned(),
+        });
         if !policy.new_privileges {
             lines.push("set no_new_privs: no exec may gain".to_owned());
         }
@@ -173,6 +179,7 @@ impl Plan {
             let reason = policy.rlimits.reason(resource);
             lines.push(format!("limit {resource} {}:{}: {reason}", limit.soft, limit.hard));
         }
+        lines.extend(policy.shared_lines());
         if !policy.nested_user_namespaces {
             lines
                 .push("filter clone, unshare, setns: no namespace may be nested or entered".into());
@@ -256,6 +263,7 @@ impl PartialEq for Plan {
             && self.maps == other.maps
             && self.steps == other.steps
             && self.ruleset == other.ruleset
+            && self.missing == other.missing
             && self.of_the_program() == other.of_the_program()
             && self.sandbox.policy().seccomp == other.sandbox.policy().seccomp
     }
@@ -391,7 +399,10 @@ impl fmt::Display for Plan {
         for (kind, place) in &self.joined {
             writeln!(f, "join {kind} {place}: asked for")?;
         }
-        writeln!(f, "clone {}: new namespaces", self.at_clone)?;
+        match self.at_clone.is_empty() {
+            true => writeln!(f, "clone: no new namespaces")?,
+            false => writeln!(f, "clone {}: new namespaces", self.at_clone)?,
+        }
         if self.at_clone.contains(Namespaces::USER) {
             for (what, ranges) in [("uid", &self.maps.uids), ("gid", &self.maps.gids)] {
                 ranges.iter().try_for_each(|range| self.map_line(f, what, *range))?;
@@ -403,7 +414,10 @@ impl fmt::Display for Plan {
                 object => writeln!(f, "{} {object}: {}", step.op.verb(), step.reason)?,
             }
         }
-        self.of_the_program().iter().try_for_each(|line| writeln!(f, "{line}"))
+        self.of_the_program().iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        let missing =
+            |feature| writeln!(f, "do without {feature}: it is best effort, and not to be had");
+        self.missing.iter().try_for_each(missing)
     }
 }
 

@@ -1,6 +1,6 @@
 //! All that a sandbox is to be, as plain values, and what contradicts itself in them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::namespace::{Existing, Namespaces, ipc, mount, pid};
 use crate::rlimit::Rlimits;
 use crate::rootfs::Tree;
 use crate::seccomp::{Assembled, Kept, Listener, Seccomp};
-use crate::wire;
+use crate::{tier, wire};
 
 /// All that a sandbox is to be.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub(crate) struct Policy {
     pub(crate) time: TimeOffsets,
     pub(crate) network: Option<Network>,
     pub(crate) nested_user_namespaces: bool,
+    /// None is made; what they would give has to be dispensable.
+    pub(crate) without_namespaces: bool,
     pub(crate) without_atomic_end: bool,
     pub(crate) init: bool,
     pub(crate) tree: Tree,
@@ -45,7 +47,8 @@ pub(crate) struct Policy {
     pub(crate) wall: Option<Duration>,
     pub(crate) grace: Duration,
     pub(crate) linger: Duration,
-    pub(crate) best_effort: BTreeSet<Feature>,
+    /// What was said about a feature: whether it may be missing.
+    pub(crate) dispensable: BTreeMap<Feature, bool>,
     pub(crate) init_file: Option<PathBuf>,
     pub(crate) limits: Limits,
     pub(crate) cgroup_parent: CgroupParent,
@@ -55,7 +58,6 @@ pub(crate) struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let by_default = |feature: &Feature| feature.is_best_effort_by_default();
         Policy {
             new: None,
             implied: Namespaces::empty(),
@@ -65,6 +67,7 @@ impl Default for Policy {
             time: TimeOffsets::default(),
             network: None,
             nested_user_namespaces: false,
+            without_namespaces: false,
             without_atomic_end: false,
             init: true,
             tree: Tree::default(),
@@ -77,7 +80,7 @@ impl Default for Policy {
             wall: None,
             grace: Duration::ZERO,
             linger: Duration::ZERO,
-            best_effort: Feature::ALL.into_iter().filter(by_default).collect(),
+            dispensable: BTreeMap::new(),
             init_file: None,
             limits: Limits::default(),
             cgroup_parent: CgroupParent::default(),
@@ -90,6 +93,11 @@ impl Default for Policy {
 impl Policy {
     /// The namespaces that will be made.
     pub(crate) fn new_namespaces(&self) -> Namespaces {
+        if self.without_namespaces { Namespaces::empty() } else { self.wanted_namespaces() }
+    }
+
+    /// The namespaces that are asked for, whether they can be given or not.
+    pub(crate) fn wanted_namespaces(&self) -> Namespaces {
         let new = self.new.unwrap_or(Namespaces::all());
         let new = self.network.map_or(new, |network| network.decide(new));
         (new | self.implied) - self.joined_namespaces()
@@ -100,7 +108,11 @@ impl Policy {
     }
 
     pub(crate) fn is_best_effort(&self, feature: Feature) -> bool {
-        self.best_effort.contains(&feature)
+        // Without namespaces these are no second wall, but the only one.
+        let alone = self.without_namespaces
+            && matches!(feature, Feature::Landlock | Feature::LandlockScopes);
+        let by_default = feature.is_best_effort_by_default() && !alone;
+        self.dispensable.get(&feature).copied().unwrap_or(by_default)
     }
 
     /// The mark of an operation that may fail, 0 if it may not.
@@ -108,10 +120,21 @@ impl Policy {
         if self.is_best_effort(feature) { feature.bit() } else { 0 }
     }
 
+    /// A line for each thing that only the filter refuses.
+    pub(crate) fn shared_lines(&self) -> Vec<String> {
+        let names = tier::shared(self).iter_names();
+        names
+            .map(|(name, _)| {
+                format!("filter {}: no namespace keeps them apart", name.to_lowercase())
+            })
+            .collect()
+    }
+
     /// Finds everything that contradicts itself.
     pub(crate) fn validate(&self) -> crate::error::Result<()> {
         let mut problems = Vec::new();
         self.namespace_problems(&mut problems);
+        tier::problems(self, &mut problems);
         self.user.problems(&mut problems);
         self.uts.problems(&mut problems);
         self.tree.problems(&mut problems);
@@ -199,6 +222,7 @@ impl Policy {
             init_guarded: self.init && self.has_own_pids(),
             supervised: self.init,
             writes_to_host: writes_to_host || self.tree.is_kept(),
+            shared: tier::shared(self),
         })
     }
 

@@ -23,6 +23,7 @@ mod overlay;
 mod proc;
 mod program;
 mod tmpfs;
+mod view;
 
 pub use bind::Bind;
 pub use data::{Content, Data};
@@ -486,6 +487,11 @@ impl Tree {
 
     fn lower_host(&self, inside: &Inside<'_>, plan: &mut Lower) -> Result<u32> {
         let attributes = self.lower_fresh(inside, plan);
+        self.lower_system(plan)?;
+        Ok(attributes)
+    }
+
+    fn lower_system(&self, plan: &mut Lower) -> Result<()> {
         system_directory(plan, Path::new("/usr"))?;
         for path in SYSTEM.iter().map(Path::new) {
             match path.read_link() {
@@ -493,8 +499,7 @@ impl Tree {
                 Err(_) => system_directory(plan, path)?,
             }
         }
-        self.lower_shared_etc(plan)?;
-        Ok(attributes)
+        self.lower_shared_etc(plan)
     }
 
     fn lower_image(

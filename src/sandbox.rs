@@ -18,6 +18,7 @@ use crate::policy::Policy;
 mod identity;
 mod limits;
 mod process;
+mod tier;
 mod tree;
 
 /// A description of a sandbox, from which any number of programs can be started.
@@ -266,7 +267,7 @@ impl Sandbox {
     /// ```
     pub fn best_effort(self, feature: Feature) -> Self {
         self.with(|policy| {
-            policy.best_effort.insert(feature);
+            policy.dispensable.insert(feature, true);
         })
     }
 
@@ -283,7 +284,7 @@ impl Sandbox {
     /// ```
     pub fn require(self, feature: Feature) -> Self {
         self.with(|policy| {
-            policy.best_effort.remove(&feature);
+            policy.dispensable.insert(feature, false);
         })
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod calls;
 mod oci;
 mod profile;
 mod rule;
+mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 pub use rule::{Action, Condition, Rule};
+pub(crate) use shared::Shared;
 
 #[cfg(feature = "serde")]
 use crate::error::{Error, Result, Stage, quoted};
@@ -387,6 +389,8 @@ pub(crate) struct Kept {
     pub(crate) writes_to_host: bool,
     /// Somebody is there to kill who may not make a call, and to tell of it.
     pub(crate) supervised: bool,
+    /// What no namespace and no mount keeps apart.
+    pub(crate) shared: Shared,
 }
 
 impl Kept {
@@ -398,6 +402,7 @@ impl Kept {
         init_guarded: true,
         supervised: true,
         writes_to_host: true,
+        shared: Shared::empty(),
     };
 
     fn has(&self, capability: u8) -> bool {
@@ -515,6 +520,7 @@ mod tests {
             init_guarded,
             supervised: true,
             writes_to_host: true,
+            shared: Shared::empty(),
         };
         assert!(assembled(&Seccomp::none(), kept(false, false, FSETID)).0.is_empty());
         for forbidden in [
@@ -545,6 +551,7 @@ mod tests {
             init_guarded: false,
             supervised: true,
             writes_to_host: true,
+            shared: Shared::empty(),
         };
         for kept in [Kept::PLAIN, none] {
             assembled(&Seccomp::default(), kept);

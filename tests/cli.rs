@@ -43,7 +43,7 @@ tests! {
         proc,
         sysfs, mqueue, tmp_size_and_inodes, order_of_mounts, net, share, share_pid, join,
         nested_user_namespaces, names, clocks, ids_inside, ids_that_contradict, permissions_and_owners,
-        generated_etc, timezone, capabilities, low_port, new_privileges,
+        generated_etc, timezone, tier, capabilities, low_port, new_privileges,
         best_effort, timeout, grace, linger, rlimits, nice_and_oom_score, environment, chdir,
         argv0_and_umask, no_init, init_file, program_and_arguments,
         exit_codes, exit_codes_of_signals, exit_codes_of_programs_that_do_not_start,
@@ -838,6 +838,27 @@ fn low_port() {
     assert_eq!(role_inside(&[], "bind").good(), format!("Some({})\n", libc::EACCES));
 }
 
+fn tier() {
+    let reads = |options: &[&str]| with(options, "ls /usr >/dev/null && ! ls /proc && echo weaker");
+    let weak = ["--tier", "no-namespaces", "--best-effort", "namespaces,landlock-scopes"];
+    let ran = Ran::of(reads(&weak));
+    if ran.err.contains("Linux 6.2") {
+        return;
+    }
+    assert!(ran.out.ends_with("weaker\n"), "{}{}", ran.out, ran.err);
+    fails(&["--tier", "no-namespaces"], &["a user namespace", "Feature::AtomicEnd"]);
+    // It is asked for, and not taken because the other is not there.
+    let none = |options: &[&str]| {
+        let mut command = reads(options);
+        without_calls(&mut command, &[libc::SYS_clone3, libc::SYS_unshare], libc::ENOSYS);
+        command
+    };
+    let auto = ["--tier", "auto", "--best-effort", "namespaces,landlock-scopes"];
+    Ran::of(none(&["--best-effort", "namespaces"])).refused(125, &["unshare"]);
+    assert!(Ran::of(none(&auto)).out.ends_with("weaker\n"));
+    assert_eq!(sh(&auto, "ls -d /proc/self"), "/proc/self\n");
+}
+
 fn new_privileges() {
     let field = "grep NoNewPrivs /proc/self/status";
     assert_eq!(sh(&[], field), "NoNewPrivs:\t1\n");
@@ -1502,6 +1523,7 @@ fn help_and_version() {
         "--upper <DIR>",
         "--proc <PROC>",
         "--net <NET>",
+        "--tier <TIER>",
         "--cap-add <CAP>",
         "--uid <UID>",
         "--gid <GID>",

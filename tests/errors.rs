@@ -162,6 +162,15 @@ fn stages_have_names() {
         "restricting sockets and signals by Landlock",
         "restricting TCP ports by Landlock",
         "choosing what Landlock logs",
+        "a user namespace",
+        "a mount namespace",
+        "a pid namespace",
+        "an atomic end",
+        "a network namespace",
+        "an ipc namespace",
+        "a host name of its own",
+        "a cgroup namespace",
+        "keeping modes, owners, times and attributes of files",
     ];
     assert_eq!(names, expected);
 }
@@ -177,6 +186,7 @@ fn hints_are_sentences() {
         Hint::MemfdNoExec,
         Hint::InitFile,
         Hint::Filtered,
+        Hint::FilteredNamespaces,
         Hint::Listener,
         Hint::NeedsUserNamespace,
         Hint::NoIdMapping,
@@ -892,7 +902,7 @@ fn no_user_namespaces_left() {
         set("max_user_namespaces", 0);
         let text = format!(
             "clone {CLONED}: no space left on device (os error 28); hint: user.max_user_namespaces \
-             is reached; raise it, or end other sandboxes"
+             is reached; raise it, or end other sandboxes, or use without_namespaces()"
         );
         let hint = Some(Hint::MaxUserNamespaces);
         let error = refused(&Sandbox::new());
@@ -1042,10 +1052,11 @@ fn filtered_clone() {
     answer(&[libc::SYS_clone], libc::EPERM);
     let text = format!(
         "clone {CLONED}: operation not permitted (os error 1); hint: a system call filter of the \
-         caller's own may forbid it"
+         caller's own may forbid it, as a container's does; without_namespaces() needs none"
     );
     let error = refused(&sandbox);
-    assert_launch(&error, "clone", CLONED, libc::EPERM, Some(Hint::Filtered), &text);
+    let hint = Some(Hint::FilteredNamespaces);
+    assert_launch(&error, "clone", CLONED, libc::EPERM, hint, &text);
 }
 
 /// A file below /proc/sys/kernel with a number in it, as other kernels have it.
@@ -1061,7 +1072,7 @@ fn apparmor() {
     let text = format!(
         "clone {CLONED}: operation not permitted (os error 1); hint: AppArmor restricts \
          unprivileged user namespaces; give the program a profile with \"userns,\" or set \
-         kernel.apparmor_restrict_unprivileged_userns to 0"
+         kernel.apparmor_restrict_unprivileged_userns to 0; or use without_namespaces()"
     );
     let error = refused(&Sandbox::new());
     let hint = Some(Hint::AppArmorUserNamespaces);
@@ -1072,7 +1083,7 @@ fn debians_switch() {
     pretend("unprivileged_userns_clone", 0);
     let text = format!(
         "clone {CLONED}: operation not permitted (os error 1); hint: set \
-         kernel.unprivileged_userns_clone to 1, or run as root"
+         kernel.unprivileged_userns_clone to 1, or run as root, or use without_namespaces()"
     );
     let error = refused(&Sandbox::new());
     let hint = Some(Hint::UnprivilegedUserNamespacesOff);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::Command;
 use crate::error::{Error, Result, Stage};
 use crate::given::Given;
-use crate::namespace::Namespaces;
+use crate::namespace::{Namespaces, user};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::rlimit::{Max, Resource};
@@ -69,6 +69,7 @@ impl Command {
         let tried = !check_only || filters.allow_report;
         let filter =
             |at: usize| filters.programs.0.get(at).filter(|_| tried).cloned().unwrap_or_default();
+        let powerless = user::is_powerless(policy);
         let program = Program {
             first,
             operations,
@@ -81,8 +82,9 @@ impl Command {
                 },
             umask: self.umask,
             nice: policy.nice,
-            securebits: securebits(),
-            bounding: sets.bounding().bits(),
+            // What cannot be changed is not tried: it would be an error.
+            securebits: if powerless { 0 } else { securebits() },
+            bounding: if powerless { u64::MAX } else { sets.bounding().bits() },
             permitted: sets.permitted().bits(),
             effective: sets.effective().bits(),
             inheritable: sets.inheritable().bits(),

@@ -17,7 +17,7 @@ pub(crate) fn must_be_locked(policy: &Policy) -> bool {
 }
 
 pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
-    if !policy.new_namespaces().contains(Namespaces::MOUNT) && !policy.tree.is_default() {
+    if !policy.wanted_namespaces().contains(Namespaces::MOUNT) && !policy.tree.is_default() {
         problems.push("the file tree needs a mount namespace of its own".to_owned());
     }
 }

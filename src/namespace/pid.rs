@@ -14,7 +14,7 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
     if policy.has_own_pids() {
         return;
     }
-    if !policy.without_atomic_end {
+    if !policy.without_atomic_end && !policy.without_namespaces {
         problems.push(
             "without a pid namespace of its own a sandbox has no atomic end; \
              without_atomic_end() accepts that"

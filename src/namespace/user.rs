@@ -12,13 +12,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::unistd::{getegid, geteuid};
 
-use super::idhelper;
 use super::idmap::{IdMap, Maps, Range, lines, shown};
+use super::{Namespaces, idhelper};
 use crate::abi::CLONE_NEWUSER;
 use crate::capability::CapabilitySet;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{self, Kept};
 use crate::hint::Hint;
+use crate::policy::Policy;
 use crate::process::{Launch, launch, pid_in, with_fallback};
 use crate::wire::mode;
 use crate::{hint, kept};
@@ -94,6 +95,13 @@ pub(crate) fn is_root() -> bool {
     geteuid().is_root() && *HAS_NOBODY.get_or_init(both)
 }
 
+/// Whether init has no privileges, not even over a namespace of the sandbox's own: then the bounding set and
+/// the securebits stay as they are, and `no_new_privs` alone keeps them from giving anything.
+pub(crate) fn is_powerless(policy: &Policy) -> bool {
+    let user = policy.new_namespaces() | policy.joined_namespaces();
+    !user.contains(Namespaces::USER) && !geteuid().is_root()
+}
+
 /// Whether a line of an id map (first id inside, first outside, how many) has this id inside.
 fn covers(line: &str, id: u32) -> bool {
     let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().unwrap_or(0));
@@ -159,6 +167,10 @@ impl User {
                 Some(inside == (uid, gid))
             }
         }
+    }
+
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self.host, Host::Map(_))
     }
 
     pub(crate) fn is_own(&self) -> bool {

@@ -142,6 +142,10 @@ impl Bind {
         &self.source
     }
 
+    pub(crate) fn is_recursive(&self) -> bool {
+        self.recursive
+    }
+
     pub(crate) fn is_writable(&self) -> bool {
         self.attributes & MOUNT_ATTR_RDONLY == 0
     }

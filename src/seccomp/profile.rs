@@ -3,7 +3,7 @@
 //! Calls that no list names are refused with `EPERM`; of `ABSENT`, and of calls newer than the
 //! table, programs are told that they do not exist, so that they fall back to older ones.
 
-use super::{Action, Condition, Kept, Rule};
+use super::{Action, Condition, Kept, Rule, shared};
 
 /// Calls without which hardly any program runs, and which give no power over anybody else.
 const COMMON: &str = "
@@ -100,9 +100,10 @@ const AUDIT: [u8; 3] = [29, 30, 37];
 const SYS_ADMIN: u8 = 21;
 const SYS_TTY_CONFIG: u8 = 26;
 
+pub(super) const NO_FAMILY: Action = Action::Errno(libc::EAFNOSUPPORT.unsigned_abs());
 const PERMITTED: Action = Action::Allow;
-const REFUSED: Action = Action::Errno(libc::EPERM.unsigned_abs());
-const MISSING: Action = Action::Errno(libc::ENOSYS.unsigned_abs());
+pub(super) const REFUSED: Action = Action::Errno(libc::EPERM.unsigned_abs());
+pub(super) const MISSING: Action = Action::Errno(libc::ENOSYS.unsigned_abs());
 /// All `CLONE_NEW…` that clone(2) has.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// `CLONE_NEWTIME` besides, which unshare(2) has.
@@ -191,6 +192,7 @@ pub(super) fn guards(kept: &Kept) -> Vec<Rule> {
             list.push(Rule::with(call, vec![kind(2)], REFUSED));
         }
     }
+    shared::guards(kept.shared, &mut list);
     if kept.writes_to_host && !kept.has(FSETID) {
         setuid_bits(&mut list);
     }
@@ -211,7 +213,7 @@ fn allow(list: &mut Vec<Rule>, calls: &str) {
     refuse(list, calls, PERMITTED);
 }
 
-fn refuse(list: &mut Vec<Rule>, calls: &str, action: Action) {
+pub(super) fn refuse(list: &mut Vec<Rule>, calls: &str, action: Action) {
     list.extend(calls.split_whitespace().map(|call| Rule::new(call).then(action)));
 }
 
@@ -234,7 +236,6 @@ fn ioctls(kept: &Kept, list: &mut Vec<Rule>) {
 fn sockets(kept: &Kept, list: &mut Vec<Rule>) {
     const NETLINK: u64 = 16;
     const PACKET: u64 = 17;
-    const NO_FAMILY: Action = Action::Errno(libc::EAFNOSUPPORT.unsigned_abs());
     let family = |family| Condition::equal(0, family).low();
     for number in [1, 2, 10] {
         list.push(Rule::with("socket", vec![family(number)], PERMITTED));

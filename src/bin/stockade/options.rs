@@ -12,7 +12,7 @@ use stockade::{
     Resource, Seccomp,
 };
 
-use crate::values::{self, LandlockRule, Scratch};
+use crate::values::{self, Features, LandlockRule, Scratch};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -215,6 +215,9 @@ pub(crate) enum ProcKind {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Namespaces")]
 pub(crate) struct Spaces {
+    /// How strong the sandbox is; what the weaker one lacks has to be named by --best-effort
+    #[arg(long, default_value = "full")]
+    pub(crate) tier: Tier,
     /// Which network is there [default: loopback]
     #[arg(long)]
     pub(crate) net: Option<NetKind>,
@@ -243,6 +246,16 @@ pub(crate) struct Spaces {
     /// Seconds to add to the boot-time clock inside
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) boottime: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// With namespaces
+    Full,
+    /// Landlock, system call filter and limits only, for hosts that forbid user namespaces
+    NoNamespaces,
+    /// The first of these that works here
+    Auto,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -300,9 +313,10 @@ pub(crate) struct Identity {
     /// Landlock: default, none, bind=PORT or connect=PORT (that and no other TCP port)
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = values::landlock)]
     pub(crate) landlock: Vec<LandlockRule>,
-    /// Run also where the host cannot give this protection
-    #[arg(long, value_name = "FEATURE", value_parser = values::feature)]
-    pub(crate) best_effort: Vec<Feature>,
+    /// Run also where the host cannot give this protection; "namespaces" stands for all that
+    /// --tier no-namespaces lacks in any case
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',', value_parser = values::features)]
+    pub(crate) best_effort: Vec<Features>,
     /// Do not run where the host cannot give this protection
     #[arg(long, value_name = "FEATURE", value_parser = values::feature)]
     pub(crate) require: Vec<Feature>,

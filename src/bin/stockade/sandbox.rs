@@ -12,7 +12,9 @@ use stockade::{
 
 use crate::descriptor;
 use crate::failure::Failure;
-use crate::options::{Groups, Identity, Limits, NetKind, ProcKind, Program, Setup, Spaces, Tree};
+use crate::options::{
+    Groups, Identity, Limits, NetKind, ProcKind, Program, Setup, Spaces, Tier, Tree,
+};
 use crate::values::{self, LandlockRule};
 
 /// The sandbox that the options describe.
@@ -25,6 +27,11 @@ pub(crate) fn sandbox(setup: &Setup, matches: &ArgMatches) -> Result<Sandbox, Fa
         sandbox = sandbox.init_file(path);
     }
     let sandbox = tree(&setup.tree, matches, sandbox)?;
+    let sandbox = match setup.namespaces.tier {
+        Tier::Full => sandbox,
+        Tier::NoNamespaces => sandbox.without_namespaces(),
+        Tier::Auto => sandbox.strongest_available()?,
+    };
     check_shared(&setup.namespaces, &sandbox)?;
     Ok(sandbox)
 }
@@ -126,7 +133,8 @@ fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
         sandbox = sandbox.seccomp(seccomp.clone());
     }
     sandbox = sandbox.landlock(landlock(&identity.landlock));
-    sandbox = identity.best_effort.iter().fold(sandbox, |sandbox, &one| sandbox.best_effort(one));
+    let best_effort = identity.best_effort.iter().flat_map(|named| &named.0);
+    sandbox = best_effort.fold(sandbox, |sandbox, &one| sandbox.best_effort(one));
     identity.require.iter().fold(sandbox, |sandbox, &one| sandbox.require(one))
 }
 

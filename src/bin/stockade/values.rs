@@ -297,7 +297,7 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// The names under which the command line knows what may be missing.
-const FEATURES: [(&str, Feature); 24] = [
+const FEATURES: [(&str, Feature); 33] = [
     ("supplementary-groups", Feature::SupplementaryGroups),
     ("nested-user-namespace-count", Feature::NestedUserNamespaceCount),
     ("session-keyring", Feature::SessionKeyring),
@@ -322,6 +322,15 @@ const FEATURES: [(&str, Feature); 24] = [
     ("landlock-scopes", Feature::LandlockScopes),
     ("landlock-ports", Feature::LandlockPorts),
     ("landlock-log", Feature::LandlockLog),
+    ("user-namespace", Feature::UserNamespace),
+    ("mount-namespace", Feature::MountNamespace),
+    ("pid-namespace", Feature::PidNamespace),
+    ("atomic-end", Feature::AtomicEnd),
+    ("network-namespace", Feature::NetworkNamespace),
+    ("ipc-namespace", Feature::IpcNamespace),
+    ("uts-namespace", Feature::UtsNamespace),
+    ("cgroup-namespace", Feature::CgroupNamespace),
+    ("file-attributes", Feature::FileAttributes),
 ];
 
 /// A protection by its name.
@@ -331,6 +340,31 @@ pub(crate) fn feature(text: &str) -> Result<Feature, String> {
         let names: Vec<_> = FEATURES.iter().map(|(name, _)| *name).collect();
         format!("there are {}", names.join(", "))
     })
+}
+
+/// Protections that are named together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Features(pub(crate) Vec<Feature>);
+
+/// What a sandbox without namespaces lacks whatever the kernel.
+const OF_NAMESPACES: [Feature; 9] = [
+    Feature::UserNamespace,
+    Feature::MountNamespace,
+    Feature::PidNamespace,
+    Feature::AtomicEnd,
+    Feature::NetworkNamespace,
+    Feature::IpcNamespace,
+    Feature::UtsNamespace,
+    Feature::CgroupNamespace,
+    Feature::TimeNamespace,
+];
+
+/// A protection by its name, or those that come from namespaces.
+pub(crate) fn features(text: &str) -> Result<Features, String> {
+    match text {
+        "namespaces" => Ok(Features(OF_NAMESPACES.to_vec())),
+        other => feature(other).map(|one| Features(vec![one])),
+    }
 }
 
 /// The name of a protection.

@@ -135,7 +135,9 @@ fn privileges(wanted: &Wanted<'_>) -> Result<(), Failure> {
         sys::prctl(Call::Ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
             .map_err(|fault| Failure::number(fault, capability))?;
     }
-    sys::prctl(Call::Securebits, PR_SET_SECUREBITS, wanted.securebits as usize, 0)?;
+    if wanted.securebits != 0 {
+        sys::prctl(Call::Securebits, PR_SET_SECUREBITS, wanted.securebits as usize, 0)?;
+    }
     sys::capset(wanted.effective, wanted.permitted, wanted.inheritable)?;
     if wanted.flags & NEW_PRIVILEGES == 0 {
         sys::prctl(Call::NoNewPrivileges, PR_SET_NO_NEW_PRIVS, 1, 0)?;
