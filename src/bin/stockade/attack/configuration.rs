@@ -7,7 +7,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use stockade::{Command, Namespaces, Sandbox};
 
 use crate::failure::Failure;
-use crate::options::{Action, Attack, Cli, Program, Setup};
+use crate::options::{Action, Attack, Cli, Program, Setup, Tier};
 use crate::sandbox;
 
 /// Whom a root caller's program is on the host, unless something else is asked for.
@@ -20,6 +20,8 @@ pub(crate) struct Configuration {
     options: Owned,
     /// Whether it has a file tree of its own.
     pub(crate) own_tree: bool,
+    /// Whether it shows parts of the host's at their own paths only.
+    pub(crate) view: bool,
 }
 
 /// What is kept of the options.
@@ -47,7 +49,9 @@ pub(crate) fn parse(
 impl Configuration {
     pub(crate) fn new(setup: &Setup, matches: &ArgMatches) -> Result<Self, Failure> {
         let sandbox = sandbox::sandbox(setup, matches)?;
-        let own_tree = sandbox.plan()?.namespaces().contains(Namespaces::MOUNT);
+        let made = sandbox.plan()?.namespaces();
+        let own_tree = made.contains(Namespaces::MOUNT);
+        let view = setup.namespaces.tier != Tier::Full && made.is_empty();
         let user = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let host_ids = match setup.identity.host_ids {
             Some(ids) => ids,
@@ -60,7 +64,7 @@ impl Configuration {
             memory: setup.groups.memory.unwrap_or(0),
             timed: setup.limits.timeout.is_some(),
         };
-        Ok(Configuration { sandbox, options, own_tree })
+        Ok(Configuration { sandbox, options, own_tree, view })
     }
 
     /// The sandbox that a row's options describe.

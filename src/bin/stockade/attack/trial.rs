@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use stockade::{Data, Outcome, Sandbox};
+use stockade::{Data, Feature, Outcome, Sandbox};
 
 use super::PROGRAM;
 use super::configuration::{Configuration, NOBODY};
@@ -136,7 +136,7 @@ impl<'a> Trial<'a> {
         facts.push(format!("report={REPORT}"));
         facts.push(format!("variables={}", given.variables()));
         facts.push(format!("memory_limit={}", given.memory_limit()));
-        if place.is_none() {
+        if place.is_none() && !given.view {
             facts.push("shared_tree=1".to_owned());
         }
         if given.has_init() {
@@ -208,13 +208,23 @@ impl<'a> Trial<'a> {
         if !given.is_timed() {
             sandbox = sandbox.wall_time(TIME);
         }
-        let Some(place) = place else { return sandbox };
-        sandbox = sandbox.data(program_at(place));
+        let planted = match place {
+            Some(place) => {
+                sandbox = sandbox.data(program_at(place));
+                place.to_owned()
+            }
+            None if given.view => {
+                sandbox = sandbox.best_effort(Feature::IdMappedMounts);
+                sandbox = sandbox.bind_same(self.stage.path("program"));
+                self.stage.path("")
+            }
+            None => return sandbox,
+        };
         if attempt.needs(Plant::Writable) {
-            sandbox = sandbox.bind_rw(self.stage.path("writable"), place.join("writable"));
+            sandbox = sandbox.bind_rw(self.stage.path("writable"), planted.join("writable"));
         }
         if attempt.needs(Plant::ReadOnly) {
-            sandbox = sandbox.bind_ro(self.stage.path("readonly"), place.join("readonly"));
+            sandbox = sandbox.bind_ro(self.stage.path("readonly"), planted.join("readonly"));
         }
         sandbox
     }
