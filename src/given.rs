@@ -1,6 +1,6 @@
 //! What is behind a descriptor that a program is given.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,8 +17,8 @@ const READ_FILE: u64 = 4;
 /// One of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Given {
-    /// Its number in the program.
-    pub(crate) target: RawFd,
+    /// Its number here, and in init.
+    pub(crate) source: RawFd,
     kind: SFlag,
     may_read: bool,
     may_write: bool,
@@ -27,12 +27,12 @@ pub(crate) struct Given {
 
 impl Given {
     pub(crate) fn look(fd: BorrowedFd<'_>, target: RawFd) -> Result<Self> {
-        Self::find(fd, target).map_err(|errno| {
+        Self::find(fd).map_err(|errno| {
             Error::new(Stage::Prepare, "look at descriptor", target.to_string(), errno)
         })
     }
 
-    fn find(fd: BorrowedFd<'_>, target: RawFd) -> std::result::Result<Self, Errno> {
+    fn find(fd: BorrowedFd<'_>) -> std::result::Result<Self, Errno> {
         // A pidfd and the like are regular files, too, by what newer kernels say.
         const ANONYMOUS: [FsType; 2] = [FsType(0x5049_4446), FsType(0x0904_1934)];
         let file = fstat(fd)?;
@@ -44,7 +44,13 @@ impl Given {
         let (mode, opened) = (flags & OFlag::O_ACCMODE, !flags.contains(OFlag::O_PATH));
         let may_read = mode != OFlag::O_WRONLY && opened;
         let may_write = mode != OFlag::O_RDONLY && opened;
-        Ok(Given { target, kind, may_read, may_write, has_name: file.st_nlink != 0 })
+        Ok(Given {
+            source: fd.as_raw_fd(),
+            kind,
+            may_read,
+            may_write,
+            has_name: file.st_nlink != 0,
+        })
     }
 
     /// What there is to do by its name in /proc/self/fd, as Landlock calls it. Pipes, sockets and the like

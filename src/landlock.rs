@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -309,7 +309,7 @@ impl Ruleset {
             let access = self.handled[0] & one.access();
             if access != 0 {
                 [PATH_BENEATH, access].iter().for_each(|word| word.put(&mut out));
-                [one.target, 0].iter().for_each(|half| half.put(&mut out));
+                [one.source, 0].iter().for_each(|half| half.put(&mut out));
             }
         }
         out
@@ -463,13 +463,17 @@ fn writable<'a>(operations: impl Iterator<Item = &'a Op<Vec<u8>>>) -> Vec<Vec<u8
             _ => {}
         }
     }
-    let writable: Vec<_> =
-        places.into_iter().filter_map(|(path, can)| can.then_some(path)).collect();
-    let covered = |path: &[u8]| {
-        let mut above = Path::new(OsStr::from_bytes(path)).ancestors().skip(1);
-        above.any(|above| writable.contains(&above.as_os_str().as_bytes()))
-    };
-    writable.iter().filter(|path| !covered(path)).map(|path| path.to_vec()).collect()
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    // What is above comes first.
+    for (path, _) in places.into_iter().filter(|(_, can)| *can) {
+        let beneath = |above: &Vec<u8>| {
+            path.strip_prefix(&**above).is_some_and(|rest| *above == root || rest.starts_with(b"/"))
+        };
+        if !kept.iter().any(beneath) {
+            kept.push(path.to_vec());
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

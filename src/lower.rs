@@ -52,7 +52,8 @@ impl Lowered {
 impl Lower {
     /// In which the host's tree is named by its paths.
     pub(crate) fn without_trees() -> Self {
-        Lower { steps: Vec::new(), of_init: None, trees: None }
+        // Some more than a default sandbox has.
+        Lower { steps: Vec::with_capacity(128), of_init: None, trees: None }
     }
 
     /// Adds an operation, and why it is done.
@@ -100,17 +101,18 @@ impl Lower {
 /// 3. the keyring, charged to the caller, then the ids, without which nothing can be created,
 /// 4. the program's process, which from here on works beside init: see 8,
 /// 5. the tree, from private propagation to the pivot, with the caller's entries in their order,
-/// 6. the network namespace that the other process has made meanwhile,
+/// 6. the network namespace that the other process has made meanwhile, and its loopback,
 /// 7. the limit of nested user namespaces, through a descriptor of the host's /proc, while the
 ///    program is let go,
-/// 8. in that other process: the network namespace, names and loopback, which need no tree,
+/// 8. in that other process: the network namespace and names, which need no tree,
 ///
 /// or, if CAP_SYS_ADMIN is kept, names and loopback by init, then the lock on all mounts, after which
 /// nobody inside has power over the other namespaces, and then the program's process.
 ///
-/// Without a supervisor the other process does only 8, and init becomes the program.
+/// Without a supervisor the other process does only 8, and loopback, and init becomes the program.
 ///
-/// Capabilities, limits, the filter and the exec follow, in the order of that process.
+/// Landlock's rules are init's, which has the tree; capabilities, limits, the filter and the exec follow, in
+/// the order of that process.
 pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let policy = sandbox.policy();
     let new = policy.new_namespaces();
@@ -145,11 +147,17 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         policy.tree.lower(&mut plan, &inside)?;
     }
     if locks {
-        names_and_loopback(policy, new, &mut plan);
+        names(policy, new, &mut plan);
+        net::lower(policy, &mut plan);
         mount::lower_lock(ids, &mut plan);
     }
+    // Init has to wait for the network anyway, and the program does not have to wait for this.
+    let loopback_by_init = network_beside && policy.init;
     if network_beside {
         plan.step(Op::JoinNetwork {}, "the started process has made it");
+        if loopback_by_init {
+            net::lower(policy, &mut plan);
+        }
     }
     // The lock is a user namespace as well.
     let own_user = new.contains(Namespaces::USER) || locks;
@@ -163,7 +171,10 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         if network_beside {
             plan.step(Op::NewNetwork {}, "it takes as long as the tree");
         }
-        names_and_loopback(policy, new, &mut plan);
+        names(policy, new, &mut plan);
+        if !loopback_by_init {
+            net::lower(policy, &mut plan);
+        }
     }
     let counted = own_user || policy.nested_user_namespaces;
     let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
@@ -196,11 +207,10 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     Ok(Lowered { plan, trees, ids, maps, at_clone, missing })
 }
 
-fn names_and_loopback(policy: &Policy, new: Namespaces, plan: &mut Lower) {
+fn names(policy: &Policy, new: Namespaces, plan: &mut Lower) {
     if new.contains(Namespaces::UTS) {
         policy.uts.lower(plan);
     }
-    net::lower(policy, plan);
 }
 
 /// The score, which is only raised; the kernel lets it be lowered to what root once gave. Returns

@@ -235,7 +235,7 @@ impl Plan {
 
     /// The operations of the program's process, and the number of the first.
     pub(crate) fn encode_own(&self) -> (u64, Vec<u8>) {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(8 << 10);
         self.steps.iter().skip(self.of_init).for_each(|step| step.op.put(&mut out));
         (self.of_init as u64, out)
     }

@@ -108,7 +108,7 @@ impl Command {
             argv,
             envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
         };
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(8 << 10);
         program.put(&mut out);
         Ok(out)
     }

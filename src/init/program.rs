@@ -250,6 +250,8 @@ pub(crate) fn start(
         }
         let tables = Tables::new(wanted)?;
         let (theirs, ours) = sys::socketpair()?;
+        // As a supervisor would.
+        give_word(theirs.0, &landlock::ruleset(wanted)?)?;
         announce(lines, [1, done.skipped], &[theirs.0, done.root.0])?;
         drop(theirs);
         sys::set_name(BEFORE_EXEC)?;
@@ -260,6 +262,12 @@ pub(crate) fn start(
         None => launch(lines, proc_fd, wanted)?,
     };
     supervised(lines, proc_fd, wanted, process, done)
+}
+
+/// Lets the program go, with the rules that bind it.
+fn give_word(starting: i32, rules: &landlock::Rules) -> Outcome {
+    let ruleset = rules.0.as_ref().map(|ruleset| ruleset.0);
+    sys::send(starting, GO, ruleset.as_slice())
 }
 
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
@@ -286,7 +294,8 @@ fn supervised(
     }
     let listener =
         if wanted.flags & LISTENS == 0 { Fd(-1) } else { process.listener(lines, wanted.flags)? };
-    match sys::send(process.starting.0, GO, &[]) {
+    let rules = landlock::ruleset(wanted)?;
+    match give_word(process.starting.0, &rules) {
         Err(Fault { errno, .. }) if errno.0 == EPIPE => process.has_told()?,
         other => other?,
     }

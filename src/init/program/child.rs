@@ -20,11 +20,9 @@ pub(super) fn become_the_program(
     tables: &Tables,
     told: Option<&Told>,
 ) -> ! {
-    let ready = stage(wanted, &mut lines.control).and_then(|ruleset| {
-        if told.is_some() {
-            wait_for_word(lines.control)?;
-        }
-        enter(wanted, lines.control, &ruleset)?;
+    let ready = stage(wanted, &mut lines.control).and_then(|()| {
+        let ruleset = wait_for_word(lines.control)?;
+        enter(wanted, lines.control, ruleset)?;
         if wanted.flags & FILTERS_LAST != 0 {
             install_filters(wanted, lines.control)?;
         }
@@ -60,8 +58,8 @@ impl Tables {
     }
 }
 
-/// Init's, when the file tree is complete, or the library's, with a descriptor. If who has it to say
-/// has ended, so does this process.
+/// Init's, when the file tree is complete, with Landlock's rules; or the library's, with a terminal. If
+/// who has it to say has ended, so does this process.
 #[inline(never)]
 fn wait_for_word(socket: i32) -> Outcome<Option<Fd>> {
     let mut word = [0];
@@ -95,11 +93,10 @@ fn new_network(init: i32, proc_fd: i32) -> Outcome {
 }
 
 /// All that belongs to the program's process alone and needs no file tree. `errors` is moved out of
-/// the way of the program's descriptors. Gives what is left to do for Landlock.
-fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<Fd, Failure> {
+/// the way of the program's descriptors.
+fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     sys::setsid()?;
     place_descriptors(wanted, errors)?;
-    let ruleset = landlock::begin(wanted)?;
     // Without no_new_privs only a holder of CAP_SYS_ADMIN may install a filter.
     if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == NEW_PRIVILEGES {
         install_filters(wanted, *errors)?;
@@ -115,7 +112,7 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<Fd, Failure> {
     if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == 0 {
         install_filters(wanted, *errors)?;
     }
-    Ok(ruleset)
+    Ok(())
 }
 
 /// The five capability sets, the securebits and `no_new_privs`; the order is S2.4's.
@@ -177,7 +174,7 @@ fn limits(wanted: &Wanted<'_>) -> Result<(), Failure> {
 }
 
 /// What needs the finished file tree.
-fn enter(wanted: &Wanted<'_>, starting: i32, ruleset: &Fd) -> Result<(), Failure> {
+fn enter(wanted: &Wanted<'_>, starting: i32, ruleset: Option<Fd>) -> Result<(), Failure> {
     // This process is still in the caller's directory, from which a relative path would start.
     sys::chdir(Text::new(b"/\0"))?;
     sys::chdir(wanted.directory)?;

@@ -3,15 +3,20 @@
 
 use super::{Failure, Wanted};
 use crate::abi::*;
-use crate::sys::{self, Fd, Outcome};
-use crate::wire::{Fault, LANDLOCK_OF_FILES, QUEUES, Reader, Text};
+use crate::sys::{self, Fd, Outcome, fault};
+use crate::wire::{Call, Fault, LANDLOCK_OF_FILES, QUEUES, Reader, Text};
 
-/// A ruleset with the rules that need no file tree; none if nothing is asked for. Made before the
+/// The rules, and a mount that is still open: closing it waits for the other processors, and can wait
+/// until the program goes.
+pub(super) type Rules = (Option<Fd>, Option<Fd>);
+
+/// A ruleset with all its rules; none if nothing is asked for. Made when the tree is there, before the
 /// capabilities are given up: only who has them can make a mount.
-pub(super) fn begin(wanted: &Wanted<'_>) -> Outcome<Fd> {
-    if wanted.ruleset.bytes().iter().all(|&byte| byte == 0) {
-        return Ok(Fd(-1));
+pub(super) fn ruleset(wanted: &Wanted<'_>) -> Result<Rules, Failure> {
+    if !is_asked_for(wanted) {
+        return Ok((None, None));
     }
+    let mut mount = None;
     let ruleset = sys::landlock_ruleset(wanted.ruleset.bytes())?;
     let mut rules = wanted.rules.bytes();
     while let Some((rule, rest)) = rules.split_first_chunk() {
@@ -29,15 +34,7 @@ pub(super) fn begin(wanted: &Wanted<'_>) -> Outcome<Fd> {
         let queues = Fd(sys::fsmount(context.0, 1, 0)? as i32);
         let access = Reader::new(wanted.ruleset.bytes()).next().unwrap_or(0);
         sys::landlock_beneath(ruleset.0, queues.0, access)?;
-    }
-    Ok(ruleset)
-}
-
-/// Adds the others, and binds this process, and all that come of it, to them: last before the exec,
-/// when the tree is there.
-pub(super) fn restrict(wanted: &Wanted<'_>, ruleset: &Fd) -> Result<(), Failure> {
-    if ruleset.0 < 0 {
-        return Ok(());
+        mount = Some(queues);
     }
     let mut places = Reader::new(wanted.places.bytes());
     // Those before have none.
@@ -52,8 +49,21 @@ pub(super) fn restrict(wanted: &Wanted<'_>, ruleset: &Fd) -> Result<(), Failure>
         .map_err(|fault| Failure::number(fault, at))?;
         at += 1;
     }
-    sys::landlock_restrict(ruleset.0, wanted.ruleset_flags)?;
-    Ok(())
+    Ok((Some(ruleset), mount))
+}
+
+fn is_asked_for(wanted: &Wanted<'_>) -> bool {
+    wanted.ruleset.bytes().iter().any(|&byte| byte != 0)
+}
+
+/// Binds this process, and all that come of it, to the rules: last before the exec.
+pub(super) fn restrict(wanted: &Wanted<'_>, ruleset: Option<Fd>) -> Outcome {
+    match ruleset {
+        Some(ruleset) => sys::landlock_restrict(ruleset.0, wanted.ruleset_flags).map(drop),
+        // The kernel drops what there is no room for.
+        None if is_asked_for(wanted) => fault(Call::Receive, EMFILE),
+        None => Ok(()),
+    }
 }
 
 /// Allows `access` beneath a directory, or what there is to do with a file.
