@@ -23,6 +23,8 @@ mod floor;
 mod raw;
 #[path = "spawn/table.rs"]
 mod table;
+#[path = "spawn/walls.rs"]
+mod walls;
 #[path = "spawn/worker.rs"]
 mod worker;
 
@@ -77,6 +79,8 @@ fn main() {
     threads(worker, rounds);
     idle();
     data::measure(scratch.path(), rounds);
+    walls::at_the_spawn(rounds);
+    walls::programs(scratch.path(), rounds.div_ceil(3));
 }
 
 /// A directory that others may read, with the files for the many binds.

@@ -72,7 +72,7 @@ fn by_hand() -> (Sandbox, Sandbox) {
 }
 
 /// In turns; the ratios are to the first.
-fn compare(sandboxes: &[(String, Sandbox)], rounds: usize) {
+pub(crate) fn compare(sandboxes: &[(String, Sandbox)], rounds: usize) {
     let mut times = vec![Times::default(); sandboxes.len()];
     for round in 0..=rounds {
         for ((_, sandbox), times) in sandboxes.iter().zip(&mut times) {

@@ -252,7 +252,11 @@ impl Layout {
                     self.mkdir(&parent.to_string_lossy()[1..], 0o755);
                 }
             }
-            self.shown(path);
+            if parents.iter().any(|parent| parent == Path::new(path)) {
+                self.bind(path, &path[1..], READ_ONLY | NO_SUID_DEV);
+            } else {
+                self.shown(path);
+            }
         }
         for path in &etc.masked {
             let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
