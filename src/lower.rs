@@ -17,6 +17,11 @@ use crate::sandbox::Sandbox;
 use crate::wire::{OWN, Op};
 use crate::{executable, sys, tier};
 
+/// How much higher the `oom_score_adj` of a program with a limit of memory is, if nothing else was asked
+/// for: as if it used a tenth of the limit more, which is more than init is large.
+const BEFORE_INIT: i32 = 100;
+const OOM_SCORE_ADJ_MAX: i32 = 1000;
+
 /// A plan while it is being made.
 #[derive(Debug)]
 pub(crate) struct Lower {
@@ -39,6 +44,8 @@ pub(crate) struct Lowered {
     pub(crate) at_clone: Namespaces,
     /// What is known to be missing before anything runs.
     pub(crate) missing: Vec<Feature>,
+    /// The caller's `oom_score_adj`, which init gets back, if the program's is another.
+    pub(crate) score: Option<i32>,
 }
 
 impl Lowered {
@@ -121,7 +128,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
     let trees = (own_ids && ids.are_foreign() && user::is_root()).then(Vec::new);
     let mut plan = Lower { trees, ..Lower::without_trees() };
-    let lowered_score = own_files(policy, &mut plan)?;
+    let (score, lowered_score) = own_files(policy, &mut plan)?;
     time::lower(policy, &mut plan);
     let optional = policy.optional(Feature::SessionKeyring);
     plan.step(Op::Keyring { optional }, "session keyrings have no namespace");
@@ -204,7 +211,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         ruleset,
         missing: missing.clone(),
     };
-    Ok(Lowered { plan, trees, ids, maps, at_clone, missing })
+    Ok(Lowered { plan, trees, ids, maps, at_clone, missing, score })
 }
 
 fn names(policy: &Policy, new: Namespaces, plan: &mut Lower) {
@@ -213,28 +220,37 @@ fn names(policy: &Policy, new: Namespaces, plan: &mut Lower) {
     }
 }
 
-/// The score, which is only raised; the kernel lets it be lowered to what root once gave. Returns
-/// what is missing.
-fn own_files(policy: &Policy, plan: &mut Lower) -> Result<Option<Feature>> {
-    let Some(score) = policy.oom_score_adj else { return Ok(None) };
+/// The score, which is only raised; the kernel lets it be lowered to what root once gave. Returns the
+/// caller's, if the program's is another, and what is missing.
+fn own_files(policy: &Policy, plan: &mut Lower) -> Result<(Option<i32>, Option<Feature>)> {
+    let limited = policy.limits.memory.is_some() && policy.init;
+    if policy.oom_score_adj.is_none() && !limited {
+        return Ok((None, None));
+    }
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").map_err(|error| {
         let errno = executable::errno_of(&error);
         Error::new(Stage::Prepare, "read", "oom_score_adj of the caller", errno)
     })?;
-    if own.trim().parse().is_ok_and(|own: i32| own > score) {
+    let own = own.trim().parse().unwrap_or(0);
+    let score = policy.oom_score_adj.unwrap_or((own + BEFORE_INIT).min(OOM_SCORE_ADJ_MAX));
+    if own > score {
         if policy.is_best_effort(Feature::OomScoreAdj) {
-            return Ok(Some(Feature::OomScoreAdj));
+            return Ok((None, Some(Feature::OomScoreAdj)));
         }
-        let object = format!("to {score}, below the caller's {}", own.trim());
+        let object = format!("to {score}, below the caller's {own}");
         return Err(Error::new(Stage::Prepare, "raise oom_score_adj", object, Errno::EACCES));
     }
+    let (optional, reason) = match policy.oom_score_adj {
+        Some(_) => (policy.optional(Feature::OomScoreAdj), "asked for"),
+        None => (Feature::OomScoreAdj.bit(), "the program is to be killed, and not init"),
+    };
     let op = Op::WriteFile {
         path: b"/proc/self/oom_score_adj".to_vec(),
         data: score.to_string().into_bytes(),
-        optional: policy.optional(Feature::OomScoreAdj),
+        optional,
     };
-    plan.step(op, "asked for");
-    Ok(None)
+    plan.step(op, reason);
+    Ok(((own != score).then_some(own), None))
 }
 
 /// The ids; returns what cannot be dropped.

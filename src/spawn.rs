@@ -173,9 +173,9 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         log::debug!("join: ({}) in {:?}", policy.joined_namespaces(), joining.elapsed());
     }
     let mapping = Instant::now();
-    map_ids(start, &lines, &launched)
+    let score = map_ids(start, &lines, &launched)
         // The plan waits for this: from here on the warden knows of the sandbox.
-        .and_then(|()| transmit(&lines, &[0], &launched, Stage::Setup))
+        .and_then(|score| transmit(&lines, &[0], &launched, Stage::Setup).map(|()| score))
         .map_err(|error| match receive_now(lines.ours.as_fd()) {
             // Init has failed before.
             Some(Received::Report(failure, fds)) => failed_report(start, &failure, fds),
@@ -200,7 +200,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     })?;
     drop(starting);
     if policy.init {
-        spare_init(groups, &lines, &launched);
+        spare_init(start, &lines, &launched, score);
     }
     let (pid, pidfd) = launched.keep();
     Ok(Made {
@@ -258,23 +258,29 @@ fn launch_first(
     Ok((launched, bytes))
 }
 
-/// Short of memory the kernel is to kill the program, and not init in its place. Only who has
-/// CAP_SYS_RESOURCE may say so; without it, init is small, and should it be chosen all the same, the outcome
-/// tells why.
-fn spare_init(groups: Option<&Groups>, lines: &Lines, launched: &Launched) {
-    let memory = groups.and_then(|groups| groups.of(Controller::Memory));
-    let may = || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
-    if memory.is_none() || !may().unwrap_or(false) {
-        return;
-    }
+/// Short of memory the kernel is to kill the program, and not init in its place. Who has CAP_SYS_RESOURCE
+/// says just that; others give init back the caller's score, above which the program's is. Should init be
+/// chosen all the same, the outcome tells why.
+fn spare_init(start: &Start<'_>, lines: &Lines, launched: &Launched, score: Option<OwnedFd>) {
     // The program has executed: it no longer shares init's memory, and with it the score.
-    let written = pid_in(lines.proc.as_fd(), launched).ok_or(Errno::ESRCH).and_then(|pid| {
-        let path = format!("{pid}/oom_score_adj");
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let file = nix::fcntl::openat(&lines.proc, path.as_str(), flags, Mode::empty())?;
-        nix::unistd::write(&file, b"-1000")
-    });
-    log::trace!("cgroup: init is spared: {written:?}");
+    let memory = start.groups.and_then(|groups| groups.of(Controller::Memory));
+    let may = || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
+    let written = if memory.is_some() && may().unwrap_or(false) {
+        let open = |pid: u32| open_score(&lines.proc, &format!("{pid}/"));
+        let file = pid_in(lines.proc.as_fd(), launched).ok_or(Errno::ESRCH).and_then(open);
+        file.and_then(|file| nix::unistd::write(&file, b"-1000"))
+    } else if let (Some(own), Some(file)) = (start.lowered.score, score) {
+        nix::unistd::write(&file, own.to_string().as_bytes())
+    } else {
+        return;
+    };
+    log::trace!("init is spared: {written:?}");
+}
+
+fn open_score(directory: impl AsFd, process: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let path = format!("{process}oom_score_adj");
+    nix::fcntl::openat(directory, path.as_str(), flags, Mode::empty())
 }
 
 /// Opens what is to be joined, in the caller's own context.
@@ -330,11 +336,13 @@ fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
     pid_of_pidfd(lines.proc.as_fd(), pidfd.as_fd())
 }
 
-/// Writes the id maps. The directory is opened first and the process looked at again: a pid whose
-/// process was reaped elsewhere may be somebody else's by now.
-fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<()> {
-    if !start.policy.new_namespaces().contains(Namespaces::USER) {
-        return Ok(());
+/// Writes the id maps, and opens init's `oom_score_adj` as long as that may be opened, if it is to be
+/// written. The directory is opened first and the process looked at again: a pid whose process was
+/// reaped elsewhere may be somebody else's by now.
+fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<Option<OwnedFd>> {
+    let maps = start.policy.new_namespaces().contains(Namespaces::USER);
+    if !maps && start.lowered.score.is_none() {
+        return Ok(None);
     }
     let failed =
         |errno| Error::new(Stage::Identity, "open", format!("\"/proc/{}\"", launched.pid), errno);
@@ -346,7 +354,12 @@ fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<()> 
     if sys::wait_readable(launched.pidfd.as_fd(), Some(Duration::ZERO)) {
         return Err(failed(Errno::ESRCH));
     }
-    user::write_maps(process.as_fd(), pid, start.lowered.ids, &start.lowered.maps)
+    // Not of an init that was undumpable before, as where it joins: it is small all the same.
+    let score = start.lowered.score.and_then(|_| open_score(&process, "").ok());
+    if maps {
+        user::write_maps(process.as_fd(), pid, start.lowered.ids, &start.lowered.maps)?;
+    }
+    Ok(score)
 }
 
 fn send_plan(lines: &Lines, start: &Start<'_>, launched: &Launched) -> Result<()> {

@@ -73,6 +73,7 @@ tests! {
         without_init_out_of_memory_is_told_too,
         files_given_as_data_are_charged,
         a_full_tmp_is_told_before_memory_is_out,
+        the_program_is_killed_before_init,
         a_fork_bomb_stops_at_the_limit,
         one_process_is_room_for_the_program,
         a_quota_holds_back_two_busy_loops,
@@ -168,6 +169,40 @@ fn a_fork_bomb_stops_at_the_limit() {
     }
     let (outcome, _) = self::stats(&Sandbox::new().pids_limit(200), bomb);
     assert_eq!(outcome, Outcome::Exited(0));
+}
+
+/// Whoever makes the sandbox: the kernel adds the score to what a process uses, and chooses the highest.
+fn the_program_is_killed_before_init() {
+    let score = |process: &str| -> i32 {
+        let text = fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let both = |sandbox: &Sandbox| {
+        let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+        assert!(!child.missing().contains(&Feature::OomScoreAdj), "{:?}", child.missing());
+        let program = child.program_id().unwrap();
+        (score(&child.id().to_string()), score(&program.to_string()))
+    };
+    let own = score("self");
+    let usual = (own + 100).min(1000);
+    let resource = caps::Capability::CAP_SYS_RESOURCE;
+    let init = match caps::has_cap(None, caps::CapSet::Effective, resource).unwrap() {
+        true => -1000,
+        false => own,
+    };
+    let limited = Sandbox::new().memory_limit(64 * MIB);
+    assert_eq!(both(&limited), (init, usual));
+    assert_eq!(both(&limited.clone().oom_score_adj(own)), (init, own));
+    assert_eq!(both(&limited.clone().oom_score_adj(900)), (init, 900));
+    let bare = Sandbox::new().namespaces(stockade::Namespaces::PID | stockade::Namespaces::USER);
+    assert_eq!(both(&bare.memory_limit(64 * MIB)), (init, usual));
+    // Without a limit nothing is changed that was not asked for, and init has the caller's.
+    assert_eq!(both(&Sandbox::new()), (own, own));
+    assert_eq!(both(&Sandbox::new().oom_score_adj(900)), (own, 900));
+    // It cannot take init along by making itself small: what fills the memory is no process's.
+    let script = "dd if=/dev/zero of=/tmp/full bs=65536 count=800 2>/dev/null; exec tail /dev/zero";
+    let output = shell(&limited.tmp_size(64 * MIB), script);
+    assert!(matches!(output.outcome, Outcome::OutOfMemory { .. }), "{:?}", output.outcome);
 }
 
 fn one_process_is_room_for_the_program() {

@@ -34,12 +34,14 @@ tests! {
         a_time_zone, unknown_time_zones, time_zones_that_contradict,
         entries_replace_generated_files, entries_that_cover_etc, generated_files_by_name,
         images_keep_their_etc, generated_files_are_not_writable, places_to_write, links_into_etc_lead_somewhere,
-        a_certificate_of_the_hosts_own, disk_full_by_default, disk_full_of_each, disk_full_of_inodes,
+        disk_full_by_default, disk_full_of_each, disk_full_of_inodes,
         disk_full_is_told_at_any_end, disk_full_is_not_told, limits_do_not_depend_on_the_caller,
-        the_table_is_true, compat_programs, compat_refuses_the_rest, compat_cannot_be_uncovered,
+        the_table_is_true, compat_refuses_the_rest, compat_cannot_be_uncovered,
         compat_settings_are_copies, compat_is_the_hosts, the_callers_execution_domain_stays_outside,
     ];
     Needs::RealTime => [real_time_stays_outside];
+    Needs::File("/etc/ssl/certs") => [a_certificate_of_the_hosts_own];
+    Needs::Installed(&["free", "ps", "top", "uptime"]) => [compat_programs];
     Needs::Program("node") => [compat_node];
     Needs::Program("busybox") => [images_with_compat];
 }

@@ -596,7 +596,8 @@ fn usage_is_of_the_whole_tree() {
         );
         assert!(usage.peak_rss_of_largest >= 64 << 20, "{init} {role}: {usage:?}");
         assert!(usage.peak_rss_of_largest < 1 << 30, "{usage:?}");
-        assert!(usage.minor_faults >= 64 << 20 >> 12, "{usage:?}");
+        // One for each page; where they are huge, these are 2 MiB.
+        assert!(usage.minor_faults >= 64 << 20 >> 21, "{usage:?}");
         assert!(usage.wall >= Duration::from_millis(100), "{usage:?}");
     }
     let idle = Sandbox::new().command("true").status().unwrap().usage.unwrap();

@@ -809,6 +809,8 @@ fn difference(clean: &str, now: &str) -> Vec<String> {
     let mut counts = BTreeMap::new();
     clean.lines().for_each(|line| *counts.entry(line).or_insert(0) -= 1);
     now.lines().for_each(|line| *counts.entry(line).or_insert(0) += 1);
+    let is_missing = |line: &str, what| line.starts_with("missing: ") && line.contains(what);
+    let unscored = now.lines().any(|line| is_missing(line, "OomScoreAdj"));
     let harmless = |line: &str, count: i32| {
         let system = ["/bin", "/sbin", "/lib", "/etc"].iter().any(|path| {
             let mount = line.strip_prefix("mount ");
@@ -816,7 +818,10 @@ fn difference(clean: &str, now: &str) -> Vec<String> {
         });
         let listed = line.starts_with("in /:");
         listed
-            || line.starts_with("missing: ") && (count < 0 || line.contains("Nested"))
+            || line.starts_with("missing: ") && count < 0
+            || is_missing(line, "Nested")
+            || is_missing(line, "OomScoreAdj")
+            || unscored && line.starts_with("oom: ")
             || line.starts_with("left:")
             || system && line.contains(" ro,nosuid,nodev")
     };

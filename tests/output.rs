@@ -38,14 +38,16 @@ tests! {
         mounts_that_are_kept, covered_files_do_not_show, nested_mounts_are_not_seen,
         output_that_grows, leased_file_does_not_block, without_init, program_with_capabilities,
         output_of_an_overlay_root, handle_dropped_frees_all,
-        all_kinds_of_changes, attribute_changes, replaced_directory, unchanged_is_not_listed,
-        changes_are_sorted_and_comparable, changes_while_it_runs, same_size_other_content,
+        unchanged_is_not_listed, changes_while_it_runs, same_size_other_content,
         kept_and_thrown_away_are_the_same, hostile_names, deep_tree_is_an_error, sparse_files,
         no_such_overlay, added_links_and_pipes,
-        export_all, export_some, export_is_all_or_nothing, export_replaces_nothing,
+        export_is_all_or_nothing,
         export_follows_no_link, export_strips_setuid, export_keeps_hard_links,
-        export_of_a_read_only_directory, export_of_a_changed_upper, export_parent_missing,
-        export_of_what_was_deleted, export_of_very_long_names,
+        export_of_a_read_only_directory, export_of_a_changed_upper, export_of_very_long_names,
+    ];
+    Needs::TmpfsAttributes => [
+        all_kinds_of_changes, attribute_changes, replaced_directory, changes_are_sorted_and_comparable,
+        export_all, export_some, export_replaces_nothing, export_parent_missing, export_of_what_was_deleted,
     ];
     Needs::Root => [devices_are_not_exported, owners_of_several_ids];
 }

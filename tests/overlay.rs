@@ -36,16 +36,17 @@ tests! {
     Needs::Nothing => [
         order_of_layers, throw_away_upper, size_limit, inode_limit, kept_upper, kept_upper_again,
         kept_upper_is_the_callers, kept_upper_as_a_layer, upper_in_a_forked_copy, read_only, read_only_with_one_layer,
-        whiteouts_and_opaque_directories, renamed_directory, two_hundred_layers, five_hundred_layers,
+        two_hundred_layers, five_hundred_layers,
         odd_names, host_paths_do_not_show, layers_that_overlap, upper_that_overlaps, upper_in_use,
         missing_layer, layer_is_a_file, missing_upper, upper_with_a_file_in_the_way,
         invalid_overlays, failed_spawn_leaves_no_work, relative_layers, several_overlays,
         overlay_over_a_bind, bind_in_an_overlay, mount_points_in_an_overlay, root_layers,
         root_layers_kept, root_layers_read_only, no_exec, sixty_four_threads,
         sigkill_leaves_nothing_but_the_upper, submounts_are_refused, mode_of_the_root,
-        setuid_and_devices_are_without_effect, xattrs_show, overlay_as_a_layer, check_leaves_nothing,
+        setuid_and_devices_are_without_effect, overlay_as_a_layer, check_leaves_nothing,
         detached_keeps_its_upper, layers_bound_elsewhere, mounts_are_locked,
     ];
+    Needs::TmpfsAttributes => [whiteouts_and_opaque_directories, renamed_directory, xattrs_show];
     Needs::Root => [files_of_others, without_a_user_namespace, as_the_hosts_root];
 }
 

@@ -146,7 +146,8 @@ impl Sandbox {
     }
 
     /// How eagerly the kernel kills the sandbox when memory is short, -1000 to 1000; only raised,
-    /// never below the caller's own. Default: as the caller
+    /// never below the caller's own. Default: as the caller, with a limit of memory 100 more, so that
+    /// it is not init that is killed
     /// ([proc_pid_oom_score_adj(5)](https://man7.org/linux/man-pages/man5/proc_pid_oom_score_adj.5.html)).
     ///
     /// # Examples

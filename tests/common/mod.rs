@@ -22,7 +22,7 @@ pub(crate) enum Needs {
     Unprivileged,
     /// A program on the host's PATH.
     Program(&'static str),
-    /// A file that some package has.
+    /// A file or directory that some package has.
     File(&'static str),
     /// Programs in the directories of the sandbox's PATH.
     Installed(&'static [&'static str]),
@@ -62,6 +62,9 @@ pub(crate) enum Needs {
     RealTime,
     /// This version of Landlock's interface.
     Landlock(u32),
+    /// `user.*` attributes on tmpfs, without which an overlay whose upper is one cannot hide what is in a
+    /// layer's directory (Linux 6.6).
+    TmpfsAttributes,
     /// Any other uid than 0 and this version of Landlock's interface.
     UnprivilegedAndLandlock(u32),
 }
@@ -79,9 +82,11 @@ impl Needs {
             Needs::UnprivilegedAndLandlock(_) if root => Needs::Unprivileged.missing(),
             Needs::UnprivilegedAndLandlock(version) => Needs::Landlock(version).missing(),
             Needs::Unprivileged => root.then(|| "needs an unprivileged user".to_owned()),
+            Needs::TmpfsAttributes => (!has_tmpfs_attributes())
+                .then(|| "needs user attributes on tmpfs (Linux 6.6)".to_owned()),
             Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
             Needs::File(path) => {
-                (!std::path::Path::new(path).is_file()).then(|| format!("needs {path}"))
+                (!std::path::Path::new(path).exists()).then(|| format!("needs {path}"))
             }
             Needs::Installed(names) => {
                 let missing: Vec<_> = names.iter().filter(|name| !is_installed(name)).collect();
@@ -146,6 +151,18 @@ fn landlock() -> u32 {
     // SAFETY: with this flag the call takes no address.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, 1u32) };
     u32::try_from(version).unwrap_or(0)
+}
+
+/// Memory files are on a tmpfs of the kernel's own.
+fn has_tmpfs_attributes() -> bool {
+    // SAFETY: a name that ends in NUL.
+    let file = unsafe { libc::memfd_create(c"attributes".as_ptr(), libc::MFD_CLOEXEC) };
+    let (name, value) = (c"user.test".as_ptr(), c"v".as_ptr().cast());
+    // SAFETY: texts that end in NUL, and one byte; whatever the descriptor is.
+    let set = unsafe { libc::fsetxattr(file, name, value, 1, 0) };
+    // SAFETY: nobody else has it.
+    unsafe { libc::close(file) };
+    set == 0
 }
 
 /// Whether a thread of this process may have that.
