@@ -136,7 +136,8 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     cgroup::lower(policy, &mut plan);
     let missing_groups = identity(policy, ids, &maps, &mut plan);
     let locks = mount::must_be_locked(policy);
-    let beside = policy.has_own_pids() && !locks;
+    // What the program's process is to have as its root, it has from init.
+    let beside = policy.has_own_pids() && !locks && !policy.tree.hide_paths;
     let network_beside = beside && net::is_made_beside(policy);
     if network_beside || (beside && policy.init) {
         plan.step(Op::Start {}, "it sets itself up while the tree is made");
@@ -152,6 +153,9 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             budget: policy.tree.budget(policy.limits.memory.as_ref().and_then(|memory| memory.max)),
         };
         policy.tree.lower(&mut plan, &inside)?;
+        if policy.tree.hide_paths {
+            plan.step(Op::Hide {}, "lists of mounts tell where on the host they come from");
+        }
     }
     if locks {
         names(policy, new, &mut plan);

@@ -332,6 +332,7 @@ impl<S> Op<S> {
             Op::NoNesting { .. } => "write",
             Op::Unshare { .. } => "unshare",
             Op::Private {} => "make private",
+            Op::Hide {} => "hide",
             Op::RootTmpfs { .. } => "root: tmpfs",
             Op::RootDirectory { .. } => "root: directory",
             Op::Directory { .. } => "directory",
@@ -390,6 +391,7 @@ impl Op<Vec<u8>> {
             Op::Loopback {} => "lo".to_owned(),
             Op::Hostname { name } | Op::Domainname { name } => path(name),
             Op::Lock { .. } => "all mounts".to_owned(),
+            Op::Hide {} => "where mounts come from".to_owned(),
         }
     }
 }

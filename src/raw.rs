@@ -253,7 +253,7 @@ numbers! {
     PRCTL 157 167;
     MOUNT 165 40;
     UMOUNT2 166 39;
-    PIVOT_ROOT 155 41;
+    PIVOT_ROOT 155 41; CHROOT 161 51;
     SETHOSTNAME 170 161;
     SETDOMAINNAME 171 162;
     CLOCK_GETTIME 228 113;
@@ -320,7 +320,7 @@ mod tests {
         SETPRIORITY SYS_setpriority;
                    SETGROUPS SYS_setgroups; SETRESUID SYS_setresuid; SETRESGID SYS_setresgid;
                    SETSID SYS_setsid; CAPGET SYS_capget; CAPSET SYS_capset;
-                   PRCTL SYS_prctl; MOUNT SYS_mount; UMOUNT2 SYS_umount2; PIVOT_ROOT SYS_pivot_root;
+                   PRCTL SYS_prctl; MOUNT SYS_mount; UMOUNT2 SYS_umount2; PIVOT_ROOT SYS_pivot_root; CHROOT SYS_chroot;
                    SETHOSTNAME SYS_sethostname; SETDOMAINNAME SYS_setdomainname;
                    CLOCK_GETTIME SYS_clock_gettime; EXIT_GROUP SYS_exit_group; WAITID SYS_waitid;
                    LANDLOCK_CREATE_RULESET SYS_landlock_create_ruleset;

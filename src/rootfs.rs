@@ -279,6 +279,8 @@ pub(crate) struct Tree {
     pub(crate) inodes: u64,
     /// The mounts stay as long as the handle.
     pub(crate) keep_mounts: bool,
+    /// No list of mounts has any.
+    pub(crate) hide_paths: bool,
 }
 
 /// What the tree shows of the rest of the sandbox.
@@ -305,6 +307,7 @@ impl Default for Tree {
             budget: None,
             inodes: INODES,
             keep_mounts: false,
+            hide_paths: false,
         }
     }
 }

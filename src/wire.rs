@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 7;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -266,6 +266,8 @@ operations! {
     Domainname { name: S }
     /// Makes the new root the root and detaches the old one.
     Pivot { attributes: u32 }
+    /// Goes into a copy of the tree that is in no namespace, so that no list of mounts has any.
+    Hide {}
     /// Enters one more user and mount namespace, with the same ids, in which every mount made so
     /// far is locked.
     Lock { uid: u32, gid: u32 }

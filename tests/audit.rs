@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use common::Needs;
 use stockade::{
-    Action, Audit, Bind, Data, Leak, Namespaces, Network, Proc, Rootfs, Rule, Sandbox, Seccomp,
-    Severity, TimeOffsets,
+    Action, Audit, Bind, Data, Feature, Leak, Namespaces, Network, Proc, Rootfs, Rule, Sandbox,
+    Seccomp, Severity, TimeOffsets,
 };
 
 tests! {
@@ -30,6 +30,7 @@ tests! {
         runs_in_every_root, what_is_given_to_the_command_shows, a_probe_that_is_ended_is_told,
         more_than_can_be_read_is_told, the_command_line_says_the_same,
     ];
+    Needs::Landlock(6) => [without_namespaces];
     Needs::Root => [a_tree_that_is_shared];
 }
 
@@ -83,7 +84,7 @@ fn each_thing_is_found_and_closed() {
         (Leak::Process, shared(Namespaces::PID).without_atomic_end(), "Namespaces::PID"),
         (Leak::Ipc, shared(Namespaces::IPC), "Namespaces::IPC"),
         (Leak::HostName, shared(Namespaces::UTS), ".hostname("),
-        (Leak::Path, new().bind_ro(&source, "/data"), "a source"),
+        (Leak::Path, new().bind_ro(&source, "/data"), ".hide_host_paths(true)"),
         (Leak::BootId, new().proc(Proc::Full), ".proc(Proc::Processes)"),
         (Leak::Hardware, new().sysfs(), ".sysfs()"),
     ] {
@@ -144,6 +145,26 @@ fn a_probe_that_is_ended_is_told() {
         // Its time was up before it began.
         Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ETIME), "{error}"),
     }
+}
+
+/// Without namespaces: the root itself may not be listed.
+fn without_namespaces() {
+    let weak = Sandbox::new().without_namespaces().without_atomic_end();
+    let weak = weak.best_effort(Feature::IdMappedMounts);
+    let lost = [
+        Feature::UserNamespace,
+        Feature::MountNamespace,
+        Feature::PidNamespace,
+        Feature::NetworkNamespace,
+        Feature::IpcNamespace,
+        Feature::UtsNamespace,
+        Feature::CgroupNamespace,
+        Feature::TimeNamespace,
+    ];
+    let audit = lost.into_iter().fold(weak, Sandbox::best_effort).audit_view().unwrap();
+    assert!(audit.incomplete.as_ref().is_some_and(|reason| reason.contains("listed")), "{audit}");
+    let shared = [Leak::HostName, Leak::Ipc, Leak::Network, Leak::Process, Leak::Files];
+    assert_eq!(above(&audit), shared, "{audit}");
 }
 
 fn more_than_can_be_read_is_told() {

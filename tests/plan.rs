@@ -27,6 +27,7 @@ tests! {
 fn variants() -> Vec<(Sandbox, &'static str)> {
     let new = Sandbox::new;
     vec![
+        (new().hide_host_paths(true), "hide where mounts come from"),
         (new().hostname("other"), "sethostname \"other\""),
         (new().capabilities([Capability::NET_RAW]), "CAP_NET_RAW"),
         (new().capabilities([Capability::SYS_ADMIN]), "lock all mounts"),

@@ -190,7 +190,11 @@ impl Facts {
         }
         for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
             let Ok(path) = fs::read_link(entry.path()) else { continue };
-            if path.is_absolute() && !path.starts_with("/dev") && !path.starts_with("/proc") {
+            if path.is_absolute()
+                && !path.starts_with("/dev")
+                && !path.starts_with("/proc")
+                && !path.as_os_str().as_bytes().starts_with(b"/memfd:")
+            {
                 self.path(Leak::OpenFile, path.as_os_str(), given);
             }
         }

@@ -16,6 +16,8 @@ pub(crate) const FILE_SYSTEM: u8 = b's';
 pub(crate) const DESCRIPTOR: u8 = b'f';
 /// There is more than the probe may read.
 pub(crate) const CUT: u8 = b'c';
+/// The root directory cannot be listed.
+pub(crate) const BLIND: u8 = b'b';
 /// Nothing was left out at the end.
 pub(crate) const END: u8 = b'e';
 

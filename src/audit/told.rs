@@ -55,8 +55,13 @@ pub(crate) fn each(from: &mut impl Read, mut visit: impl FnMut(Item)) -> Result<
             DESCRIPTOR => {
                 item.descriptor = word(&bytes, 0).map(|word| i32::from_ne_bytes(word.to_ne_bytes()))
             }
-            CUT | END => {
+            CUT | END | BLIND => {
                 visit(item);
+                if kind == BLIND {
+                    return Err(
+                        "the root directory cannot be listed: only system calls were asked",
+                    );
+                }
                 let cut = "there is more than 256 MiB, 500000 entries or 64 levels: the rest was not read";
                 return if kind == END { Ok(()) } else { Err(cut) };
             }

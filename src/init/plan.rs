@@ -4,7 +4,7 @@ use crate::abi::*;
 use crate::program::{self, Done, Late, Wanted};
 use crate::raw::exit;
 use crate::sys::{self, Outcome, Poll, fault, write_all};
-use crate::tree::{Tree, Watched};
+use crate::tree::{self, Tree, Watched};
 use crate::wire::{
     Call, Fault, HEADER, Header, MAGIC, Op, REPORT, Reader, Report, SUPERVISED, Text, VERSION,
     report,
@@ -218,6 +218,7 @@ pub(crate) fn execute<'a>(
         Op::Mount { kind, to, flags, options } => (tree.mount(kind, to, flags, options), 0),
         Op::Mask { path } => (tree.mask(path), 0),
         Op::Pivot { attributes } => (tree.pivot(attributes), 0),
+        Op::Hide {} => (tree::hide(), 0),
         Op::Lock { uid, gid } => (tree.lock(uid, gid), 0),
     };
     if optional != 0 && result.is_err() {

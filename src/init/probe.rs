@@ -20,13 +20,18 @@ const DESCRIPTORS: i32 = 4096;
 
 /// Tells all to `report`, and ends.
 pub(crate) fn run(report: i32) -> ! {
-    let mut told = Told { report, buffer: [0; ROOM], used: 0, read: 0, entries: 0, cut: false };
+    let mut told =
+        Told { report, buffer: [0; ROOM], used: 0, read: 0, entries: 0, cut: false, blind: false };
     calls(&mut told);
     descriptors(&mut told, report);
     let mut path = Path { bytes: [0; PATH_MAX], length: 1 };
     path.bytes[0] = b'/';
     entry(&mut told, &mut path, 0, 0);
-    let end = if told.cut { CUT } else { END };
+    let end = match (told.blind, told.cut) {
+        (true, _) => BLIND,
+        (_, true) => CUT,
+        _ => END,
+    };
     told.record(end, &[]);
     told.flush();
     exit(0)
@@ -42,6 +47,7 @@ struct Told {
     read: usize,
     entries: usize,
     cut: bool,
+    blind: bool,
 }
 
 impl Told {
@@ -206,7 +212,11 @@ fn entry(told: &mut Told, path: &mut Path, device: u64, depth: usize) {
 
 /// What is in a directory.
 fn below(told: &mut Told, path: &mut Path, device: u64, depth: usize) {
-    let Ok(directory) = sys::look(path.text(), O_DIRECTORY_AND_ALL) else { return };
+    let Ok(directory) = sys::look(path.text(), O_DIRECTORY_AND_ALL) else {
+        // Of others it is a right that the program has not.
+        told.blind |= depth == 0;
+        return;
+    };
     let mut entries = [0; 4096];
     while let Ok(length @ 1..) = sys::list(directory.0, &mut entries) {
         let mut rest = entries.get(..length).unwrap_or(&[]);

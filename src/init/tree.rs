@@ -339,6 +339,17 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// Goes into a copy of the tree that is in no mount namespace. The kernel lists the mounts of the caller's
+/// namespace that can be reached from the caller's root: of those there are none any more.
+pub(crate) fn hide() -> Outcome {
+    let copy = sys::open_tree(AT_FDCWD, Text::new(b"/\0"), OPEN_TREE_CLONE | AT_RECURSIVE)?;
+    sys::fchdir(copy.0)?;
+    sys::chroot_here()?;
+    // Not closed: as long as it is open, the copy is as quick as another tree.
+    core::mem::forget(copy);
+    Ok(())
+}
+
 /// A detached copy of the mount that a descriptor leads to.
 fn copy_of(place: &Fd) -> Outcome<Fd> {
     sys::open_tree(place.0, Text::new(b"\0"), OPEN_TREE_CLONE | AT_EMPTY_PATH)

@@ -20,6 +20,16 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
     if !policy.wanted_namespaces().contains(Namespaces::MOUNT) && !policy.tree.is_default() {
         problems.push("the file tree needs a mount namespace of its own".to_owned());
     }
+    if policy.tree.hide_paths && policy.nested_user_namespaces {
+        problems.push(
+            "hide_host_paths(true) leaves the program a root that is no namespace's, and to such a one the \
+             kernel gives no user namespaces"
+                .to_owned(),
+        );
+    }
+    if policy.tree.hide_paths && policy.capabilities.bounding().contains(Capability::SYS_ADMIN) {
+        problems.push("with CAP_SYS_ADMIN a program undoes hide_host_paths(true)".to_owned());
+    }
 }
 
 /// One more namespace, in which the mounts of the first are locked.

@@ -24,6 +24,7 @@ impl Tree {
             (matches!(self.proc, Proc::Compat | Proc::Full), "a /proc"),
             (self.budget.is_some() || self.inodes != INODES, "a size of /tmp"),
             (self.keep_mounts, "keep_mounts()"),
+            (self.hide_paths, "hide_host_paths(true)"),
         ] {
             if asked {
                 needs(what);

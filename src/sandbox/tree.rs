@@ -292,6 +292,39 @@ impl Sandbox {
         self.push(Entry::Data(data))
     }
 
+    /// Whether /proc/self/mountinfo, mounts and mountstats are empty; default no. They tell where on its
+    /// file system a bind's source lies, and the layers of an overlay that the host is on
+    /// ([proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html)).
+    ///
+    /// The program's root is then a copy of the tree that is in no mount namespace, so that the kernel has
+    /// none to list. All else is as before, but `df` without a file name and `findmnt` have nothing to
+    /// show. The kernel gives such a program no user namespaces, so that
+    /// [`allow_nested_user_namespaces`](Self::allow_nested_user_namespaces) contradicts it, and
+    /// with CAP_SYS_ADMIN it would be undone. What other places tell is not changed: the name of a file
+    /// that is passed as a descriptor, numbers of devices and files
+    /// ([open_tree(2)](https://man7.org/linux/man-pages/man2/open_tree.2.html), Linux 5.2).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let directory = tempfile::tempdir()?;
+    /// # std::fs::set_permissions(directory.path(),
+    /// #     std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    /// let sandbox = Sandbox::new().bind_ro(directory.path(), "/data");
+    /// let mounts = |sandbox: &Sandbox| sandbox.command("cat").arg("/proc/self/mountinfo").output();
+    /// assert!(!mounts(&sandbox)?.stdout.is_empty());
+    /// assert!(mounts(&sandbox.hide_host_paths(true))?.stdout.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn hide_host_paths(self, hide: bool) -> Self {
+        match hide {
+            true => self.entry(|tree| tree.hide_paths = true),
+            // Which is no reason for a tree of its own.
+            false => self.with(|policy| policy.tree.hide_paths = false),
+        }
+    }
+
     /// How much of /proc is visible; default [`Proc::Processes`] (Linux 5.8;
     /// [proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html)).
     ///

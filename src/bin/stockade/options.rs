@@ -181,6 +181,9 @@ pub(crate) struct Tree {
     /// Show POSIX message queues at /dev/mqueue
     #[arg(long)]
     pub(crate) mqueue: bool,
+    /// Let no list of mounts tell where on the host they come from: all are empty
+    #[arg(long)]
+    pub(crate) hide_host_paths: bool,
     /// How much of /proc is there
     #[arg(long, default_value = "processes")]
     pub(crate) proc: ProcKind,

@@ -242,6 +242,7 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
     if let Some(zone) = &tree.timezone {
         sandbox = sandbox.timezone(zone);
     }
+    sandbox = sandbox.hide_host_paths(tree.hide_host_paths);
     match tree.proc {
         ProcKind::Processes => {}
         ProcKind::Compat => sandbox = sandbox.proc(Proc::Compat),

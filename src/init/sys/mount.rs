@@ -105,6 +105,11 @@ pub(crate) fn detach_here() -> Outcome {
     with_pointers!(Call::Umount, UMOUNT2, c".".as_ptr(), MNT_DETACH).map(drop)
 }
 
+/// chroot(2) to the current directory.
+pub(crate) fn chroot_here() -> Outcome {
+    with_pointers!(Call::Pivot, CHROOT, c".".as_ptr()).map(drop)
+}
+
 /// pivot_root(".", "."): the old root ends up on top of the new one.
 pub(crate) fn pivot_here() -> Outcome {
     with_pointers!(Call::Pivot, PIVOT_ROOT, c".".as_ptr(), c".".as_ptr()).map(drop)

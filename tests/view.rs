@@ -1,0 +1,240 @@
+//! What is hidden of the host on request: where mounts come from.
+#![allow(
+    clippy::exit,
+    clippy::incompatible_msrv,
+    clippy::cast_possible_truncation,
+    reason = "a test process, built by a current toolchain"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
+#![allow(unsafe_code, reason = "listmount(2)")]
+
+mod common;
+#[path = "common/inside.rs"]
+mod inside;
+
+use std::fs;
+use std::path::Path;
+
+use common::Needs;
+use inside::{refused, sh, shell};
+use stockade::{Capability, Leak, Namespaces, Overlay, Proc, Rootfs, Sandbox, Seccomp, Severity};
+
+tests! {
+    Needs::Nothing => [
+        no_list_of_mounts_tells_where_they_come_from, no_call_does, all_else_is_as_before,
+        outputs_are_found, every_root, without_init, nobody_gets_out_of_it, what_contradicts_it,
+        audited, many_at_once,
+    ];
+    Needs::Program("python3") => [real_programs];
+}
+
+const LISTS: [&str; 3] = ["mountinfo", "mounts", "mountstats"];
+
+/// A directory with a name that must not show, and a file in it.
+fn planted() -> tempfile::TempDir {
+    let directory = inside::open_directory();
+    fs::create_dir(directory.path().join("secret-source")).unwrap();
+    fs::write(directory.path().join("secret-source/file"), "shown\n").unwrap();
+    directory
+}
+
+fn bound(directory: &tempfile::TempDir) -> Sandbox {
+    Sandbox::new().bind_ro(directory.path().join("secret-source"), "/data")
+}
+
+fn no_list_of_mounts_tells_where_they_come_from() {
+    let directory = planted();
+    for proc in [Proc::Processes, Proc::Compat, Proc::Full] {
+        let open = bound(&directory).proc(proc);
+        for list in LISTS {
+            let command = format!("cat /proc/self/{list}");
+            let shown = sh(&open, &command);
+            assert!(shown.contains("/data"), "{shown}");
+            assert_eq!(list == "mountinfo", shown.contains("secret-source"), "{shown}");
+            let hidden = open.clone().hide_host_paths(true);
+            assert_eq!(sh(&hidden, &command), "");
+            // Nor of another process, or init where it can be seen.
+            let command = format!("sleep 60 & cat /proc/$!/{list}; kill $!");
+            assert_eq!(sh(&hidden, &command), "");
+            let tracing = hidden.capabilities([Capability::SYS_PTRACE]);
+            assert_eq!(sh(&tracing, &format!("test ! -e /proc/1 || cat /proc/1/{list}")), "");
+        }
+    }
+}
+
+/// listmount(2) and statmount(2), which the default profile has not.
+fn no_call_does() {
+    if inside::role().is_some() {
+        // struct mnt_id_req: its size, the root of the namespace, the last one.
+        let request: [u64; 3] = [24, u64::MAX, 0];
+        let mut found = [0u64; 64];
+        // SAFETY: both addresses are those of arrays of the lengths that the call is told.
+        let count = unsafe { libc::syscall(458, request.as_ptr(), found.as_mut_ptr(), 64, 0) };
+        println!("{count}");
+        return;
+    }
+    let ask = |sandbox: &Sandbox| -> i64 {
+        let command = inside::myself(sandbox, "no_call_does", "ask");
+        inside::succeed(command).trim().parse().unwrap()
+    };
+    let open = Sandbox::new().seccomp(Seccomp::none());
+    // -1: this kernel has no such call.
+    let count = ask(&open);
+    assert!(count == -1 || count > 5, "{count}");
+    assert!(ask(&open.hide_host_paths(true)) < 1);
+}
+
+fn all_else_is_as_before() {
+    let directory = planted();
+    let own = inside::open_directory();
+    let writable = own.path().join("writable");
+    fs::create_dir(&writable).unwrap();
+    let open = bound(&directory).bind_rw(&writable, "/out").tmpfs("/scratch").mqueue();
+    let hidden = open.clone().hide_host_paths(true);
+    let script = "cat /data/file; pwd; ls -d / /* /dev/*; readlink /proc/self/exe /proc/self/root \
+        /proc/self/cwd; touch /tmp/a /scratch/b /dev/shm/c && echo written; \
+        ! touch /data/x /x /usr/x 2>/dev/null && echo refused; cd /scratch/..; pwd; \
+        df /scratch 2>/dev/null | wc -l; stat -c %a /tmp; head -c 0 /dev/null /dev/zero";
+    assert_eq!(sh(&open, script), sh(&hidden, script));
+    sh(&hidden, "echo out > /out/file");
+    assert_eq!(fs::read_to_string(writable.join("file")).unwrap(), "out\n");
+    // A terminal of its own.
+    let script = "tty; exec 3<>/dev/ptmx && echo open";
+    let mut child = hidden.command("sh").args(["-c", script]).pty(24, 80).spawn().unwrap();
+    let mut text = String::new();
+    let mut pty = child.take_pty().unwrap();
+    // EIO at the end.
+    let _end = std::io::Read::read_to_string(&mut pty, &mut text);
+    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["/dev/pts/0", "open"]);
+    assert!(child.wait().unwrap().outcome.is_success());
+}
+
+fn outputs_are_found() {
+    let hidden = Sandbox::new().hide_host_paths(true).tmpfs("/scratch");
+    let script = "echo one > /tmp/one; echo two > /scratch/two; sleep 60";
+    let child = hidden.command("sh").args(["-c", script]).spawn().unwrap();
+    for (path, text) in [("/tmp/one", "one\n"), ("/scratch/two", "two\n")] {
+        let mut found = String::new();
+        while found.is_empty() {
+            let Ok(mut file) = child.open_output(path) else { continue };
+            std::io::Read::read_to_string(&mut file, &mut found).unwrap();
+        }
+        assert_eq!(found, text);
+    }
+    let kept = hidden.keep_mounts().command("sh").args(["-c", "echo two > /scratch/two"]);
+    let mut child = kept.spawn().unwrap();
+    child.wait().unwrap();
+    let mut found = String::new();
+    std::io::Read::read_to_string(&mut child.open_output("/scratch/two").unwrap(), &mut found)
+        .unwrap();
+    assert_eq!(found, "two\n");
+}
+
+fn every_root() {
+    let image = inside::open_directory();
+    for name in ["usr", "proc", "dev", "tmp"] {
+        fs::create_dir(image.path().join(name)).unwrap();
+    }
+    for name in ["bin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), image.path().join(name)).unwrap();
+    }
+    let layer = inside::open_directory();
+    for sandbox in [
+        Sandbox::new().rootfs(Rootfs::directory(image.path())).bind_same("/usr"),
+        Sandbox::new().rootfs(Rootfs::empty()).program("/bin/sh").program("/bin/cat"),
+        Sandbox::new().overlay("/over", Overlay::new([layer.path()])),
+    ] {
+        let hidden = sandbox.hide_host_paths(true);
+        let output = shell(&hidden, "cat /proc/self/mountinfo; echo end");
+        match output.stdout.is_empty() {
+            false => assert_eq!(output.stdout, b"end\n"),
+            true => panic!("{}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+}
+
+/// Then nobody holds the copy but the program's own root.
+fn without_init() {
+    let directory = planted();
+    let hidden = bound(&directory).init(false).hide_host_paths(true);
+    let script = "cat /proc/self/mountinfo /data/file; echo $$; ls /dev/pts /proc/1/fd";
+    assert_eq!(sh(&hidden, script), "shown\n1\n/dev/pts:\nptmx\n\n/proc/1/fd:\n0\n1\n2\n");
+}
+
+/// With the capability for it a program leaves a root in its own tree, not this one.
+fn nobody_gets_out_of_it() {
+    let hidden = Sandbox::new().hide_host_paths(true);
+    // The kernel gives no user namespace to who has a root of that kind, whatever filter there is.
+    let output = shell(&hidden.clone().seccomp(Seccomp::none()), "unshare --user true; echo $?");
+    assert_eq!(output.stdout, b"1\n");
+    let able = hidden.capabilities([Capability::SYS_CHROOT]).uid(0).gid(0);
+    let script = "import os
+os.mkdir('/tmp/d'); there = os.open('/', os.O_RDONLY)
+os.chroot('/tmp/d'); os.fchdir(there)
+for _ in range(50): os.chdir('..')
+os.chroot('.'); print(sorted(os.listdir('/')), open('/proc/self/mountinfo').read())";
+    let names = "import os; print(sorted(os.listdir('/')), '')";
+    if Path::new("/usr/bin/python3").exists() {
+        let python =
+            |script: &str| inside::succeed(able.command("/usr/bin/python3").args(["-c", script]));
+        assert_eq!(python(script), python(names));
+    }
+}
+
+fn what_contradicts_it() {
+    let hidden = Sandbox::new().hide_host_paths(true);
+    let told = |sandbox: Sandbox| refused(&sandbox).to_string();
+    assert!(told(hidden.clone().allow_nested_user_namespaces()).contains("hide_host_paths"));
+    let able = hidden.clone().capabilities([Capability::SYS_ADMIN]);
+    assert!(told(able).contains("hide_host_paths"));
+    let joined = hidden.clone().join(Namespaces::MOUNT, Path::new("/proc/self/ns/mnt").to_owned());
+    assert!(told(joined).contains("mount namespace is joined"));
+    let shared = Sandbox::new().namespaces(Namespaces::all() - Namespaces::MOUNT);
+    let shares =
+        |sandbox: &Sandbox| !sandbox.plan().unwrap().namespaces().contains(Namespaces::MOUNT);
+    assert!(shares(&shared) && !shares(&shared.clone().hide_host_paths(true)));
+    assert!(shares(&shared.hide_host_paths(false)));
+    let error = hidden.clone().without_namespaces().plan().unwrap_err().to_string();
+    assert!(error.contains("hide_host_paths(true) needs a mount namespace"), "{error}");
+    // Switched off again it is none of these.
+    assert!(hidden.hide_host_paths(false).allow_nested_user_namespaces().check().is_ok());
+    assert!(
+        Sandbox::new().hide_host_paths(true).plan().unwrap().to_string().contains("hide where")
+    );
+}
+
+fn audited() {
+    let directory = planted();
+    let paths = |sandbox: &Sandbox| {
+        let audit = sandbox.audit_view().unwrap();
+        assert_eq!(audit.incomplete, None);
+        audit.above(Severity::Low).filter(|finding| finding.leak == Leak::Path).count()
+    };
+    assert_ne!(paths(&bound(&directory)), 0);
+    assert_eq!(paths(&bound(&directory).hide_host_paths(true)), 0);
+}
+
+fn many_at_once() {
+    let directory = planted();
+    let hidden = bound(&directory).hide_host_paths(true);
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                assert_eq!(sh(&hidden, "cat /proc/self/mountinfo /data/file"), "shown\n");
+            });
+        }
+    });
+}
+
+/// What reads lists of mounts does without.
+fn real_programs() {
+    let hidden = Sandbox::new().hide_host_paths(true);
+    let script = "import os, multiprocessing, tempfile, shutil
+with tempfile.TemporaryDirectory() as d:
+    shutil.copy('/etc/passwd', d)
+    print(len(os.listdir(d)), shutil.disk_usage('/tmp').total > 0)
+with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2]))";
+    let output = hidden.command("python3").args(["-c", script]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 True\n[1, 2]\n", "{errors}");
+}
