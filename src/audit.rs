@@ -182,3 +182,12 @@ pub(crate) fn audit(sandbox: &Sandbox, command: Command) -> Result<Audit> {
     };
     Ok(search.result(incomplete))
 }
+
+/// Looks for nothing in what comes.
+#[cfg(fuzzing)]
+pub(crate) fn examine(told: &mut impl std::io::Read) {
+    let mut search = Search::new(Facts::default(), &Sandbox::new());
+    let told = told::each(told, |item| search.examine(&item));
+    let audit = search.result(told.err().map(str::to_owned));
+    assert!(!audit.to_string().is_empty());
+}

@@ -17,19 +17,21 @@ use crate::cgroup::group::Groups;
 use crate::changes::Changes;
 use crate::control::{FOLLOW_WAIT, Received, end_followed, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
-use crate::outcome::{End, Left, Output, Status};
+use crate::outcome::{End, Output, Status};
 use crate::output::Remains;
 use crate::process::{kill, pid_of_pidfd};
 use crate::pty::Pty;
 use crate::sandbox::Sandbox;
 use crate::spawn::{COUNTING, Made, SLACK};
-use crate::wire::{DETACH, Report, report};
+use crate::wire::DETACH;
 use crate::{sys, warden};
 
+mod account;
 mod limits;
 mod pause;
 mod reader;
 
+pub(crate) use account::Account;
 use pause::{Paused, make_pausable};
 use reader::Reader;
 
@@ -76,11 +78,7 @@ pub struct Child {
     killed: bool,
     detached: bool,
     keep_bytes: usize,
-    last_report: Option<Box<Report>>,
-    left: Vec<Left>,
-    left_count: u64,
-    /// Init has said that nothing runs any more but itself.
-    counts: bool,
+    account: Account,
     memory_mounts: Vec<PathBuf>,
     status: Option<Status>,
     /// Removed with the handle, or as soon as the end is seen.
@@ -153,10 +151,7 @@ impl Child {
             killed: false,
             detached: false,
             keep_bytes,
-            last_report: None,
-            left: Vec::new(),
-            left_count: 0,
-            counts: false,
+            account: Account::default(),
             memory_mounts,
             status: None,
             groups,
@@ -166,7 +161,7 @@ impl Child {
             remains,
             listener,
         };
-        made.early.into_iter().for_each(|report| child.note(report));
+        made.early.into_iter().for_each(|report| child.account.note(report));
         child
     }
 
@@ -416,7 +411,7 @@ impl Child {
     /// ```
     pub fn kill(&mut self) -> Result<()> {
         self.take_reports();
-        if self.ended() || self.last_report.is_some() {
+        if self.ended() || self.account.last_report.is_some() {
             return Ok(());
         }
         self.killed = true;
@@ -632,7 +627,7 @@ impl Child {
         let mut until = past(SLACK);
         if until.is_zero() {
             self.take_reports();
-            if self.counts {
+            if self.account.counts {
                 until = past(SLACK + COUNTING);
             }
         }
@@ -665,26 +660,9 @@ impl Child {
         while let Some(control) = &self.control {
             match receive_now(control.as_fd()) {
                 None => return,
-                Some(Received::Report(report, _)) => self.note(report),
+                Some(Received::Report(report, _)) => self.account.note(report),
                 Some(_) => self.control = None,
             }
-        }
-    }
-
-    fn note(&mut self, report: Box<Report>) {
-        match report.kind {
-            report::LEFT => {
-                self.left_count = self.left_count.max(report.numbers[1]);
-                if self.left.len() < 32 {
-                    self.left.push(Left {
-                        pid: u32::try_from(report.numbers[0]).unwrap_or(0),
-                        name: String::from_utf8_lossy(report.text()).into_owned(),
-                    });
-                }
-            }
-            report::KILLED => self.counts = true,
-            report::ENDED => self.last_report = Some(report),
-            _ => {}
         }
     }
 
@@ -714,14 +692,14 @@ impl Child {
         let stats = self.groups.as_ref().map(Groups::stats).unwrap_or_default();
         let end = End {
             stats,
-            report: self.last_report.as_deref(),
+            report: self.account.last_report.as_deref(),
             reaped,
             supervised: self.supervised,
             killed: self.killed,
             past_deadline: self.deadline.is_some_and(|deadline| Instant::now() >= deadline),
             wall: self.started.elapsed(),
-            left: std::mem::take(&mut self.left),
-            left_count: self.left_count,
+            left: std::mem::take(&mut self.account.left),
+            left_count: self.account.left_count,
             memory_mounts: &self.memory_mounts,
         };
         let status = end.status();

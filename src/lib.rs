@@ -18,6 +18,9 @@ mod dbus;
 mod error;
 mod executable;
 mod export;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod given;
 mod hint;
 mod kept;

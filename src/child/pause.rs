@@ -50,7 +50,7 @@ impl Child {
             return Ok(());
         }
         self.take_reports();
-        if self.ended() || self.last_report.is_some() {
+        if self.ended() || self.account.last_report.is_some() {
             return Err(Error::new(Stage::Run, "pause", "(it has ended)", Errno::ESRCH));
         }
         if self.pausable.is_none() {
