@@ -307,6 +307,14 @@ pub enum Feature {
     /// the program owns on the host
     /// ([landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html)).
     FileAttributes,
+    /// No user namespace is made inside, and nothing mounted. Missing with
+    /// [`allow_nesting`](crate::Sandbox::allow_nesting)
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+    NestingForbidden,
+    /// No process is traced, and addresses are random. Missing with
+    /// [`allow_debugging`](crate::Sandbox::allow_debugging)
+    /// ([ptrace(2)](https://man7.org/linux/man-pages/man2/ptrace.2.html)).
+    DebuggingForbidden,
 }
 
 impl Feature {
@@ -318,7 +326,7 @@ impl Feature {
     /// use stockade::Feature;
     /// assert!(Feature::ALL.contains(&Feature::SessionKeyring));
     /// ```
-    pub const ALL: [Feature; 33] = [
+    pub const ALL: [Feature; 35] = [
         Feature::SupplementaryGroups,
         Feature::NestedUserNamespaceCount,
         Feature::SessionKeyring,
@@ -352,6 +360,8 @@ impl Feature {
         Feature::UtsNamespace,
         Feature::CgroupNamespace,
         Feature::FileAttributes,
+        Feature::NestingForbidden,
+        Feature::DebuggingForbidden,
     ];
 
     /// Whether a sandbox runs without it unless [`Sandbox::require`](crate::Sandbox::require) says
@@ -372,6 +382,8 @@ impl Feature {
                 | Feature::NestedUserNamespaceCount
                 | Feature::Landlock
                 | Feature::LandlockScopes
+                | Feature::NestingForbidden
+                | Feature::DebuggingForbidden
         )
     }
 
@@ -417,6 +429,8 @@ impl fmt::Display for Feature {
             Feature::UtsNamespace => "a host name of its own",
             Feature::CgroupNamespace => "a cgroup namespace",
             Feature::FileAttributes => "keeping modes, owners, times and attributes of files",
+            Feature::NestingForbidden => "forbidding namespaces inside",
+            Feature::DebuggingForbidden => "forbidding to trace",
         })
     }
 }

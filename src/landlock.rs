@@ -57,7 +57,7 @@ const LOGGING: u32 = 7;
 ///   namespace that is shared as well; not where it is joined, which is done to be reached.
 ///
 /// The first is left away where a program may mount
-/// ([`allow_nested_user_namespaces`](crate::Sandbox::allow_nested_user_namespaces), `CAP_SYS_ADMIN`), all of it where an exec may
+/// ([`allow_nesting`](crate::Sandbox::allow_nesting), `CAP_SYS_ADMIN`), all of it where an exec may
 /// gain privileges; [`Child::missing`](crate::Child::missing) tells.
 ///
 /// # Examples
@@ -228,8 +228,8 @@ impl Ruleset {
             made.show(version, view);
         }
         if wanted.walls && policy.new_namespaces().contains(Namespaces::MOUNT) {
-            let may_mount = policy.nested_user_namespaces
-                || policy.capabilities.bounding().contains(Capability::SYS_ADMIN);
+            let may_mount =
+                policy.nesting || policy.capabilities.bounding().contains(Capability::SYS_ADMIN);
             let reason = may_mount.then_some("the program may mount, which it would forbid");
             if missing.can(Feature::Landlock, RENAMES, reason)? {
                 made.handled[0] = of_files(version) & !READ;

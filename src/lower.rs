@@ -172,7 +172,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     }
     // The lock is a user namespace as well.
     let own_user = new.contains(Namespaces::USER) || locks;
-    if own_user && !policy.nested_user_namespaces {
+    if own_user && !policy.nesting {
         let optional = policy.optional(Feature::NestedUserNamespaceCount);
         let op = Op::NoNesting { optional };
         plan.step(op, "in a nested one a full /proc can be mounted");
@@ -187,10 +187,11 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             net::lower(policy, &mut plan);
         }
     }
-    let counted = own_user || policy.nested_user_namespaces;
+    let counted = own_user || policy.nesting;
     let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
     let mut missing: Vec<_> =
         missing_groups.into_iter().chain(uncounted).chain(lowered_score).collect();
+    missing.extend(tier::opened(policy));
     check_required(policy, &missing)?;
     missing.extend(tier::lost(policy, ids)?);
     let view = match tier::has_view(policy) {
@@ -287,6 +288,8 @@ fn check_required(policy: &Policy, missing: &[Feature]) -> Result<()> {
                 Feature::NestedUserNamespaceCount => {
                     "without a user namespace of its own it would be the caller's that is limited"
                 }
+                Feature::NestingForbidden => "allow_nesting() leaves it out",
+                Feature::DebuggingForbidden => "allow_debugging() leaves it out",
                 _ => "the kernel refuses",
             };
             Err(Error::Unsupported { feature, reason: reason.to_owned() })

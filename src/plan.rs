@@ -180,7 +180,7 @@ impl Plan {
             lines.push(format!("limit {resource} {}:{}: {reason}", limit.soft, limit.hard));
         }
         lines.extend(policy.shared_lines());
-        if !policy.nested_user_namespaces {
+        if !policy.nesting {
             lines
                 .push("filter clone, unshare, setns: no namespace may be nested or entered".into());
         }
@@ -417,8 +417,7 @@ impl fmt::Display for Plan {
             }
         }
         self.of_the_program().iter().try_for_each(|line| writeln!(f, "{line}"))?;
-        let missing =
-            |feature| writeln!(f, "do without {feature}: it is best effort, and not to be had");
+        let missing = |feature| writeln!(f, "do without {feature}: asked for, or not to be had");
         self.missing.iter().try_for_each(missing)
     }
 }

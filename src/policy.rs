@@ -32,7 +32,8 @@ pub(crate) struct Policy {
     pub(crate) uts: Uts,
     pub(crate) time: TimeOffsets,
     pub(crate) network: Option<Network>,
-    pub(crate) nested_user_namespaces: bool,
+    pub(crate) nesting: bool,
+    pub(crate) debugging: bool,
     /// None is made; what they would give has to be dispensable.
     pub(crate) without_namespaces: bool,
     pub(crate) without_atomic_end: bool,
@@ -66,7 +67,8 @@ impl Default for Policy {
             uts: Uts::default(),
             time: TimeOffsets::default(),
             network: None,
-            nested_user_namespaces: false,
+            nesting: false,
+            debugging: false,
             without_namespaces: false,
             without_atomic_end: false,
             init: true,
@@ -218,7 +220,8 @@ impl Policy {
     pub(crate) fn filter(&self, writes_to_host: bool) -> Result<Arc<Assembled>, Vec<String>> {
         self.seccomp.assembled(Kept {
             capabilities: self.capabilities.bounding().bits(),
-            nesting_forbidden: !self.nested_user_namespaces,
+            nesting_forbidden: !self.nesting,
+            debugging: self.debugging,
             init_guarded: self.init && self.has_own_pids(),
             supervised: self.init,
             writes_to_host: writes_to_host || self.tree.is_kept(),

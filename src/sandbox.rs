@@ -151,24 +151,6 @@ impl Sandbox {
         self.with(|policy| policy.without_atomic_end = true)
     }
 
-    /// Lets the program make user namespaces of its own
-    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)). A
-    /// widening: in one it can mount a full /proc over the reduced one, and reach kernel code that
-    /// otherwise only root does.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stockade::Sandbox;
-    /// let nest = |sandbox: Sandbox| sandbox.command("unshare").args(["--user", "true"]).status();
-    /// assert!(!nest(Sandbox::new())?.outcome.is_success());
-    /// assert!(nest(Sandbox::new().allow_nested_user_namespaces())?.outcome.is_success());
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn allow_nested_user_namespaces(self) -> Self {
-        self.with(|policy| policy.nested_user_namespaces = true)
-    }
-
     /// Whether a small init is PID 1 and the program its child (default), or the program is PID 1
     /// itself: then signals without a handler do nothing to it, nobody reaps orphans but it, and
     /// what is left at its end is not told

@@ -40,7 +40,7 @@ const REMEMBERED: usize = 16;
 ///
 /// Whatever the profile, new user namespaces, entering other namespaces, and changes to the limits
 /// and scheduling of init stay forbidden, unless
-/// [`allow_nested_user_namespaces`](crate::Sandbox::allow_nested_user_namespaces) and
+/// [`allow_nesting`](crate::Sandbox::allow_nesting) and
 /// [`init`](crate::Sandbox::init) say otherwise. A filter is installed just before the program
 /// starts and does not bind what the sandbox itself does; only `execve`, with which it starts, has
 /// to be allowed.
@@ -316,7 +316,7 @@ impl Seccomp {
         let missing = Action::Errno(libc::ENOSYS.unsigned_abs());
         let (profile, otherwise, unknown) = match &self.base {
             Base::Default => (profile::default(kept), refused, missing),
-            Base::Strict => (profile::strict(), refused, missing),
+            Base::Strict => (profile::strict(kept), refused, missing),
             Base::Allow(names) => (named(names, Action::Allow), refused, missing),
             Base::Deny(names) => (named(names, refused), Action::Allow, Action::Allow),
             Base::None | Base::Raw(_) => (Vec::new(), Action::Allow, Action::Allow),
@@ -383,6 +383,8 @@ pub(crate) struct Kept {
     pub(crate) capabilities: u64,
     /// New user namespaces, and entering any namespace.
     pub(crate) nesting_forbidden: bool,
+    /// Processes may trace each other.
+    pub(crate) debugging: bool,
     /// Limits and scheduling of PID 1.
     pub(crate) init_guarded: bool,
     /// What is written stays on the host, or may: nothing is to be made setuid there.
@@ -399,6 +401,7 @@ impl Kept {
     const PLAIN: Kept = Kept {
         capabilities: 0,
         nesting_forbidden: true,
+        debugging: false,
         init_guarded: true,
         supervised: true,
         writes_to_host: true,
@@ -517,6 +520,7 @@ mod tests {
         let kept = |nesting_forbidden, init_guarded, capabilities| Kept {
             capabilities,
             nesting_forbidden,
+            debugging: false,
             init_guarded,
             supervised: true,
             writes_to_host: true,
@@ -548,6 +552,7 @@ mod tests {
         let none = Kept {
             capabilities: u64::MAX,
             nesting_forbidden: false,
+            debugging: true,
             init_guarded: false,
             supervised: true,
             writes_to_host: true,

@@ -367,7 +367,7 @@ fn blank(new: Namespaces) -> Sandbox {
 
 /// The same without a system call filter: nothing but the namespaces.
 fn bare(new: Namespaces) -> Sandbox {
-    blank(new).allow_nested_user_namespaces().seccomp(Seccomp::none())
+    blank(new).allow_nesting().seccomp(Seccomp::none())
 }
 
 /// Whatever comes after the launch, init was executed.

@@ -1,4 +1,4 @@
-//! A sandbox without namespaces: what it lacks, what comes in its place, and which files it shows;
+//! What a sandbox does without by name. One without namespaces: what it lacks, what comes in its place, and which files it shows;
 //! [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html).
 //!
 //! The description is the same, and so is the way it is carried out. Of the tree there are only
@@ -51,7 +51,7 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
     }
     for (wrong, what) in [
         (!policy.joined.is_empty(), "join(..)"),
-        (policy.nested_user_namespaces, "user namespaces inside"),
+        (policy.nesting, "allow_nesting()"),
         (policy.user.is_own(), "own_host_id()"),
         (policy.user.is_map(), "id_map(..)"),
         (!policy.init, "init(false)"),
@@ -63,6 +63,12 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
         }
     }
     policy.tree.tier_problems(problems);
+}
+
+/// What was opened by name.
+pub(crate) fn opened(policy: &Policy) -> impl Iterator<Item = Feature> {
+    let nesting = policy.nesting.then_some(Feature::NestingForbidden);
+    nesting.into_iter().chain(policy.debugging.then_some(Feature::DebuggingForbidden))
 }
 
 /// What is asked for and cannot be given; an error that names all of it, unless all is dispensable.

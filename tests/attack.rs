@@ -59,7 +59,7 @@ fn all_held(options: &str) {
 }
 
 fn a_bad_one_is_open() {
-    let options = "--seccomp none --allow-nested-userns --net host --share ipc";
+    let options = "--seccomp none --allow-nesting --net host --share ipc";
     let (output, rows) = attack(options);
     assert_eq!(code(&output), 1);
     let open = with_result(&rows, "open");

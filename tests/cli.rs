@@ -42,7 +42,7 @@ tests! {
         ro_bind, bind, program, tmpfs, dir_and_symlink, file, rootfs, writable_rootfs, layers, empty_root,
         proc,
         sysfs, mqueue, tmp_size_and_inodes, order_of_mounts, net, share, share_pid, join,
-        nested_user_namespaces, names, clocks, ids_inside, ids_that_contradict, permissions_and_owners,
+        nested_user_namespaces, debugging, names, clocks, ids_inside, ids_that_contradict, permissions_and_owners,
         generated_etc, timezone, tier, capabilities, low_port, new_privileges,
         best_effort, timeout, grace, linger, rlimits, nice_and_oom_score, environment, chdir,
         argv0_and_umask, no_init, init_file, program_and_arguments,
@@ -544,8 +544,13 @@ fn join() {
 }
 
 fn nested_user_namespaces() {
-    sh(&["--allow-nested-userns"], "unshare -U true");
+    sh(&["--allow-nesting"], "unshare -U true");
     sh_fails(&[], "unshare -U true", "unshare");
+}
+
+fn debugging() {
+    sh(&["--allow-debugging"], "setarch -R true");
+    sh_fails(&[], "setarch -R true", "personality");
 }
 
 fn names() {

@@ -83,7 +83,17 @@ fn flags_exist() {
 
 fn methods_exist() {
     let sources = [
-        ("sandbox.", include_str!("../src/sandbox.rs")),
+        (
+            "sandbox.",
+            concat!(
+                include_str!("../src/sandbox.rs"),
+                include_str!("../src/sandbox/identity.rs"),
+                include_str!("../src/sandbox/limits.rs"),
+                include_str!("../src/sandbox/process.rs"),
+                include_str!("../src/sandbox/tier.rs"),
+                include_str!("../src/sandbox/tree.rs"),
+            ),
+        ),
         ("command.", include_str!("../src/command.rs")),
     ];
     for (theirs, _, library) in all_rows() {

@@ -619,7 +619,7 @@ fn compat_cannot_be_uncovered() {
     // The same works for who has the mounts.
     assert_eq!(sh(&powerful, "mount -t tmpfs none /tmp && echo mounted"), "mounted\n");
     // In a nested user namespace the covers are locked as well, and no other procfs can be mounted.
-    let nested = compat().allow_nested_user_namespaces();
+    let nested = compat().allow_nesting();
     let script = format!("unshare --user --map-root-user --mount --pid --fork sh -c '{refused}'");
     assert_eq!(sh(&nested, &script), "");
     assert_eq!(sh(&nested, "unshare --user --map-root-user id -u"), "0\n");

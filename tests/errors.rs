@@ -171,6 +171,8 @@ fn stages_have_names() {
         "a host name of its own",
         "a cgroup namespace",
         "keeping modes, owners, times and attributes of files",
+        "forbidding namespaces inside",
+        "forbidding to trace",
     ];
     assert_eq!(names, expected);
 }

@@ -182,7 +182,7 @@ fn never_the_hosts_root() {
         Sandbox::new(),
         Sandbox::new().uid(0),
         Sandbox::new().init(false),
-        Sandbox::new().allow_nested_user_namespaces(),
+        Sandbox::new().allow_nesting(),
         Sandbox::new().namespaces(Namespaces::USER | Namespaces::PID),
     ] {
         let child = asleep(&sandbox);

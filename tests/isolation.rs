@@ -245,7 +245,7 @@ fn no_nested_user_namespace() {
 }
 
 fn nested_user_namespace_by_name() {
-    let sandbox = Sandbox::new().allow_nested_user_namespaces();
+    let sandbox = Sandbox::new().allow_nesting();
     assert_eq!(sh(&sandbox, "unshare -Ur id -u"), "0\n");
 }
 
@@ -281,7 +281,7 @@ fn foreign_calls_are_refused() {
         println!("{:?}", raw(libc::SYS_getpid | 0x4000_0000, [0; 5]));
         std::process::exit(0);
     }
-    for sandbox in [Sandbox::new(), Sandbox::new().allow_nested_user_namespaces()] {
+    for sandbox in [Sandbox::new(), Sandbox::new().allow_nesting()] {
         let inside = succeed(myself(&sandbox, "foreign_calls_are_refused", "caller"));
         assert_eq!(inside, format!("Err({})\n", libc::ENOSYS));
     }

@@ -248,12 +248,12 @@ fn what_is_missing_is_told() {
         let child = sandbox.command("/bin/true").spawn().unwrap();
         child.missing().contains(&Feature::Landlock)
     };
-    assert!(missing(Sandbox::new().allow_nested_user_namespaces()));
+    assert!(missing(Sandbox::new().allow_nesting()));
     assert!(missing(Sandbox::new().allow_new_privileges()));
     let may_mount = Capabilities::keep([Capability::SYS_ADMIN]);
     assert!(missing(Sandbox::new().capabilities(may_mount)));
     assert!(!missing(without()), "nobody asked for it");
-    let required = Sandbox::new().allow_nested_user_namespaces().require(Feature::Landlock);
+    let required = Sandbox::new().allow_nesting().require(Feature::Landlock);
     let error = required.command("/bin/true").spawn().unwrap_err();
     let Error::Unsupported { feature: Feature::Landlock, reason } = &error else {
         panic!("{error}");

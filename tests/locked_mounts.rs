@@ -74,7 +74,7 @@ fn without_a_user_namespace_by_name_only() {
 fn a_joined_user_namespace_is_locked_too() {
     let directory = tempfile::tempdir().unwrap();
     let ids = [nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()];
-    let other = Sandbox::new().allow_nested_user_namespaces().uid(ids[0]).gid(ids[1]);
+    let other = Sandbox::new().allow_nesting().uid(ids[0]).gid(ids[1]);
     let other = other.command("sleep").arg("1000").spawn().unwrap();
     let path = format!("/proc/{}/ns/user", other.program_id().unwrap());
     let script = "mount -o remount,bind,rw /mnt/given; touch /mnt/given/x; umount /proc";

@@ -295,7 +295,7 @@ fn nested_mounts_are_not_seen() {
     let script = "mkdir /tmp/d; echo outer >/tmp/d/out
         unshare --user --map-root-user --mount sh -c \
             'mount -t tmpfs none /tmp/d; echo inner >/tmp/d/out; echo; exec sleep 1000'";
-    let mut child = spawn(&Sandbox::new().allow_nested_user_namespaces(), script);
+    let mut child = spawn(&Sandbox::new().allow_nesting(), script);
     wait_for_line(&mut child);
     assert_eq!(read(&child, "/tmp/d/out"), "outer\n");
 }

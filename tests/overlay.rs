@@ -233,7 +233,7 @@ fn host_paths_do_not_show() {
     let (base, kept) = (tree(&[]), open_directory());
     let sandbox = over("/w", Overlay::new([base.path()]).upper(kept.path()))
         .overlay("/v", Overlay::new([base.path()]))
-        .allow_nested_user_namespaces();
+        .allow_nesting();
     let table = sh(&sandbox, "cat /proc/self/mountinfo");
     assert_eq!(table.matches(" - overlay overlay ").count(), 2, "{table}");
     // Neither is the host's root, nor anything of it that the default does not have.

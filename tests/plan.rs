@@ -31,7 +31,7 @@ fn variants() -> Vec<(Sandbox, &'static str)> {
         (new().hostname("other"), "sethostname \"other\""),
         (new().capabilities([Capability::NET_RAW]), "CAP_NET_RAW"),
         (new().capabilities([Capability::SYS_ADMIN]), "lock all mounts"),
-        (new().allow_nested_user_namespaces(), "filter prlimit"),
+        (new().allow_nesting(), "filter prlimit"),
         (new().allow_new_privileges(), "lock securebits"),
         (new().rlimit(Resource::OpenFiles, 17), "17:17"),
         (new().rlimit(Resource::Processes, Limit::from(3)), "3:3"),

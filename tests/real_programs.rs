@@ -66,6 +66,10 @@ programs! {
     "dropbear": "dropbear.sh", Needs::Installed(&["dropbear", "dbclient", "script"]), as_said;
     "sockets": "sockets.sh", Needs::Installed(&["python3"]), as_outside;
     "shared memory and queues": "ipc.sh", Needs::Installed(&["gcc"]), as_outside;
+    "gdb": "gdb.sh", Needs::Installed(&["gdb", "gcc"]), as_outside;
+    "strace": "strace.sh", Needs::Installed(&["strace"]), as_outside;
+    "AddressSanitizer, LeakSanitizer, ThreadSanitizer": "sanitizers.sh", Needs::Installed(&["gcc"]), as_outside;
+    "bubblewrap": "bubblewrap.sh", Needs::Installed(&["bwrap"]), as_outside;
     "ps, free, top, uptime": "procps.sh", Needs::Installed(&["ps", "free", "top", "uptime"]), as_outside;
 }
 
@@ -210,6 +214,10 @@ fn library() {
             if !settings.is_empty() {
                 let path = format!("{}/bin:/usr/bin", toolchain.display());
                 command = match settings {
+                    "sandbox.allow_debugging()" => Sandbox::new().allow_debugging().command("sh"),
+                    "sandbox.allow_nesting().proc(Proc::Compat)" => {
+                        Sandbox::new().allow_nesting().proc(Proc::Compat).command("sh")
+                    }
                     "sandbox.proc(Proc::Compat)" => Sandbox::new().proc(Proc::Compat).command("sh"),
                     "sandbox.bind_same(PROJECT)" => {
                         Sandbox::new().bind_same(&host.project).command("sh")

@@ -224,7 +224,7 @@ fn nesting_by_name_widens_it() {
     let nested = "unshare -Urm mount -t tmpfs none /tmp && echo mounted";
     let refused = inside::shell(&Sandbox::new(), nested);
     assert!(refused.stdout.is_empty());
-    assert_eq!(sh(&Sandbox::new().allow_nested_user_namespaces(), nested), "mounted\n");
+    assert_eq!(sh(&Sandbox::new().allow_nesting(), nested), "mounted\n");
 }
 
 fn a_terminal_is_not_typed_into() {

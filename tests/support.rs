@@ -137,7 +137,7 @@ fn best_effort(sandbox: Sandbox) -> Sandbox {
 fn shared(new: Namespaces) -> Sandbox {
     let network = if new.contains(Namespaces::NET) { Network::Loopback } else { Network::Host };
     let sandbox = Sandbox::new().network(network).namespaces(new).without_atomic_end();
-    let sandbox = best_effort(sandbox).allow_nested_user_namespaces().seccomp(Seccomp::none());
+    let sandbox = best_effort(sandbox).allow_nesting().seccomp(Seccomp::none());
     sandbox.init(!new.contains(Namespaces::PID))
 }
 

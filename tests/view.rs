@@ -184,7 +184,7 @@ os.chroot('.'); print(sorted(os.listdir('/')), open('/proc/self/mountinfo').read
 fn what_contradicts_it() {
     let hidden = Sandbox::new().hide_host_paths(true);
     let told = |sandbox: Sandbox| refused(&sandbox).to_string();
-    assert!(told(hidden.clone().allow_nested_user_namespaces()).contains("hide_host_paths"));
+    assert!(told(hidden.clone().allow_nesting()).contains("hide_host_paths"));
     let able = hidden.clone().capabilities([Capability::SYS_ADMIN]);
     assert!(told(able).contains("hide_host_paths"));
     let joined = hidden.clone().join(Namespaces::MOUNT, Path::new("/proc/self/ns/mnt").to_owned());
@@ -197,7 +197,7 @@ fn what_contradicts_it() {
     let error = hidden.clone().without_namespaces().plan().unwrap_err().to_string();
     assert!(error.contains("hide_host_paths(true) needs a mount namespace"), "{error}");
     // Switched off again it is none of these.
-    assert!(hidden.hide_host_paths(false).allow_nested_user_namespaces().check().is_ok());
+    assert!(hidden.hide_host_paths(false).allow_nesting().check().is_ok());
     assert!(
         Sandbox::new().hide_host_paths(true).plan().unwrap().to_string().contains("hide where")
     );

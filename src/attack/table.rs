@@ -8,17 +8,17 @@
 macro_rules! attempts {
     ($visit:ident) => { $visit! {
 calls {
-    1 clone3 Critical [] with("--allow-nested-userns --seccomp none"),
+    1 clone3 Critical [] with("--allow-nesting --seccomp none"),
         "make a user namespace by clone3, whose flags a filter cannot see";
-    2 unshare_user Critical [] with("--allow-nested-userns"),
+    2 unshare_user Critical [] with("--allow-nesting"),
         "make a user namespace by unshare";
-    3 clone_user Critical [] with("--allow-nested-userns"),
+    3 clone_user Critical [] with("--allow-nesting"),
         "make a user namespace by clone";
     4 unshare_other High [] with("--cap-add sys_admin"),
         "make another namespace of each kind";
-    5 nested_mount Critical [] with("--allow-nested-userns"),
+    5 nested_mount Critical [] with("--allow-nesting"),
         "become root in a nested user namespace and mount a tmpfs";
-    6 nested_proc High [] with("--allow-nested-userns"),
+    6 nested_proc High [] with("--allow-nesting"),
         "become root in a nested user namespace and mount a whole /proc";
     7 x32 High [] bare(),
         "call the kernel by x32, with other numbers than the filter has";

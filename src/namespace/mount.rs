@@ -20,7 +20,7 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
     if !policy.wanted_namespaces().contains(Namespaces::MOUNT) && !policy.tree.is_default() {
         problems.push("the file tree needs a mount namespace of its own".to_owned());
     }
-    if policy.tree.hide_paths && policy.nested_user_namespaces {
+    if policy.tree.hide_paths && policy.nesting {
         problems.push(
             "hide_host_paths(true) leaves the program a root that is no namespace's, and to such a one the \
              kernel gives no user namespaces"

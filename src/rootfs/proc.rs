@@ -90,6 +90,8 @@ const COMPAT_SYS: &[&str] = &[
     "kernel/ngroups_max",
     "kernel/osrelease",
     "kernel/ostype",
+    "kernel/overflowgid",
+    "kernel/overflowuid",
     "kernel/pid_max",
     "kernel/threads-max",
     "kernel/version",

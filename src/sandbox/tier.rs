@@ -55,6 +55,51 @@ impl Sandbox {
         self.with(|policy| policy.without_namespaces = true)
     }
 
+    /// Lets the program make namespaces and mounts of its own, in a user namespace: sandboxes in the sandbox, as
+    /// browsers, bubblewrap and this crate make them
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)). A
+    /// widening: in one it can mount a full /proc over the reduced one, and reach kernel code that
+    /// otherwise only root does; and Landlock's wall around files, which would forbid mounting, is left
+    /// out. [`Child::missing`](crate::Child::missing) has
+    /// [`Feature::NestingForbidden`](crate::Feature::NestingForbidden) and
+    /// [`Feature::Landlock`](crate::Feature::Landlock) then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let nest = |sandbox: Sandbox| sandbox.command("unshare").args(["--user", "true"]).status();
+    /// assert!(!nest(Sandbox::new())?.outcome.is_success());
+    /// assert!(nest(Sandbox::new().allow_nesting())?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn allow_nesting(self) -> Self {
+        self.with(|policy| policy.nesting = true)
+    }
+
+    /// Lets processes of the sandbox trace each other, read each other's memory and descriptors, and do without
+    /// random addresses, for debuggers, strace and the sanitizers of compilers
+    /// ([ptrace(2)](https://man7.org/linux/man-pages/man2/ptrace.2.html),
+    /// [personality(2)](https://man7.org/linux/man-pages/man2/personality.2.html)). A widening: it
+    /// is a part of the kernel with a history, and what one process keeps from another is kept no more.
+    /// Init and what is outside cannot be traced. [`Child::missing`](crate::Child::missing) has
+    /// [`Feature::DebuggingForbidden`](crate::Feature::DebuggingForbidden) then.
+    ///
+    /// It widens the default profile and the strict one; those of other tools decide for themselves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let fixed = |sandbox: Sandbox| sandbox.command("setarch").args(["-R", "true"]).status();
+    /// assert!(!fixed(Sandbox::new())?.outcome.is_success());
+    /// assert!(fixed(Sandbox::new().allow_debugging())?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn allow_debugging(self) -> Self {
+        self.with(|policy| policy.debugging = true)
+    }
+
     /// This sandbox if the host can make it, else the same
     /// [`without_namespaces`](Self::without_namespaces); found out by making it
     /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)). A widening:

@@ -299,7 +299,7 @@ impl Sandbox {
     /// The program's root is then a copy of the tree that is in no mount namespace, so that the kernel has
     /// none to list. All else is as before, but `df` without a file name and `findmnt` have nothing to
     /// show. The kernel gives such a program no user namespaces, so that
-    /// [`allow_nested_user_namespaces`](Self::allow_nested_user_namespaces) contradicts it, and
+    /// [`allow_nesting`](Self::allow_nesting) contradicts it, and
     /// with CAP_SYS_ADMIN it would be undone. What other places tell is not changed: the name of a file
     /// that is passed as a descriptor, numbers of devices and files
     /// ([open_tree(2)](https://man7.org/linux/man-pages/man2/open_tree.2.html), Linux 5.2).

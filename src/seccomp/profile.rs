@@ -69,13 +69,17 @@ const NESTING: &str = "
     chroot clone clone3 setdomainname sethostname setns unshare
 ";
 
+const TRACING: &str = "
+    kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace
+";
+
 /// By number of a capability: what is allowed if it is kept.
 const BY_CAPABILITY: &[(u8, &str)] = &[
     (2, "open_by_handle_at"),
     (16, "create_module delete_module finit_module init_module"),
     (17, "ioperm iopl"),
     (18, "chroot"),
-    (19, "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace"),
+    (19, TRACING),
     (20, "acct"),
     (
         21,
@@ -116,7 +120,9 @@ pub(super) fn default(kept: &Kept) -> Vec<Rule> {
     if !kept.nesting_forbidden {
         allow(&mut list, MOUNTING);
         allow(&mut list, NESTING);
+        new_keyring(&mut list);
     }
+    debugging(kept, &mut list);
     for (capability, calls) in BY_CAPABILITY {
         if kept.has(*capability) {
             allow(&mut list, calls);
@@ -124,7 +130,7 @@ pub(super) fn default(kept: &Kept) -> Vec<Rule> {
     }
     ioctls(kept, &mut list);
     sockets(kept, &mut list);
-    personalities(&mut list);
+    personalities(kept, &mut list);
     namespaces(&mut list);
     refuse(&mut list, ABSENT, MISSING);
     allow(&mut list, COMMON);
@@ -134,8 +140,9 @@ pub(super) fn default(kept: &Kept) -> Vec<Rule> {
 
 /// For a program that computes on its files and streams: no sockets but pairs, no System V and POSIX
 /// message queues, no watching of files, no asynchronous I/O, no changes of scheduling, no filters of its own.
-pub(super) fn strict() -> Vec<Rule> {
+pub(super) fn strict(kept: &Kept) -> Vec<Rule> {
     let mut list = Vec::new();
+    debugging(kept, &mut list);
     // What terminals, pipes and files are asked by libc.
     for request in [
         0x5401u64,
@@ -154,7 +161,7 @@ pub(super) fn strict() -> Vec<Rule> {
         list.push(Rule::with("ioctl", vec![Condition::equal(1, request).low()], PERMITTED));
     }
     pairs(&mut list);
-    personalities(&mut list);
+    personalities(kept, &mut list);
     namespaces(&mut list);
     refuse(&mut list, ABSENT, MISSING);
     allow(&mut list, COMMON);
@@ -258,12 +265,29 @@ fn pairs(list: &mut Vec<Rule>) {
 }
 
 /// `PER_LINUX` and `PER_LINUX32`, with or without `UNAME26`, and the question which it is: no
-/// switching off of address space randomization.
-fn personalities(list: &mut Vec<Rule>) {
-    for which in [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff] {
+/// switching off of address space randomization but for debuggers.
+fn personalities(kept: &Kept, list: &mut Vec<Rule>) {
+    const ADDR_NO_RANDOMIZE: u64 = 0x4_0000;
+    let plain = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+    let fixed = plain.iter().take(4).map(|which| which | ADDR_NO_RANDOMIZE);
+    for which in plain.into_iter().chain(fixed.filter(|_| kept.debugging)) {
         let exactly = Condition::equal(0, which).low();
         list.push(Rule::with("personality", vec![exactly], PERMITTED));
     }
+}
+
+/// Of other processes only what the kernel lets it: its own user's, in its own namespaces, not init.
+fn debugging(kept: &Kept, list: &mut Vec<Rule>) {
+    if kept.debugging {
+        allow(list, TRACING);
+    }
+}
+
+/// A new one without a name: what a sandbox in the sandbox begins with.
+fn new_keyring(list: &mut Vec<Rule>) {
+    const JOIN_SESSION_KEYRING: u64 = 1;
+    let new = vec![Condition::equal(0, JOIN_SESSION_KEYRING).low(), Condition::equal(1, 0)];
+    list.push(Rule::with("keyctl", new, PERMITTED));
 }
 
 /// Threads and processes, and a working directory or descriptors of a thread's own.

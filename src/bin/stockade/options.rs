@@ -234,9 +234,12 @@ pub(crate) struct Spaces {
     /// Accept that without a pid namespace of its own the sandbox does not end all at once
     #[arg(long)]
     pub(crate) without_atomic_end: bool,
-    /// Let the program make user namespaces
+    /// Let the program make user namespaces, and mount in them
     #[arg(long)]
-    pub(crate) allow_nested_userns: bool,
+    pub(crate) allow_nesting: bool,
+    /// Let processes inside trace each other
+    #[arg(long)]
+    pub(crate) allow_debugging: bool,
     /// The host name inside [default: stockade]
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<OsString>,

@@ -78,8 +78,11 @@ fn spaces(spaces: &Spaces) -> Result<Sandbox, Failure> {
     if spaces.without_atomic_end {
         sandbox = sandbox.without_atomic_end();
     }
-    if spaces.allow_nested_userns {
-        sandbox = sandbox.allow_nested_user_namespaces();
+    if spaces.allow_nesting {
+        sandbox = sandbox.allow_nesting();
+    }
+    if spaces.allow_debugging {
+        sandbox = sandbox.allow_debugging();
     }
     if let Some(name) = &spaces.hostname {
         sandbox = sandbox.hostname(name);

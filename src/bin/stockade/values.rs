@@ -297,7 +297,7 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// The names under which the command line knows what may be missing.
-const FEATURES: [(&str, Feature); 33] = [
+const FEATURES: [(&str, Feature); 35] = [
     ("supplementary-groups", Feature::SupplementaryGroups),
     ("nested-user-namespace-count", Feature::NestedUserNamespaceCount),
     ("session-keyring", Feature::SessionKeyring),
@@ -331,6 +331,8 @@ const FEATURES: [(&str, Feature); 33] = [
     ("uts-namespace", Feature::UtsNamespace),
     ("cgroup-namespace", Feature::CgroupNamespace),
     ("file-attributes", Feature::FileAttributes),
+    ("nesting-forbidden", Feature::NestingForbidden),
+    ("debugging-forbidden", Feature::DebuggingForbidden),
 ];
 
 /// A protection by its name.
