@@ -43,6 +43,8 @@ fn build_attack() {
         "panic=abort",
         "strip=symbols",
         "target-feature=+crt-static",
+        // What several functions have in common is kept once.
+        "llvm-args=-enable-machine-outliner=always",
     ] {
         rustc.args(["-C", option]);
     }
@@ -82,6 +84,8 @@ fn build(name: &str, part: &str) {
         "strip=symbols",
         "relocation-model=static",
         "target-feature=+crt-static",
+        // What several functions have in common is kept once.
+        "llvm-args=-enable-machine-outliner=always",
         // What a compiler driver and a linker by itself both understand.
         "link-arg=-nostdlib",
         "link-arg=-static",

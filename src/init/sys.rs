@@ -54,6 +54,17 @@ unsafe fn ask(a: usize, b: usize, c: usize, d: usize, e: usize, code: u32) -> Ou
     }
 }
 
+/// [`ask`] with three arguments: most calls have no more, and nothing to set for the others.
+///
+/// # Safety
+///
+/// As for [`ask`].
+#[inline(never)]
+unsafe fn ask3(a: usize, b: usize, c: usize, code: u32) -> Outcome<u32> {
+    // SAFETY: the caller answers for all of them.
+    unsafe { ask(a, b, c, 0, 0, code) }
+}
+
 /// [`ask`] with up to five arguments, the rest zero.
 macro_rules! ask {
     ($code:expr;) => {
@@ -66,7 +77,7 @@ macro_rules! ask {
         ask!($code; $a, $b, 0)
     };
     ($code:expr; $a:expr, $b:expr, $c:expr) => {
-        ask!($code; $a, $b, $c, 0)
+        crate::sys::ask3($a as usize, $b as usize, $c as usize, $code)
     };
     ($code:expr; $a:expr, $b:expr, $c:expr, $d:expr) => {
         ask!($code; $a, $b, $c, $d, 0)

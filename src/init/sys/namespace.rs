@@ -1,6 +1,6 @@
 //! Namespaces, and what a new one is given: its names, and its loopback interface.
 
-use super::{Fd, Outcome, ask, code};
+use super::{Fd, Outcome, code};
 use crate::abi::*;
 use crate::raw::nr;
 use crate::wire::Call;
