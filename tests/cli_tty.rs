@@ -294,6 +294,8 @@ fn job_control() {
     seat.user.sees("ready> ");
     seat.user.types("fg\r");
     seat.user.sees("sleep 1000'\r\n");
+    // The shell says so before it hands the terminal over.
+    await_asleep(seat.process.id());
     seat.user.types("\x03");
     seat.user.sees("ready> ");
     seat.user.types("exit 5\r");
@@ -347,15 +349,21 @@ fn stopped_and_continued_as_a_job() {
     seat.end();
 }
 
-/// Waits until some descendant of the process sleeps as told.
+/// Waits until some descendant of the process sleeps as told, with the terminal being its own.
 fn await_asleep(ancestor: u32) {
-    let parent_of = |pid: u32| -> Option<u32> {
+    let stat_of = |pid: u32| -> Option<Vec<String>> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+        Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
     };
+    let parent_of = |pid: u32| -> Option<u32> { stat_of(pid)?[1].parse().ok() };
     await_that("the program sleeps", || {
         life::anyone_with("sleep\x001000").into_iter().any(|pid| {
             let mut pid = pid.cast_unsigned();
+            let Some(stat) = stat_of(pid) else { return false };
+            // Its group of processes, and the terminal's.
+            if stat[0] == "T" || stat[2] != stat[5] {
+                return false;
+            }
             while let Some(parent) = parent_of(pid) {
                 if parent == ancestor {
                     return true;

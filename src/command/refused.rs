@@ -69,7 +69,9 @@ impl Command {
 
     fn name_of_candidate(&self, index: usize, errno: Errno) -> String {
         let candidates = self.candidates();
-        match candidates.get(index).filter(|_| errno != Errno::ENOENT) {
+        // Before Linux 6.8 the arguments are counted before the file is looked for: it may be any of these.
+        let is_found = !matches!(errno, Errno::ENOENT | Errno::E2BIG);
+        match candidates.get(index).filter(|_| is_found) {
             Some(path) => quoted(OsString::from_vec(path.clone())),
             None => quoted(&self.program),
         }
