@@ -132,6 +132,7 @@ impl Process {
     }
 
     /// What its filter asks with, unless that goes to the library.
+    #[inline(never)]
     fn listener(&self, lines: Lines, flags: u32) -> Outcome<Fd> {
         let Some(listener) = self.hear(lines)? else { return fault(Call::Start, ESRCH) };
         if flags & CALLER_LISTENS == 0 {

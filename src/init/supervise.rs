@@ -109,6 +109,7 @@ impl Supervisor<'_> {
     }
 
     /// Waits for a child, a word from the embedder, the exec or the deadline.
+    #[inline(never)]
     fn sleep(&mut self, timeout: u64) {
         let embedder = if self.detached { -1 } else { self.lines.embedder };
         let mut set = [
@@ -335,6 +336,7 @@ impl Supervisor<'_> {
     }
 
     /// Counts a process that had to be killed, and tells its name.
+    #[inline(never)]
     fn report_left(&mut self, pid: i32) {
         let count = self.end.numbers[ended::LEFT] + 1;
         self.end.numbers[ended::LEFT] = count;

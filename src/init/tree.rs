@@ -60,6 +60,7 @@ pub(crate) struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     /// Nothing yet; the first operation gives it a root.
+    #[inline(never)]
     pub(crate) fn new(proc_fd: i32, watched: Option<&'a mut Watched>) -> Self {
         let (root, own_root) = (Fd(-1), false);
         let (above, own, own_count, legacy) = (None, [0; OWN_MAX], 0, None);
