@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use caps::{CapSet, Capability};
 use nix::errno::Errno;
 
 /// Advice that goes with a failure. `Display` says what to do.
@@ -38,6 +39,9 @@ pub enum Hint {
     Chrooted,
     /// The caller's /proc is masked, as in a container.
     MaskedProc,
+    /// The caller is uid 0 without the capabilities that are needed to map it, as in a container
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+    RootWithoutCapabilities,
     /// `vm.memfd_noexec` forbids executing from memory (Linux 6.3,
     /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html)).
     MemfdNoExec,
@@ -164,8 +168,14 @@ impl fmt::Display for Hint {
             }
             Hint::MaskedProc => {
                 "parts of the caller's /proc are covered, as in a container, and then the kernel \
-                 mounts no new one; use proc(Proc::None), or run the container with an unmasked \
-                 /proc"
+                 mounts no new one; run the container with an unmasked /proc (Docker: --security-opt \
+                 systempaths=unconfined, Podman: --security-opt unmask=ALL, Kubernetes: procMount: \
+                 Unmasked), or use proc(Proc::None) or without_namespaces()"
+            }
+            Hint::RootWithoutCapabilities => {
+                "the caller is uid 0 without CAP_SETUID, CAP_SETGID and CAP_SETFCAP, as in a container, and \
+                 then the kernel maps no id; start it as another user or with these, or use \
+                 without_namespaces()"
             }
             Hint::MemfdNoExec => {
                 "vm.memfd_noexec forbids executing from memory; name a place with init_file(..)"
@@ -347,9 +357,18 @@ fn apparmor() -> Option<Hint> {
     on.then_some(Hint::AppArmorUserNamespaces)
 }
 
+/// Mapping uid 0 takes CAP_SETFCAP, whoever does it.
+fn powerless_root() -> Option<Hint> {
+    let lacks = |one| !caps::has_cap(None, CapSet::Effective, one).unwrap_or(true);
+    let needed = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETFCAP];
+    let powerless = nix::unistd::geteuid().is_root() && needed.into_iter().any(lacks);
+    powerless.then_some(Hint::RootWithoutCapabilities)
+}
+
 /// Why an id map was refused.
 pub(crate) fn for_maps(errno: Errno) -> Option<Hint> {
-    matches!(errno, Errno::EPERM | Errno::EACCES).then(apparmor).flatten()
+    let reason = || apparmor().or_else(powerless_root);
+    matches!(errno, Errno::EPERM | Errno::EACCES).then(reason).flatten()
 }
 
 /// Why the init program could not be executed.

@@ -126,7 +126,12 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let (ids, maps) = policy.user.ids(new.contains(Namespaces::USER))?;
     // In a joined user namespace the host's ids are not known, and init reaches what it may.
     let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
-    let trees = (own_ids && ids.are_foreign() && user::is_root()).then(Vec::new);
+    let copied = own_ids && ids.are_foreign() && user::is_root();
+    let unmapped = copied
+        && !user::may_copy_trees()
+        && policy.is_best_effort(Feature::IdMappedMounts)
+        && policy.tree.shows_the_hosts();
+    let trees = (copied && !unmapped).then(Vec::new);
     let mut plan = Lower { trees, ..Lower::without_trees() };
     let (score, lowered_score) = own_files(policy, &mut plan)?;
     time::lower(policy, &mut plan);
@@ -192,6 +197,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let mut missing: Vec<_> =
         missing_groups.into_iter().chain(uncounted).chain(lowered_score).collect();
     missing.extend(tier::opened(policy));
+    missing.extend(unmapped.then_some(Feature::IdMappedMounts));
     check_required(policy, &missing)?;
     missing.extend(tier::lost(policy, ids)?);
     let view = match tier::has_view(policy) {

@@ -185,6 +185,7 @@ fn hints_are_sentences() {
         Hint::MaxNamespaces,
         Hint::Chrooted,
         Hint::MaskedProc,
+        Hint::RootWithoutCapabilities,
         Hint::MemfdNoExec,
         Hint::InitFile,
         Hint::Filtered,
@@ -984,8 +985,9 @@ fn masked_proc() {
     works(&Sandbox::new());
     mount("/dev/null", Path::new("/proc/version"), libc::MS_BIND);
     let text = "operation not permitted (os error 1); hint: parts of the caller's /proc are \
-        covered, as in a container, and then the kernel mounts no new one; use proc(Proc::None), \
-        or run the container with an unmasked /proc";
+        covered, as in a container, and then the kernel mounts no new one; run the container with an \
+        unmasked /proc (Docker: --security-opt systempaths=unconfined, Podman: --security-opt \
+        unmask=ALL, Kubernetes: procMount: Unmasked), or use proc(Proc::None) or without_namespaces()";
     for (proc, options) in
         [(Proc::Processes, "subset=pid,hidepid=invisible"), (Proc::Full, "hidepid=invisible")]
     {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicPtr;
 
+use caps::CapSet;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -83,7 +84,8 @@ impl Ids {
 }
 
 /// Whether the caller is uid 0 and has power over other ids. Uid 0 of a user namespace that has no
-/// other (`unshare -r`) is an unprivileged user by another name.
+/// other (`unshare -r`), or of a container without the capabilities for it, is an unprivileged user by another
+/// name.
 pub(crate) fn is_root() -> bool {
     static HAS_NOBODY: OnceLock<bool> = OnceLock::new();
     let maps_nobody = |file| {
@@ -92,14 +94,24 @@ pub(crate) fn is_root() -> bool {
         text.map_or(true, |text| text.lines().any(|line| covers(line, NOBODY)))
     };
     let both = || maps_nobody("/proc/self/uid_map") && maps_nobody("/proc/self/gid_map");
-    geteuid().is_root() && *HAS_NOBODY.get_or_init(both)
+    let has = |one| caps::has_cap(None, CapSet::Effective, one).unwrap_or(true);
+    geteuid().is_root()
+        && has(caps::Capability::CAP_SETUID)
+        && has(caps::Capability::CAP_SETGID)
+        && *HAS_NOBODY.get_or_init(both)
+}
+
+/// Whether the caller can copy parts of its tree, to show them with other owners.
+pub(crate) fn may_copy_trees() -> bool {
+    caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(true)
 }
 
 /// Whether init has no privileges, not even over a namespace of the sandbox's own: then the bounding set and
 /// the securebits stay as they are, and `no_new_privs` alone keeps them from giving anything.
 pub(crate) fn is_powerless(policy: &Policy) -> bool {
     let user = policy.new_namespaces() | policy.joined_namespaces();
-    !user.contains(Namespaces::USER) && !geteuid().is_root()
+    let has = caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP);
+    !user.contains(Namespaces::USER) && !has.unwrap_or(true)
 }
 
 /// Whether a line of an id map (first id inside, first outside, how many) has this id inside.

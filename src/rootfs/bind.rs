@@ -221,6 +221,9 @@ impl Trees {
         for source in sources {
             let deep = if source.recursive { AT_RECURSIVE } else { 0 };
             let tree = sys::open_tree(&source.path, OPEN_TREE_CLONE | deep).map_err(|errno| {
+                if errno == Errno::EPERM && !user::may_copy_trees() {
+                    return not_copied();
+                }
                 Error::new(Stage::Prepare, "open_tree", quoted(&source.path), errno).explained()
             })?;
             if is_device(tree.as_fd()) {
@@ -241,6 +244,14 @@ impl Trees {
 fn is_device(tree: BorrowedFd<'_>) -> bool {
     let kind = nix::sys::stat::fstat(tree).map_or(0, |found| found.st_mode & libc::S_IFMT);
     kind == libc::S_IFCHR || kind == libc::S_IFBLK
+}
+
+fn not_copied() -> Error {
+    let reason =
+        "only a caller with CAP_SYS_ADMIN, which root of a container has not, shows parts of the \
+        host's tree with other owners; best_effort(Feature::IdMappedMounts) binds without"
+            .to_owned();
+    Error::Unsupported { feature: Feature::IdMappedMounts, reason }
 }
 
 fn not_mapped(path: &Path, errno: Errno) -> Error {

@@ -54,6 +54,13 @@ impl Tree {
         self.entries.iter().any(|entry| matches!(entry, Entry::Bind(_)))
     }
 
+    /// The same, or as a program or the root.
+    pub(crate) fn shows_the_hosts(&self) -> bool {
+        matches!(self.base.base, Base::Directory { .. })
+            || self.has_binds()
+            || self.entries.iter().any(|entry| matches!(entry, Entry::Program { .. }))
+    }
+
     /// Whether the caller named this place.
     pub(crate) fn names(&self, path: &Path) -> bool {
         self.entries.iter().any(|entry| entry.place() == Some(path))
