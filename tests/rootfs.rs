@@ -40,7 +40,8 @@ tests! {
         invalid_paths_are_all_listed, limits_of_zero_are_invalid, missing_source,
         source_through_a_file, dangling_link_as_target, looping_link_as_target,
         planted_link_does_not_redirect_a_mount, planted_link_does_not_redirect_a_file,
-        relative_planted_link_stays_inside, file_over_directory, directory_over_file,
+        relative_planted_link_stays_inside, an_exchanged_place_does_not_redirect_a_mount,
+        file_over_directory, directory_over_file,
         missing_mount_point_in_a_bound_directory, missing_file_in_a_bound_directory,
         non_utf8_paths, default_root_is_read_only, default_root_cannot_be_remounted,
         writable_places, one_budget, one_inode_budget, mqueue, no_mqueue_by_default, sysfs,
@@ -464,6 +465,39 @@ fn relative_planted_link_stays_inside() {
     let sandbox = sandbox.bind_ro(&file, "/job/link/stockade-test");
     drop(sandbox.command("true").status());
     assert!(is_absent(Path::new("/etc/stockade-test")));
+}
+
+/// A program has one directory with the sandboxes that are being made, and exchanges what they mount on.
+fn an_exchanged_place_does_not_redirect_a_mount() {
+    let (_source, file) = with_file("content");
+    let (host, shared) = (open_directory(), open_directory());
+    fs::write(host.path().join("target"), "untouched").unwrap();
+    fs::create_dir(shared.path().join("true")).unwrap();
+    fs::write(shared.path().join("true/target"), "").unwrap();
+    symlink(host.path(), shared.path().join("false")).unwrap();
+    let sandbox = Sandbox::new().bind_rw(shared.path(), "/job");
+    let exchange = "cd /job; while :; do mv -T true place && mv -T place true
+        mv -T false place && mv -T place false; done";
+    let hostile = sandbox.command("sh").args(["-c", exchange]).spawn().unwrap();
+    let sandbox = sandbox.bind_ro(&file, "/job/place/target");
+    let (mut mounted, mut refused) = (0, 0);
+    // Both are seen sooner or later, however the processors are shared.
+    while mounted == 0 || refused == 0 || mounted + refused < 200 {
+        match sandbox.command("cat").arg("/job/place/target").output() {
+            // By the time that it reads, the place may be another.
+            Ok(output) => {
+                assert!(["content", ""].contains(&&*String::from_utf8_lossy(&output.stdout)));
+                mounted += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Failed(_)), "{error}");
+                refused += 1;
+            }
+        }
+        assert_eq!(fs::read_to_string(host.path().join("target")).unwrap(), "untouched");
+        assert_eq!(entries(host.path()), 1);
+    }
+    drop(hostile);
 }
 
 fn file_over_directory() {

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 
 use crate::facts::Facts;
 use crate::verdict::Verdict::{self, Held, NotApplicable};
-use crate::verdict::any;
+use crate::verdict::{any, worked};
 
 /// Open if one of the files can be opened for writing; where no sandbox is, one has to be there.
 fn writable(facts: &Facts, paths: &[&str]) -> Verdict {
@@ -162,4 +163,24 @@ pub(crate) fn host_state(facts: &Facts) -> Verdict {
             "/sys/firmware/acpi/tables/DSDT",
         ],
     )
+}
+
+/// Whether /etc/ld.so.preload could be made is asked by a file without a name.
+pub(crate) fn preload(_: &Facts) -> Verdict {
+    const O_TMPFILE: i32 = 0o20_200_000;
+    let file = File::options().write(true).custom_flags(O_TMPFILE).open("/etc");
+    worked("a file in /etc", file)
+}
+
+pub(crate) fn fuse(facts: &Facts) -> Verdict {
+    writable(facts, &["/dev/fuse"])
+}
+
+pub(crate) fn system_log(facts: &Facts) -> Verdict {
+    let paths = ["/dev/log", "/run/systemd/journal/socket"];
+    if facts.has("bare") && !paths.iter().any(|path| std::path::Path::new(path).exists()) {
+        return NotApplicable("this host does not have it".to_owned());
+    }
+    let connect = |path| UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    any(paths.map(|path| (path, connect(path))), "")
 }

@@ -130,6 +130,20 @@ pub(crate) fn tiocsetd(_: &Facts) -> Verdict {
     worked("TIOCSETD", call(nr::IOCTL, args))
 }
 
+pub(crate) fn tioclinux(_: &Facts) -> Verdict {
+    const TIOCLINUX: usize = 0x541c;
+    const ENOTTY: i32 = 25;
+    // Which console is in front.
+    let question = 12u8;
+    let terminal = std::fs::File::options().read(true).write(true).open("/dev/ptmx");
+    let Ok(terminal) = terminal else {
+        return NotApplicable("no terminal can be made".to_owned());
+    };
+    let args = [terminal.as_raw_fd() as usize, TIOCLINUX, (&raw const question) as usize];
+    // This one is no console.
+    passed("TIOCLINUX", call(nr::IOCTL, args), &[ENOTTY])
+}
+
 pub(crate) fn ptrace_child(_: &Facts) -> Verdict {
     const PTRACE_SEIZE: usize = 0x4206;
     let child = match fork() {

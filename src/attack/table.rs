@@ -74,6 +74,8 @@ objects {
         "the same, with 2^32 added to the request";
     32 tiocsetd Medium [] with("--seccomp none"),
         "load another line discipline into a terminal";
+    174 tioclinux Medium [] with("--seccomp none"),
+        "paste into a virtual console, or read what it shows";
     33 ptrace_child Medium [] with("--seccomp none"),
         "trace a child";
 }
@@ -322,6 +324,12 @@ host {
         "read where the kernel's functions are";
     145 host_state Medium [] bare_root(),
         "read what /proc tells of the host: keys, timers, sound cards, interrupts";
+    175 preload Critical [] bare_root(),
+        "have a library of its own loaded into every program that starts";
+    176 fuse High [] bare_root(),
+        "serve a file system, on which a process can be made to wait for ever";
+    177 system_log Low [] bare(),
+        "write to the host's log by its socket";
 }
 resources {
     146 processes High [] with("--rlimit nproc=4000"),
