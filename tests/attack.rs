@@ -218,6 +218,7 @@ fn main() -> ExitCode {
         test("the_default_holds", || all_held("")),
         test("the_strict_profile_holds", || all_held("--seccomp strict")),
         test("a_full_proc_holds", || all_held("--proc full")),
+        test("hidden_host_paths_hold", || all_held("--hide-host-paths")),
         test("an_empty_root_holds", || all_held("--empty-root --proc none")),
         test("the_hosts_network_is_open", the_hosts_network_is_open),
         test("the_hosts_root_is_open", the_hosts_root_is_open)

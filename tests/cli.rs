@@ -870,6 +870,12 @@ fn new_privileges() {
     assert_eq!(sh(&["--new-privileges"], field), "NoNewPrivs:\t0\n");
 }
 
+/// What a report lists as missing, besides what the kernel's Landlock has not.
+fn missing(report: &Value) -> Vec<&str> {
+    let names = report["missing"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+    names.filter(|name| !name.starts_with("landlock")).collect()
+}
+
 fn best_effort() {
     let keyless = |options: &[&str]| {
         let mut command = with(options, "echo ran");
@@ -880,12 +886,12 @@ fn best_effort() {
     let by_name = ["--best-effort", "session-keyring"];
     assert_eq!(Ran::of(keyless(&by_name)).good(), "ran\n");
     let (ran, report) = reported(keyless(&["--json", "9", "--best-effort", "session-keyring"]));
-    assert_eq!((ran.code, &report["missing"]), (Some(0), &json!(["session-keyring"])));
+    assert_eq!((ran.code, missing(&report)), (Some(0), vec!["session-keyring"]));
     // The last word counts.
     let both = ["--best-effort", "session-keyring", "--require", "session-keyring"];
     Ran::of(keyless(&both)).refused(125, &["join new session keyring"]);
     let (_, report) = reported(with(&["--json", "9"], "true"));
-    assert_eq!(report["missing"], json!([]));
+    assert_eq!(missing(&report), Vec::<&str>::new());
     fails(&["--best-effort", "everything"], &["session-keyring, time-namespace"]);
     fails(&["--require", "nothing"], &["there are supplementary-groups"]);
 }
@@ -906,7 +912,7 @@ fn groups_that_cannot_be_dropped() {
         command
     };
     let (ran, report) = reported(grouped(&["--json", "9"]));
-    assert_eq!((ran.code, &report["missing"]), (Some(0), &json!(["supplementary-groups"])));
+    assert_eq!((ran.code, missing(&report)), (Some(0), vec!["supplementary-groups"]));
     let required = Ran::of(grouped(&["--require", "supplementary-groups"]));
     required.refused(125, &["this system lacks dropping supplementary groups"]);
 }
