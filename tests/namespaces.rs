@@ -266,10 +266,21 @@ fn family(sandbox: &Sandbox, marker: &str) -> Child {
     child
 }
 
+/// Until all have executed what they are: at that moment a process has no command line.
+fn await_family(marker: &str) {
+    for _ in 0..200 {
+        if running(marker) >= 4 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{} of the family", running(marker));
+}
+
 fn end_with_shared_pids() {
     let marker = format!("98765.{}", std::process::id());
     let mut child = family(&shared_pids().without_atomic_end(), &marker);
-    assert!(running(&marker) >= 3);
+    await_family(&marker);
     child.signal(libc::SIGKILL).unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.outcome, Outcome::Signaled { signal: libc::SIGKILL, core_dumped: false });
@@ -280,7 +291,7 @@ fn end_with_shared_pids() {
 fn kill_with_shared_pids() {
     let marker = format!("87654.{}", std::process::id());
     let child = family(&shared_pids().without_atomic_end(), &marker);
-    assert!(running(&marker) >= 3);
+    await_family(&marker);
     drop(child);
     // Without a pid namespace the end is not atomic, but it comes.
     for _ in 0..200 {
