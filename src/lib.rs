@@ -72,7 +72,7 @@ pub use outcome::{DiskFull, Left, Outcome, Output, Status, Usage};
 pub use plan::Plan;
 pub use pty::Pty;
 pub use rlimit::{Limit, Max, Resource, Rlimits};
-pub use rootfs::{Bind, Content, Data, Overlay, Proc, Rootfs, Tmpfs};
+pub use rootfs::{Bind, Content, Data, Overlay, Proc, Rootfs, Tmpfs, View};
 pub use sandbox::Sandbox;
 pub use seccomp::{Action, Condition, Rule, Seccomp};
 pub use support::{Ability, Need, Support};

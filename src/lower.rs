@@ -134,7 +134,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let trees = (copied && !unmapped).then(Vec::new);
     let mut plan = Lower { trees, ..Lower::without_trees() };
     let (score, lowered_score) = own_files(policy, &mut plan)?;
-    time::lower(policy, &mut plan);
+    time::lower(policy, &mut plan)?;
     let optional = policy.optional(Feature::SessionKeyring);
     plan.step(Op::Keyring { optional }, "session keyrings have no namespace");
     plan.step(Op::Await {}, "the caller's process writes them meanwhile");
@@ -156,6 +156,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             hostname: own_names.then_some(&*policy.uts.hostname),
             own_pids: new.contains(Namespaces::PID),
             budget: policy.tree.budget(policy.limits.memory.as_ref().and_then(|memory| memory.max)),
+            machine: policy.tree.view.as_ref().map(|view| view.machine(&policy.limits)),
         };
         policy.tree.lower(&mut plan, &inside)?;
         if policy.tree.hide_paths {

@@ -117,11 +117,15 @@ impl Plan {
 
     /// Where on the host its binds come from.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &[u8]> {
-        self.steps.iter().filter_map(|step| match &step.op {
-            Op::Bind { from, to, .. } if from != to => Some(&from[..]),
-            Op::RootDirectory { from, .. } => Some(&from[..]),
-            _ => None,
-        })
+        self.steps
+            .iter()
+            .filter_map(|step| match &step.op {
+                Op::Bind { from, to, .. } if from != to => Some(&from[..]),
+                Op::RootDirectory { from, .. } => Some(&from[..]),
+                _ => None,
+            })
+            // Others are of what is let go with the host's root.
+            .filter(|from| from.starts_with(b"/"))
     }
 
     fn map_line(&self, f: &mut fmt::Formatter<'_>, what: &str, range: Range) -> fmt::Result {

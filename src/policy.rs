@@ -192,6 +192,9 @@ impl Policy {
                 problems.push(format!("the owner {uid}:{gid} of {path:?} is no id inside"));
             }
         }
+        if self.tree.view.is_some() && self.time != TimeOffsets::default() {
+            problems.push("view(..) sets the clocks, and time_offsets(..) does, too".to_owned());
+        }
         net::problems(self, problems);
         pid::problems(self, problems);
         ipc::problems(self, problems);

@@ -19,6 +19,7 @@ mod bind;
 mod data;
 mod dev;
 mod etc;
+mod machine;
 mod overlay;
 mod proc;
 mod program;
@@ -27,11 +28,13 @@ mod view;
 
 pub use bind::Bind;
 pub use data::{Content, Data};
+pub use machine::View;
 pub use overlay::Overlay;
 pub use proc::Proc;
 pub use tmpfs::Tmpfs;
 
 pub(crate) use bind::{TreeSource, Trees};
+pub(crate) use machine::Machine;
 pub(crate) use overlay::{Held, prepare};
 
 /// Bytes in all of /tmp, the home directory and /dev/shm, unless asked for otherwise.
@@ -281,10 +284,12 @@ pub(crate) struct Tree {
     pub(crate) keep_mounts: bool,
     /// No list of mounts has any.
     pub(crate) hide_paths: bool,
+    /// What /proc tells of the machine is the sandbox's own.
+    pub(crate) view: Option<View>,
 }
 
 /// What the tree shows of the rest of the sandbox.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Inside<'a> {
     pub(crate) ids: Ids,
     pub(crate) home: &'static str,
@@ -295,6 +300,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) own_pids: bool,
     /// Bytes in all of /tmp, the home directory and /dev/shm.
     pub(crate) budget: u64,
+    /// What /proc tells of, if that is not the host.
+    pub(crate) machine: Option<Machine>,
 }
 
 impl Default for Tree {
@@ -308,6 +315,7 @@ impl Default for Tree {
             inodes: INODES,
             keep_mounts: false,
             hide_paths: false,
+            view: None,
         }
     }
 }
@@ -322,7 +330,21 @@ impl Tree {
         *self == Tree::default()
     }
 
+    /// How much of /proc there is: a view needs what it is about.
+    pub(crate) fn proc(&self) -> Proc {
+        match self.view {
+            Some(_) if self.proc == Proc::Processes => Proc::Compat,
+            _ => self.proc,
+        }
+    }
+
     pub(crate) fn problems(&self, problems: &mut Vec<String>) {
+        if let Some(view) = &self.view {
+            view.problems(problems);
+            if self.proc() != Proc::Compat {
+                problems.push(format!("view(..) implies Proc::Compat, and not {:?}", self.proc));
+            }
+        }
         if self.budget == Some(0) || self.inodes == 0 {
             problems.push("a tmpfs size or inode limit of 0 means \"unlimited\"".to_owned());
         }
@@ -436,7 +458,8 @@ impl Tree {
     pub(crate) fn lower(&self, plan: &mut Lower, inside: &Inside<'_>) -> Result<()> {
         plan.step(Op::Private {}, "no mount made here may reach the host, or back");
         let overlays = self.overlays().map(|(_, overlay)| overlay);
-        let mut options = overlay::lower_stage(overlays, plan).into_iter();
+        let files = inside.machine.as_ref().map(Machine::files).transpose()?.unwrap_or_default();
+        let mut options = overlay::lower_stage(overlays, &files, plan).into_iter();
         let attributes = match &self.base.base {
             Base::Host => self.lower_host(inside, plan)?,
             Base::Empty => self.lower_fresh(inside, plan),
@@ -457,7 +480,7 @@ impl Tree {
             }
         };
         self.lower_generated_etc(inside, plan)?;
-        self.proc.lower(plan, inside.own_pids)?;
+        self.proc().lower(plan, inside.own_pids, inside.machine.as_ref())?;
         for entry in &self.entries {
             match entry {
                 Entry::Overlay(path, overlay) => {

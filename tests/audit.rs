@@ -214,6 +214,10 @@ fn the_command_line_says_the_same() {
     let finding = json["findings"].as_array().unwrap().iter().find(of_boot).unwrap();
     assert_eq!(finding["places"][0], "/proc/sys/kernel/random/boot_id");
     assert_eq!(finding["closed_by"], ".proc(Proc::Processes)");
+    let (code, json) = stockade("--view=cpus=3,memory=1g,uptime=1d");
+    assert_eq!(code, 0, "{json}");
+    let (code, _) = stockade("--view=cpus=3 --proc full");
+    assert_eq!(code, 125);
     let (code, _) = stockade("--ro-bind /no/such/file /data");
     assert_eq!(code, 125);
 }

@@ -1,4 +1,4 @@
-//! What is hidden of the host on request: where mounts come from.
+//! What is hidden of the host on request: where mounts come from, and what machine it is.
 #![allow(
     clippy::exit,
     clippy::incompatible_msrv,
@@ -14,17 +14,25 @@ mod inside;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use common::Needs;
 use inside::{refused, sh, shell};
-use stockade::{Capability, Leak, Namespaces, Overlay, Proc, Rootfs, Sandbox, Seccomp, Severity};
+use stockade::{
+    Capability, Leak, Namespaces, Overlay, Proc, Rootfs, Sandbox, Seccomp, Severity, TimeOffsets,
+    View,
+};
 
 tests! {
     Needs::Nothing => [
         no_list_of_mounts_tells_where_they_come_from, no_call_does, all_else_is_as_before,
         outputs_are_found, every_root, without_init, nobody_gets_out_of_it, what_contradicts_it,
-        audited, many_at_once,
+        audited, many_at_once, machine_is_the_sandboxs_own, machine_by_default, clocks_fit,
+        what_stays_the_hosts, machine_in_every_tree, machine_contradictions, machine_audited,
     ];
+    Needs::Installed(&["nproc", "free", "uptime", "ps"]) => [programs_see_the_machine];
+    Needs::Installed(&["node"]) => [node_sees_the_machine];
+    Needs::Groups => [machine_by_limits];
     Needs::Program("python3") => [real_programs];
 }
 
@@ -237,4 +245,188 @@ with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2]))";
     let output = hidden.command("python3").args(["-c", script]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1 True\n[1, 2]\n", "{errors}");
+}
+
+// ---- the machine -----------------------------------------------------------------------------------
+
+const DAY: u64 = 86400;
+const BOOT_ID: &str = "01234567-89ab-4def-8123-456789abcdef";
+
+/// No host of these tests is like it.
+fn machine() -> View {
+    let uptime = Duration::from_secs(3000 * DAY);
+    View::new().cpus(7).memory(3 << 30).uptime(uptime).boot_id(BOOT_ID)
+}
+
+/// What reads the same inside as a number.
+fn number(sandbox: &Sandbox, script: &str) -> u64 {
+    sh(sandbox, script).trim().parse().unwrap()
+}
+
+fn machine_is_the_sandboxs_own() {
+    let sandbox = Sandbox::new().view(machine());
+    let host = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    for (script, expected) in [
+        ("grep -c '^processor' /proc/cpuinfo", "7"),
+        ("grep -c '^cpu[0-9]' /proc/stat", "7"),
+        ("grep MemTotal /proc/meminfo", "MemTotal:        3145728 kB"),
+        ("grep MemAvailable /proc/meminfo", "MemAvailable:    3145728 kB"),
+        ("cat /proc/uptime", "259200000.00 0.00"),
+        ("cat /proc/loadavg", "0.00 0.00 0.00 1/1 1"),
+        ("cat /proc/sys/kernel/random/boot_id", BOOT_ID),
+    ] {
+        assert_eq!(sh(&sandbox, script).trim(), expected);
+        // Without it, where there is such a file at all, it is another.
+        let output = shell(&Sandbox::new().proc(Proc::Full), script);
+        assert_ne!(String::from_utf8_lossy(&output.stdout).trim(), expected);
+    }
+    // The names are the kernel's, and so is what tells of the processor's kind.
+    let names = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(':').next().unwrap().trim().to_owned()).collect()
+    };
+    assert_eq!(names(&sh(&sandbox, "cat /proc/meminfo")), names(&host("/proc/meminfo")));
+    for key in ["model name", "flags"] {
+        let of = |text: &str| text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
+        let (shown, host) = (of(&sh(&sandbox, "cat /proc/cpuinfo")), of(&host("/proc/cpuinfo")));
+        let words = |line: Option<String>| {
+            line.map(|line| {
+                line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+            })
+        };
+        let plain = |line: Option<String>| words(line).map(|line| line.replace(" :", ":"));
+        assert_eq!(plain(shown), plain(host));
+    }
+    // None of it is the program's to change.
+    let script = "for f in cpuinfo meminfo stat uptime loadavg sys/kernel/random/boot_id; do \
+        echo x > /proc/$f; chmod 777 /proc/$f; rm -f /proc/$f; done 2>/dev/null; cat /proc/uptime";
+    assert_eq!(sh(&sandbox, script), "259200000.00 0.00\n");
+    assert!(sandbox.plan().unwrap().to_string().contains("view(..) implies Proc::Compat"));
+}
+
+/// Without a word it is what the sandbox may use: here the host's.
+fn machine_by_default() {
+    let sandbox = Sandbox::new().view(View::new());
+    let total = "grep -o 'MemTotal: *[0-9]*' /proc/meminfo | tr -dc 0-9";
+    assert_eq!(number(&sandbox, total), number(&Sandbox::new().proc(Proc::Compat), total));
+    assert_eq!(
+        number(&sandbox, "grep -c ^processor /proc/cpuinfo"),
+        number(&Sandbox::new(), "nproc")
+    );
+    assert_eq!(sh(&sandbox, "cat /proc/uptime"), "0.00 0.00\n");
+    let boot_id = sh(&sandbox, "cat /proc/sys/kernel/random/boot_id");
+    assert_ne!(boot_id, fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap());
+    // The same in each, so that no result depends on it.
+    assert_eq!(boot_id, sh(&sandbox, "cat /proc/sys/kernel/random/boot_id"));
+}
+
+fn clocks_fit() {
+    // In jiffies of which there are a hundred in a second.
+    let started = "sed 's/.*) //' /proc/self/stat | cut -d ' ' -f 20";
+    let sandbox = Sandbox::new().view(machine());
+    let (first, day) = (3000 * DAY, DAY * 100);
+    let found = number(&sandbox, started);
+    assert!((first * 100..first * 100 + day).contains(&found), "{found}");
+    let boot = number(&sandbox, "grep btime /proc/stat | cut -d ' ' -f 2");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!(boot.abs_diff(now - first) < DAY, "{boot}");
+    // Also where the caller has clocks of its own, and where the program is PID 1.
+    assert!(number(&sandbox.clone().init(false), started) >= first * 100);
+    let young = Sandbox::new().view(View::new());
+    assert!(number(&young, started) < day);
+}
+
+/// What the documentation says that is not changed.
+fn what_stays_the_hosts() {
+    let sandbox = Sandbox::new().view(machine());
+    for script in ["nproc", "uname -rv", "grep Cpus_allowed_list /proc/self/status"] {
+        assert_eq!(sh(&sandbox, script), sh(&Sandbox::new(), script));
+    }
+    let audit = sandbox.audit_view().unwrap();
+    let memory = audit.findings.iter().find(|finding| finding.leak == Leak::Memory).unwrap();
+    assert_eq!(memory.places, ["sysinfo(2)"], "{audit}");
+}
+
+fn machine_audited() {
+    let audit = Sandbox::new().view(machine()).audit_view().unwrap();
+    assert_eq!(audit.incomplete, None);
+    assert_eq!(audit.above(Severity::Low).count(), 0, "{audit}");
+    let shows = |leak| audit.findings.iter().filter(move |finding| finding.leak == leak);
+    assert_eq!(shows(Leak::BootTime).count(), 0, "{audit}");
+    let places = |leak| shows(leak).flat_map(|finding| finding.places.clone()).collect::<Vec<_>>();
+    assert!(!places(Leak::Processors).contains(&"/proc/stat".to_owned()), "{audit}");
+    assert_eq!(places(Leak::Load), ["sysinfo(2)"], "{audit}");
+}
+
+fn machine_in_every_tree() {
+    let layer = inside::open_directory();
+    fs::write(layer.path().join("file"), "layered\n").unwrap();
+    let with = |sandbox: Sandbox| sandbox.view(machine());
+    let overlaid = with(Sandbox::new().overlay("/over", Overlay::new([layer.path()])));
+    assert_eq!(sh(&overlaid, "cat /over/file /proc/loadavg"), "layered\n0.00 0.00 0.00 1/1 1\n");
+    let hidden = with(Sandbox::new().hide_host_paths(true));
+    assert_eq!(sh(&hidden, "cat /proc/self/mountinfo /proc/uptime"), "259200000.00 0.00\n");
+    let empty = Sandbox::new().rootfs(Rootfs::empty()).program("/bin/sh").program("/bin/cat");
+    assert_eq!(sh(&with(empty), "cat /proc/uptime"), "259200000.00 0.00\n");
+    let many = Sandbox::new().view(View::new().cpus(8192));
+    assert_eq!(number(&many, "grep -c ^processor /proc/cpuinfo"), 8192);
+}
+
+fn machine_contradictions() {
+    let told = |sandbox: Sandbox| refused(&sandbox).to_string();
+    let new = || Sandbox::new().view(machine());
+    assert!(told(new().proc(Proc::Full)).contains("implies Proc::Compat"));
+    assert!(told(new().proc(Proc::None)).contains("implies Proc::Compat"));
+    let later = TimeOffsets { monotonic: 1, boottime: 1 };
+    assert!(told(new().time_offsets(later)).contains("time_offsets"));
+    for view in [
+        View::new().cpus(0),
+        View::new().cpus(8193),
+        View::new().memory(1023),
+        View::new().uptime(Duration::MAX),
+        View::new().boot_id("x"),
+        View::new().boot_id("01234567-89ab-4def-8123-456789abcdeg"),
+    ] {
+        assert!(
+            matches!(
+                Sandbox::new().view(view.clone()).plan(),
+                Err(stockade::Error::Invalid(problems)) if problems.len() == 1
+            ),
+            "{view:?}"
+        );
+    }
+    let error = new().without_namespaces().plan().unwrap_err().to_string();
+    assert!(error.contains("view(..) needs a mount namespace"), "{error}");
+}
+
+fn machine_by_limits() {
+    let sandbox = Sandbox::new().memory_limit(300 << 20).cpu_limit(0.5).view(View::new());
+    assert_eq!(number(&sandbox, "grep -c ^processor /proc/cpuinfo"), 1);
+    assert_eq!(number(&sandbox, "free -k | awk '/Mem/ { print $2 }'"), 300 << 10);
+    // What is said counts more.
+    let said = sandbox.view(View::new().cpus(5));
+    assert_eq!(number(&said, "grep -c '^cpu[0-9]' /proc/stat"), 5);
+}
+
+fn programs_see_the_machine() {
+    let sandbox = Sandbox::new().view(machine());
+    assert_eq!(number(&sandbox, "free -m | awk '/Mem/ { print $2 }'"), 3072);
+    assert_eq!(number(&sandbox, "free -m | awk '/Mem/ { print $4 }'"), 3072);
+    assert!(sh(&sandbox, "uptime").contains("up 3000 days"));
+    let list = sh(&sandbox, "sleep 60 & ps -e -o pid=,comm=,start=; kill $!");
+    assert!(list.contains("sleep") && list.contains("ps"), "{list}");
+    // Which processors it may run on is not the view's: this is the host's.
+    assert_eq!(sh(&sandbox, "nproc"), sh(&Sandbox::new(), "nproc"));
+    // libc asks /proc where it has no /sys.
+    assert_eq!(number(&sandbox, "getconf _NPROCESSORS_CONF"), 7);
+}
+
+fn node_sees_the_machine() {
+    let sandbox = Sandbox::new().view(machine());
+    let script = "const os = require('os');
+        console.log(os.cpus().length, os.totalmem(), os.loadavg().join(' '), Math.floor(os.uptime() / 86400))";
+    let output = sandbox.command("node").args(["-e", script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // The load is asked of the kernel.
+    let words: Vec<_> = text.split_whitespace().collect();
+    assert_eq!((words[0], words[1], words[5]), ("7", "3221225472", "3000"), "{text}");
 }

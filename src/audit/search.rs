@@ -121,8 +121,10 @@ fn closed_by(leak: Leak, place: &str, policy: &Policy) -> String {
     if let Some(line) = policy.tree.entries.iter().rev().find_map(|entry| of_entry(entry, place)) {
         return line;
     }
-    let of_proc = place.starts_with("/proc/") && policy.tree.proc != Proc::Processes;
+    let of_proc = place.starts_with("/proc/") && policy.tree.proc() != Proc::Processes;
+    let of_machine = ["/proc/stat", "/proc/meminfo", "/proc/loadavg"].contains(&place);
     match leak {
+        _ if of_machine => ".view(..)",
         Leak::Kernel | Leak::Processor => "nothing here: a virtual machine has its own",
         Leak::BootTime => ".time_offsets(..)",
         Leak::Processors => ".cpus(..)",

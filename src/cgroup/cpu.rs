@@ -62,6 +62,13 @@ impl Weight {
 }
 
 impl Cpu {
+    /// How many processors' time the limit is, rounded up.
+    pub(crate) fn whole(&self) -> Option<u32> {
+        let limit = self.limit?.ceil().clamp(1.0, 65536.0);
+        // The same number, by a comparison: there is no conversion that could not be wrong.
+        (1..=65536).find(|&count| f64::from(count) >= limit)
+    }
+
     /// No limit.
     ///
     /// # Examples

@@ -125,6 +125,11 @@ impl Cpuset {
     }
 }
 
+/// How many numbers are in such a list.
+pub(crate) fn count(list: &str) -> Option<u32> {
+    parse_list(list).and_then(|cpus| u32::try_from(cpus.len()).ok())
+}
+
 /// The numbers of a list such as `0-3,8`, as the kernel reads and writes it; no number is above
 /// 65535.
 pub(crate) fn parse_list(list: &str) -> Option<BTreeSet<u16>> {

@@ -1,7 +1,7 @@
 //! Clock offsets; [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html).
 
 use super::Namespaces;
-use crate::error::Feature;
+use crate::error::{Feature, Result};
 use crate::lower::Lower;
 use crate::policy::Policy;
 use crate::wire::Op;
@@ -33,18 +33,22 @@ pub struct TimeOffsets {
 }
 
 /// The namespace and its clocks.
-pub(crate) fn lower(policy: &Policy, plan: &mut Lower) {
+pub(crate) fn lower(policy: &Policy, plan: &mut Lower) -> Result<()> {
     if !policy.new_namespaces().contains(Namespaces::TIME) {
-        return;
+        return Ok(());
     }
     let optional = policy.optional(Feature::TimeNamespace);
     let op = Op::Unshare { flags: Namespaces::TIME.bits(), optional };
     plan.step(op, "for the program, which is yet to be started");
-    policy.time.lower(plan, optional);
+    match &policy.tree.view {
+        Some(view) => view.offsets()?.lower(plan, optional),
+        None => policy.time.lower(plan, optional),
+    }
     if !policy.init {
         // Where init becomes the program, nobody is started in it.
         plan.step(Op::EnterTime { optional }, "the program is no child of init's");
     }
+    Ok(())
 }
 
 impl TimeOffsets {

@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{absolute, bytes};
+use super::{absolute, bytes, machine};
 use crate::abi::*;
 use crate::changes::{Changes, Source, open_directory};
 use crate::error::{Error, Result, Stage, quoted};
@@ -378,26 +378,31 @@ fn bind(plan: &mut Lower, from: &Path, name: &str, attributes: u32) {
     plan.step(op, "a part of an overlay");
 }
 
-/// Lays the layers of all overlays ready, in a file system that is let go with the host's root: their
+/// Lays the layers of all overlays, and files of /proc, ready, in a file system that is let go with the host's root: their
 /// options name them relative to that, so neither the host's paths nor what is special in them shows.
 /// Returns the options of each overlay.
 pub(crate) fn lower_stage<'a>(
     overlays: impl Iterator<Item = &'a Overlay> + Clone,
+    files: &[(&'static str, Vec<u8>)],
     plan: &mut Lower,
 ) -> Vec<String> {
-    if overlays.clone().next().is_none() {
+    if overlays.clone().next().is_none() && files.is_empty() {
         return Vec::new();
     }
     let count: usize = overlays.clone().map(|overlay| overlay.layers.len() + 2).sum();
-    let inodes = u64::try_from(count).unwrap_or(u64::MAX).saturating_add(16);
-    let op = Op::RootTmpfs { size: 65536, inodes };
-    plan.step(op, "a place for the layers of overlays, until the pivot");
+    let inodes = u64::try_from(count + files.len()).unwrap_or(u64::MAX).saturating_add(16);
+    // Whole pages.
+    let bytes: usize = files.iter().map(|(_, data)| data.len() + 65536).sum();
+    let size = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(65536);
+    let op = Op::RootTmpfs { size, inodes };
+    plan.step(op, "a place to lay things ready, until the pivot");
+    machine::lower_files(files, plan);
     let mut next = 0;
     let options = overlays
         .enumerate()
         .map(|(number, overlay)| overlay.lower_layers(plan, number, &mut next))
         .collect();
-    plan.step(Op::Enter {}, "options of overlays name what is in it");
+    plan.step(Op::Enter {}, "what is laid ready in it is named from there");
     options
 }
 

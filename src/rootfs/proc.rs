@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::bytes;
+use super::machine::{self, Machine};
 use crate::abi::*;
 use crate::error::{Error, Result, Stage};
 use crate::executable;
@@ -103,7 +104,12 @@ const COMPAT_SYS: &[&str] = &[
 const COMPAT_UUID: &str = "/proc/sys/kernel/random/uuid";
 
 impl Proc {
-    pub(crate) fn lower(self, plan: &mut Lower, own_pids: bool) -> Result<()> {
+    pub(crate) fn lower(
+        self,
+        plan: &mut Lower,
+        own_pids: bool,
+        machine: Option<&Machine>,
+    ) -> Result<()> {
         if !own_pids || self == Proc::None {
             return Ok(());
         }
@@ -112,9 +118,14 @@ impl Proc {
             _ => "hidepid=invisible",
         };
         let flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-        plan.mount("proc", Path::new("/proc"), flags, options);
+        let (kind, to) = (b"proc".to_vec(), b"/proc".to_vec());
+        let reason = match machine {
+            Some(_) => "view(..) implies Proc::Compat",
+            None => "an instance of the sandbox's own",
+        };
+        plan.step(Op::Mount { kind, to, flags, options: options.into() }, reason);
         if self == Proc::Compat {
-            lower_compat(plan)?;
+            lower_compat(plan, machine)?;
         }
         if self == Proc::Full {
             for name in MASKED {
@@ -131,7 +142,7 @@ impl Proc {
 }
 
 /// All is covered but a list: nothing can be added to a procfs of processes only.
-fn lower_compat(plan: &mut Lower) -> Result<()> {
+fn lower_compat(plan: &mut Lower, machine: Option<&Machine>) -> Result<()> {
     for (name, is_directory) in covered()? {
         let path = Path::new("/proc").join(name);
         if is_directory {
@@ -145,7 +156,10 @@ fn lower_compat(plan: &mut Lower) -> Result<()> {
         let op = Op::Bind { from, fd: -1, to, flags: 0, attributes };
         plan.step(op, "only what is the same for everybody on the host is shown");
     }
-    lower_compat_sys(plan);
+    if machine.is_some() {
+        machine::lower_covers(plan);
+    }
+    lower_compat_sys(plan, machine);
     Ok(())
 }
 
@@ -178,7 +192,7 @@ fn covered() -> Result<Vec<(OsString, bool)>> {
 }
 
 /// What is left of /proc/sys: a file system in memory, with copies.
-fn lower_compat_sys(plan: &mut Lower) {
+fn lower_compat_sys(plan: &mut Lower, machine: Option<&Machine>) {
     let sys = Path::new("/proc/sys");
     let flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     plan.mount("tmpfs", sys, flags, "size=256k,nr_inodes=64,mode=0755");
@@ -188,6 +202,11 @@ fn lower_compat_sys(plan: &mut Lower) {
         let Ok(data) = std::fs::read(&path) else { continue };
         let op = Op::File { path: bytes(&path), mode: 0o444, data };
         plan.step(op, "programs ask for it");
+    }
+    if let Some(machine) = machine {
+        let path = sys.join("kernel/random/boot_id");
+        let op = Op::File { path: bytes(&path), mode: 0o444, data: machine.boot_id() };
+        plan.step(op, "the machine that is shown is the sandbox's own");
     }
     let uuid = Path::new(COMPAT_UUID);
     if uuid.exists() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Sandbox;
 use crate::namespace::Namespaces;
-use crate::rootfs::{Bind, Data, Entry, Overlay, Proc, Rootfs, Tmpfs, Tree};
+use crate::rootfs::{Bind, Data, Entry, Overlay, Proc, Rootfs, Tmpfs, Tree, View};
 
 impl Sandbox {
     /// What the file tree begins with; default [`Rootfs::host`]
@@ -338,6 +338,31 @@ impl Sandbox {
     /// ```
     pub fn proc(self, proc: Proc) -> Self {
         self.entry(|tree| tree.proc = proc)
+    }
+
+    /// Shows a machine of the sandbox's own: the number of processors, the memory, the uptime, the load and
+    /// the boot id in /proc are as [`View`] says, or as the sandbox's limits make them, and the clocks that
+    /// count from the boot are set to fit. Implies [`Proc::Compat`], and namespaces for mounts, processes
+    /// and time; [`Proc::Full`] and [`time_offsets`](Self::time_offsets) contradict it.
+    ///
+    /// The files are as they were at the spawn: uptime stays, where the clocks go on, and processors have
+    /// done nothing. What cannot be changed is the host's: what
+    /// [sysinfo(2)](https://man7.org/linux/man-pages/man2/sysinfo.2.html) tells besides the uptime, the
+    /// processor's own words for itself, uname(2), the time of day, and the processors that
+    /// sched_getaffinity(2) tells (`nproc`), which are those of [`cpus`](Self::cpus).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, View};
+    /// let sandbox = Sandbox::new().view(View::new().cpus(2));
+    /// let output = sandbox.command("cat").arg("/proc/loadavg").output()?;
+    /// assert_eq!(output.stdout, b"0.00 0.00 0.00 1/1 1\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn view(self, view: View) -> Self {
+        let kinds = Namespaces::MOUNT | Namespaces::PID | Namespaces::TIME;
+        self.implying(kinds, |policy| policy.tree.view = Some(view))
     }
 
     /// The time zone inside, such as `Europe/Berlin`, from the host's zoneinfo; default UTC, and never

@@ -9,7 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use stockade::{
     BlockDevice, CapabilitySet, CgroupParent, DeviceRule, Feature, IoLimit, Limit, Max, Namespaces,
-    Resource, Seccomp,
+    Resource, Seccomp, View,
 };
 
 use crate::values::{self, Features, LandlockRule, Scratch};
@@ -187,6 +187,11 @@ pub(crate) struct Tree {
     /// How much of /proc is there
     #[arg(long, default_value = "processes")]
     pub(crate) proc: ProcKind,
+    /// Show a machine of the sandbox's own in /proc: by its limits, or as cpus=N, memory=SIZE, uptime=TIME and
+    /// boot-id=ID say; implies --proc compat
+    #[arg(long, value_name = "KEY=VALUE[,…]", num_args = 0..=1, require_equals = true,
+        default_missing_value = "", value_parser = values::view, conflicts_with = "proc")]
+    pub(crate) view: Option<View>,
     /// Let /etc have passwd, group, hosts and the like of the sandbox's own, or not [default: not with
     /// --empty-root]
     #[arg(long, value_name = "BOOL", conflicts_with_all = ["rootfs", "layer"])]

@@ -245,6 +245,9 @@ fn tree(tree: &Tree, matches: &ArgMatches, mut sandbox: Sandbox) -> Result<Sandb
     if let Some(zone) = &tree.timezone {
         sandbox = sandbox.timezone(zone);
     }
+    if let Some(view) = &tree.view {
+        sandbox = sandbox.view(view.clone());
+    }
     sandbox = sandbox.hide_host_paths(tree.hide_host_paths);
     match tree.proc {
         ProcKind::Processes => {}

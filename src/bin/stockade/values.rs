@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use stockade::{
     BlockDevice, Capability, CapabilitySet, CgroupParent, DeviceRule, Feature, IoLimit, Limit, Max,
-    Namespaces, Resource, Seccomp,
+    Namespaces, Resource, Seccomp, View,
 };
 
 /// `500ms`, `10s`, `2m`, `1h`, `1d`, several of them in a row (`1m30s`); a bare number is seconds.
@@ -34,6 +34,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         total = part.and_then(|part| total.checked_add(part)).ok_or("too long")?;
     }
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// `cpus=2,memory=1g,uptime=1h,boot-id=ID`, or nothing.
+pub(crate) fn view(text: &str) -> Result<View, String> {
+    let mut view = View::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=').ok_or("not KEY=VALUE")?;
+        view = match key {
+            "cpus" => view.cpus(value.parse().map_err(|_| "not a number of processors")?),
+            "memory" => view.memory(room(value)?),
+            "uptime" => view.uptime(duration(value)?),
+            "boot-id" => view.boot_id(value),
+            _ => return Err(format!("{key:?} is none of cpus, memory, uptime, boot-id")),
+        };
+    }
+    Ok(view)
 }
 
 /// A duration above zero.
