@@ -32,7 +32,7 @@ use libc::c_long;
 use mounts::{mount, own_mounts, try_mount};
 use stockade::{
     Bind, Capability, Feature, Hint, Landlock, Namespaces, Outcome, Proc, Resource, Rootfs,
-    Sandbox, Stdio, Support, TimeOffsets, Tmpfs,
+    Sandbox, Stdio, Support, TimeOffsets, Tmpfs, View,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -67,7 +67,7 @@ fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(named![Needs::Nothing =>
         default_in_5_10, without_init_in_5_10, everything_in_5_10, directory_in_5_10,
-        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, covered_in_5_10, twice_in_5_10, nosymfollow_in_5_10, full_proc_in_5_10, init_file_that_is_a_fifo, several_threads_make_one_file, init_file_that_is_still_written, program_without_init_in_its_time, later_mount_calls_are_missing,time_offsets_are_missing_and_best_effort, support_in_5_10,
+        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, covered_in_5_10, twice_in_5_10, nosymfollow_in_5_10, full_proc_in_5_10, hidden_in_5_10, view_in_5_10, init_file_that_is_a_fifo, several_threads_make_one_file, init_file_that_is_still_written, program_without_init_in_its_time, later_mount_calls_are_missing,time_offsets_are_missing_and_best_effort, support_in_5_10,
         mount_setattr_is_missing, memfd_flag_is_unknown, shared_memory_in_a_new_time_namespace,
         exit_status_that_somebody_took,
         memory_cannot_be_made, memory_cannot_be_made_nor_a_file, memory_cannot_be_executed,
@@ -205,6 +205,8 @@ fn shape(sandbox: Sandbox, name: &str, directory: &Path) -> Sandbox {
             sandbox.bind_ro(tree.join("empty"), "/data")
         }
         "full_proc" => sandbox.proc(Proc::Full),
+        "hidden" => submounts(sandbox, &mounted_tree(directory)).hide_host_paths(true),
+        "view" => sandbox.view(View::new()),
         "unsearchable" => {
             let tree = mounted_tree(directory);
             let hidden = tree.join("hidden");
@@ -372,6 +374,13 @@ fn more_facts() {
         let lifted = try_mount("none", &place, "", libc::MS_REMOUNT | libc::MS_BIND) == 0;
         let options = fields[5];
         println!("reached {place:?} {options}: written {written:?}, flags lifted {lifted}");
+    }
+    // Where no mount is listed, too.
+    for place in ["/", "/usr", "/data", "/data/empty", "/proc/sys", "/proc/meminfo"] {
+        let made = Path::new(place).join("made");
+        let written = fs::write(&made, "x").map_err(|error| error.kind());
+        fs::remove_file(made).ok();
+        println!("in {place}: written {written:?}");
     }
     // For the caller to look at.
     fs::write("/data/owned", "x").ok();
@@ -611,6 +620,14 @@ fn everything_in_5_10() {
 
 fn directory_in_5_10() {
     in_5_10("directory");
+}
+
+fn hidden_in_5_10() {
+    in_5_10("hidden");
+}
+
+fn view_in_5_10() {
+    in_5_10("view");
 }
 
 fn joining_in_5_10() {
