@@ -17,6 +17,7 @@ use crate::cgroup::group::Groups;
 use crate::changes::Changes;
 use crate::control::{FOLLOW_WAIT, Received, end_followed, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
+use crate::learn::{Denials, Journal};
 use crate::outcome::{End, Output, Status};
 use crate::output::Remains;
 use crate::process::{kill, pid_of_pidfd};
@@ -90,6 +91,8 @@ pub struct Child {
     remains: Remains,
     /// What the program's filter asks with, if the caller is asked.
     listener: Option<OwnedFd>,
+    /// What notes what the program was refused.
+    journal: Option<Journal>,
 }
 
 /// What a new handle is made of besides the sandbox itself.
@@ -109,6 +112,7 @@ pub(crate) struct Attached {
     pub(crate) sandbox: Sandbox,
     pub(crate) remains: Remains,
     pub(crate) listener: Option<OwnedFd>,
+    pub(crate) journal: Option<Journal>,
 }
 
 impl Child {
@@ -127,6 +131,7 @@ impl Child {
             sandbox,
             remains,
             listener,
+            journal,
         } = attached;
         missing.extend(groups.iter().flat_map(|groups| groups.missing.iter().copied()));
         let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
@@ -160,6 +165,7 @@ impl Child {
             sandbox,
             remains,
             listener,
+            journal,
         };
         made.early.into_iter().for_each(|report| child.account.note(report));
         child
@@ -298,6 +304,34 @@ impl Child {
     /// ```
     pub fn seccomp_listener(&mut self) -> Option<OwnedFd> {
         self.listener.take()
+    }
+
+    /// What the program was refused, or did not find because it was not in the sandbox, in the order in
+    /// which it came up first; nothing without [`Sandbox::learn`](crate::Sandbox::learn). While the program
+    /// runs it is what is known so far; after [`wait`](Self::wait) it is all, with the limits that were reached
+    /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Denied, Sandbox};
+    /// let mut child = Sandbox::new().learn().command("cat").arg("/proc/meminfo").spawn()?;
+    /// child.wait()?;
+    /// let denials = child.denials();
+    /// let wanted = |what: &Denied| matches!(what, Denied::Path { path, .. } if path.ends_with("meminfo"));
+    /// let found = denials.iter().find(|denial| wanted(&denial.what)).ok_or("there is one")?;
+    /// assert_eq!(found.line.as_deref(), Some(".proc(Proc::Compat)"));
+    /// println!("{denials}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn denials(&self) -> Denials {
+        let Some(journal) = &self.journal else { return Denials::default() };
+        let mut denials = journal.denials(self.status.is_some());
+        if let Some(status) = &self.status {
+            denials.add_limits(status, self.sandbox.policy());
+        }
+        denials
     }
 
     /// Opens a file that the program has written, for reading, while it runs or after its end as long
@@ -576,7 +610,9 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if the warden or init cannot be told; the sandbox is ended then.
+    /// [`Error::Failed`] if the warden or init cannot be told, or with `EBUSY` if the sandbox
+    /// [learns](crate::Sandbox::learn), as nobody would answer for the journal after the caller's end; the
+    /// sandbox is ended then.
     ///
     /// # Examples
     ///
@@ -588,6 +624,10 @@ impl Child {
     pub fn detach(mut self) -> Result<()> {
         self.resume()?;
         let failed = |errno| Error::new(Stage::Run, "detach", "sandbox", errno);
+        if self.journal.is_some() {
+            let object = "a sandbox that learns";
+            return Err(Error::new(Stage::Run, "detach", object, Errno::EBUSY));
+        }
         warden::detach(self.warden_id).map_err(failed)?;
         if let (true, Some(control)) = (self.supervised, &self.control) {
             let flags = MsgFlags::MSG_NOSIGNAL;

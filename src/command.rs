@@ -561,7 +561,8 @@ impl Command {
         let mut groups = make_groups(policy)?;
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
-        let program = self.encode(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
+        let (program, filter) =
+            self.encode(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
         let start = Start {
             groups: groups.as_ref(),
             cpu_usage: cpu_usage.as_ref(),
@@ -573,6 +574,7 @@ impl Command {
             descriptors: pairs.iter().map(|(source, _)| source.as_raw_fd()).collect(),
             supervised: policy.init && !check_only,
             terminal: self.pty,
+            journal: (policy.learn && !check_only).then(|| (sandbox.clone(), filter)),
             check_only,
         };
         let mut made = make(&start).map_err(|refused| match refused {
@@ -606,6 +608,7 @@ impl Command {
             sandbox: self.sandbox.clone(),
             remains,
             listener,
+            journal: made.journal.take(),
         };
         Ok(Child::new(made, attached))
     }

@@ -55,6 +55,8 @@ pub(crate) struct Policy {
     pub(crate) cgroup_parent: CgroupParent,
     pub(crate) seccomp: Seccomp,
     pub(crate) landlock: Landlock,
+    /// What is refused is noted.
+    pub(crate) learn: bool,
 }
 
 impl Default for Policy {
@@ -88,6 +90,7 @@ impl Default for Policy {
             cgroup_parent: CgroupParent::default(),
             seccomp: Seccomp::default(),
             landlock: Landlock::default(),
+            learn: false,
         }
     }
 }
@@ -219,27 +222,43 @@ impl Policy {
         }
     }
 
-    /// The system call filter of a program that was given something of the host's to write to, or not.
-    pub(crate) fn filter(&self, writes_to_host: bool) -> Result<Arc<Assembled>, Vec<String>> {
+    /// The system call filter of a program that was given something of the host's to write to, or not, and
+    /// with or without a journal that is asked.
+    pub(crate) fn filter(
+        &self,
+        writes_to_host: bool,
+        journaled: bool,
+    ) -> Result<Arc<Assembled>, Vec<String>> {
         self.seccomp.assembled(Kept {
             capabilities: self.capabilities.bounding().bits(),
             nesting_forbidden: !self.nesting,
             debugging: self.debugging,
             init_guarded: self.init && self.has_own_pids(),
             supervised: self.init,
+            journaled,
             writes_to_host: writes_to_host || self.tree.is_kept(),
             shared: tier::shared(self),
         })
     }
 
     fn filter_problems(&self, problems: &mut Vec<String>) {
-        match self.filter(false) {
+        match self.filter(false, self.learn) {
             Err(more) => problems.extend(more),
             Ok(filter) if !filter.allow_setup && self.new_privileges => problems.push(
                 "where exec may gain privileges the filter comes before what is given up, and the \
                  seccomp profile refuses that"
                     .to_owned(),
             ),
+            Ok(filter)
+                if filter.listener == Some(Listener::Journal)
+                    && (!self.init || !filter.allow_setup) =>
+            {
+                problems.push(
+                    "learn() needs init, which hands the listener over, and a seccomp profile that neither \
+                     traps what the start needs nor forbids to say why it failed"
+                        .to_owned(),
+                );
+            }
             Ok(filter)
                 if filter.listener == Some(Listener::Caller)
                     && (!self.init || !filter.allow_setup) =>

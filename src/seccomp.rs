@@ -21,6 +21,7 @@ use std::sync::{Arc, RwLock};
 pub use rule::{Action, Condition, Rule};
 pub(crate) use shared::Shared;
 
+use crate::capability::Capability;
 #[cfg(feature = "serde")]
 use crate::error::{Error, Result, Stage, quoted};
 #[cfg(feature = "serde")]
@@ -249,6 +250,22 @@ impl Seccomp {
         self
     }
 
+    /// How it is written in a builder, if it has a name.
+    pub(crate) fn expression(&self) -> &'static str {
+        match (&self.base, self.rules.is_empty() && self.otherwise.is_none()) {
+            (Base::Default, true) => "Seccomp::default()",
+            (Base::Strict, true) => "Seccomp::strict()",
+            (Base::None, true) => "Seccomp::none()",
+            _ => "profile",
+        }
+    }
+
+    /// The capability that widens it by this call.
+    pub(crate) fn capability_for(&self, call: &str) -> Option<Capability> {
+        let default = matches!(self.base, Base::Default);
+        profile::capability_for(call).filter(|_| default).and_then(Capability::new)
+    }
+
     /// What this comes to in a sandbox that keeps `kept`; remembered, as most sandboxes of a
     /// process have one of a few.
     pub(crate) fn assembled(&self, kept: Kept) -> std::result::Result<Arc<Assembled>, Vec<String>> {
@@ -297,17 +314,37 @@ impl Seccomp {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let (allow_setup, allow_report) = (programs.allow_setup(), programs.allow_report());
+        let (mut allow_setup, allow_report) = (programs.allow_setup(), programs.allow_report());
         let has = |action| table.as_ref().is_some_and(|table| table.has(action));
+        if kept.journaled && (has(Action::Notify) || has(Action::KillProcess)) {
+            return Err(vec![
+                "learn() and a seccomp profile with Action::Notify or Action::KillProcess are two listeners, \
+                 and the kernel has one for a program"
+                    .to_owned(),
+            ]);
+        }
         let listener = match (has(Action::Notify), has(Action::KillProcess)) {
+            _ if kept.journaled => Some(Listener::Journal),
             (true, _) => Some(Listener::Caller),
             (false, true) if kept.supervised && allow_setup => Some(Listener::Init),
             _ => None,
         };
-        if let (Some(Listener::Init), Some(table)) = (listener, table) {
-            programs.0[0] = table.replace(Action::KillProcess, Action::Notify).assemble();
+        let mut decides = None;
+        match (listener, table) {
+            (Some(Listener::Init), Some(table)) => {
+                programs.0[0] = table.replace(Action::KillProcess, Action::Notify).assemble();
+            }
+            (Some(Listener::Journal), Some(table)) => {
+                let asking = table.asking(crate::learn::is_watched);
+                // Up to the exec the journal lets everything go on.
+                let before = asking.clone().replace(Action::Notify, Action::Allow).assemble();
+                decides = Some(std::mem::replace(&mut programs.0[0], before));
+                allow_setup = allow_report && programs.allow_setup();
+                programs.0[0] = asking.assemble();
+            }
+            _ => {}
         }
-        Ok(Assembled { programs, allow_setup, allow_report, listener })
+        Ok(Assembled { programs, allow_setup, allow_report, listener, decides })
     }
 
     /// All rules together; none if there is nothing to refuse.
@@ -326,7 +363,8 @@ impl Seccomp {
         let own = self.rules.iter().cloned();
         let all: Vec<_> = profile::guards(kept).into_iter().chain(own).chain(profile).collect();
         let otherwise = self.otherwise.unwrap_or(otherwise);
-        if all.is_empty() && otherwise == Action::Allow && unknown == Action::Allow {
+        let allowed = all.is_empty() && otherwise == Action::Allow && unknown == Action::Allow;
+        if allowed && !kept.journaled {
             return None;
         }
         let mut calls: BTreeMap<_, _> =
@@ -393,6 +431,8 @@ pub(crate) struct Kept {
     pub(crate) supervised: bool,
     /// What no namespace and no mount keeps apart.
     pub(crate) shared: Shared,
+    /// The caller's journal is asked about what is refused, and about files.
+    pub(crate) journaled: bool,
 }
 
 impl Kept {
@@ -404,6 +444,7 @@ impl Kept {
         debugging: false,
         init_guarded: true,
         supervised: true,
+        journaled: false,
         writes_to_host: true,
         shared: Shared::empty(),
     };
@@ -444,6 +485,17 @@ pub(crate) struct Assembled {
     /// See [`Programs::allow_report`].
     pub(crate) allow_report: bool,
     pub(crate) listener: Option<Listener>,
+    /// What the first program was before a journal was asked instead of its answers.
+    pub(crate) decides: Option<Vec<u8>>,
+}
+
+impl Assembled {
+    /// What is answered to a call that a journal is asked about: `None` to let it go on, or an error number.
+    pub(crate) fn answer(&self, number: u32, args: [u64; 6]) -> Option<i32> {
+        let (code, _) = bpf::answer(self.decides.as_ref()?, number, args)?;
+        let refused = code & libc::SECCOMP_RET_ACTION_FULL == libc::SECCOMP_RET_ERRNO;
+        refused.then(|| i32::try_from(code & libc::SECCOMP_RET_DATA).unwrap_or(libc::EPERM))
+    }
 }
 
 /// Who is asked about a call: there can be one only.
@@ -452,6 +504,8 @@ pub(crate) enum Listener {
     /// It kills whoever made it.
     Init,
     Caller,
+    /// The caller's journal, which answers as the filter would have.
+    Journal,
 }
 
 /// What init installs, in this order: arrays of `sock_filter`.
@@ -523,6 +577,7 @@ mod tests {
             debugging: false,
             init_guarded,
             supervised: true,
+            journaled: false,
             writes_to_host: true,
             shared: Shared::empty(),
         };
@@ -555,6 +610,7 @@ mod tests {
             debugging: true,
             init_guarded: false,
             supervised: true,
+            journaled: false,
             writes_to_host: true,
             shared: Shared::empty(),
         };

@@ -20,6 +20,7 @@ use crate::control::{
     transmit, transmit_slices, unheard,
 };
 use crate::error::{Error, Result, Stage, quoted};
+use crate::learn::Journal;
 use crate::lower::Lowered;
 use crate::namespace::{Namespaces, Source, user};
 use crate::plan::Plan;
@@ -29,6 +30,8 @@ use crate::process::{
 };
 use crate::program::interpreter_of;
 use crate::pty::{Pty, Size};
+use crate::sandbox::Sandbox;
+use crate::seccomp::Assembled;
 use crate::wire::{self, CHUNK, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report};
 use crate::{executable, hint, sys, warden};
 
@@ -62,6 +65,8 @@ pub(crate) struct Start<'a> {
     pub(crate) cpu_usage: Option<&'a OwnedFd>,
     /// The size of the new terminal, if there is to be one.
     pub(crate) terminal: Option<Size>,
+    /// What a journal of the program's calls needs, if one is wanted.
+    pub(crate) journal: Option<(Sandbox, Arc<Assembled>)>,
     /// All but the exec.
     pub(crate) check_only: bool,
 }
@@ -89,6 +94,7 @@ pub(crate) struct Made {
     pub(crate) started: Instant,
     /// What init has said of the program since.
     pub(crate) early: Option<Box<Report>>,
+    pub(crate) journal: Option<Journal>,
 }
 
 /// Descriptors of the inside, for what is asked for later.
@@ -184,6 +190,8 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     log::debug!("identity: id maps in {:?}", mapping.elapsed());
     let mut kept = Kept::default();
     let (ready, starting, program) = await_ready(start, &lines, &launched, &mut kept)?;
+    // From here on the program's process waits for answers.
+    let journal = start_journal(start, &launched, &mut kept)?;
     let executed = await_exec(start, &lines, &launched, &starting, program.as_ref());
     let started = Instant::now();
     let limited = executed.and_then(|executed| {
@@ -215,7 +223,23 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         warden_id,
         started,
         early,
+        journal,
     })
+}
+
+/// Who answers what the program's filter asks, if that is to be noted.
+fn start_journal(
+    start: &Start<'_>,
+    launched: &Launched,
+    kept: &mut Kept,
+) -> Result<Option<Journal>> {
+    let Some((sandbox, filter)) = &start.journal else { return Ok(None) };
+    let asks = kept.others.iter().position(|(index, _)| *index == report::LISTENER);
+    let asks = asks.ok_or_else(|| unheard(Stage::Setup, Errno::EPROTO))?;
+    let (_, listener) = kept.others.remove(asks);
+    let (sandbox, filter) = (sandbox.clone(), Arc::clone(filter));
+    let inside = start.lowered.ids.inside;
+    Journal::start(sandbox, filter, inside, listener, Arc::clone(&launched.pidfd)).map(Some)
 }
 
 /// Launches init, or who makes it, and then returns what that is to be told.

@@ -253,6 +253,68 @@ fn stored_end(pidfd: BorrowedFd<'_>) -> Result<Option<Reaped>, Errno> {
     Ok(Some(Reaped { code, status, usage: None }))
 }
 
+/// What a filter's listener is asked: `struct seccomp_notif`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) id: u64,
+    /// Of the thread that waits, in the caller's pid namespace.
+    pub(crate) pid: i32,
+    pub(crate) number: u32,
+    pub(crate) args: [u64; 6],
+}
+
+/// `SECCOMP_IOCTL_NOTIF_RECV`: the next call that waits for an answer.
+pub(crate) fn asked(listener: BorrowedFd<'_>) -> Result<Asked, Errno> {
+    // Longer than the kernel's struct, which may grow, and empty, as the kernel wants it.
+    let mut got = [0u64; 32];
+    // _IOWR('!', 0, 80 bytes)
+    let args = [listener.as_raw_fd() as usize, 0xC050_2100, got.as_mut_ptr() as usize, 0, 0, 0];
+    call(nr::IOCTL, args)?;
+    let low = |number: u64| u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
+    Ok(Asked {
+        id: got[0],
+        pid: i32::try_from(low(got[1])).unwrap_or(0),
+        number: low(got[2]),
+        args: [got[4], got[5], got[6], got[7], got[8], got[9]],
+    })
+}
+
+/// `SECCOMP_IOCTL_NOTIF_SEND`: lets a call go on, or answers it with an error number; 0 pretends success.
+pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, errno: Option<i32>) -> Result<(), Errno> {
+    const GO_ON: u64 = 1;
+    // struct seccomp_notif_resp: the id, the value, and the error beside the flags.
+    let last = match errno {
+        None => GO_ON << 32,
+        Some(errno) => u64::from(errno.wrapping_neg() as u32),
+    };
+    let mut reply = [id, 0, last];
+    // _IOWR('!', 1, 24 bytes)
+    let args = [listener.as_raw_fd() as usize, 0xC018_2101, reply.as_mut_ptr() as usize, 0, 0, 0];
+    call(nr::IOCTL, args).map(drop)
+}
+
+/// `SECCOMP_IOCTL_NOTIF_ID_VALID`: whether who asked still waits, and so is who the pid says.
+pub(crate) fn still_asks(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // _IOW('!', 2, 8 bytes)
+    let args = [listener.as_raw_fd() as usize, 0x4008_2102, &raw const id as usize, 0, 0, 0];
+    call(nr::IOCTL, args).is_ok()
+}
+
+/// Lets who asks and who answers take turns on one processor, where the kernel can do that (Linux 6.6).
+pub(crate) fn take_turns(listener: BorrowedFd<'_>) {
+    // _IOW('!', 4, 8 bytes), and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP.
+    let told = call(nr::IOCTL, [listener.as_raw_fd() as usize, 0x4008_2104, 1, 0, 0, 0]);
+    log::trace!("learn: wake-ups on one processor: {told:?}");
+}
+
+/// Whether a filter can keep other signals than deadly ones from who waits for an answer
+/// (`SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, Linux 5.19): only then the kernel looks for the program.
+pub(crate) fn filters_wait_killable() -> bool {
+    const SET_MODE_FILTER: usize = 1;
+    let flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | 1 << 5;
+    call(nr::SECCOMP, [SET_MODE_FILTER, flags, 0, 0, 0, 0]) == Err(Errno::EFAULT)
+}
+
 /// Runs `work` with every signal blocked, those that libc keeps to itself included.
 pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> Result<T, Errno> {
     let (all, mut before) = (u64::MAX, 0u64);

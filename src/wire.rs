@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -309,6 +309,12 @@ pub(crate) const CALLER_LISTENS: u32 = 256;
 
 /// `Program::flags`: message queues of the ipc namespace may be written.
 pub(crate) const QUEUES: u32 = 512;
+
+/// `Program::flags`, moved to the right by [`KILLABLE_SHIFT`]: `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, so that
+/// no signal but a deadly one comes between a call and the answer.
+pub(crate) const KILLABLE: u32 = 1 << 10;
+/// See [`KILLABLE`].
+pub(crate) const KILLABLE_SHIFT: u32 = 5;
 
 /// The name of a process that is about to become the program without a supervisor. An exec changes it,
 /// and to one without a slash.

@@ -52,7 +52,7 @@ tests! {
         json_of_a_killed_init, json_goes_nowhere_else, json_to_no_descriptor_costs_no_run,
         standard_streams, standard_input_is_passed_through, closed_standard_streams,
         no_other_descriptor, nothing_else_of_the_caller,
-        explain, check, check_where_something_is_missing, help_and_version, verbose,
+        explain, learn, check, check_where_something_is_missing, help_and_version, verbose,
         signals_end_it, signals_are_the_programs_to_handle, signals_to_an_init_less_program,
         a_signal_that_came_early, signals_during_a_set_up_that_hangs, ctrl_c_on_a_terminal,
         killed, killed_at_any_moment, ended_with_a_detached_daemon, child_signals_ignored,
@@ -1556,6 +1556,17 @@ fn help_and_version() {
     {
         assert_ne!(Ran::of(stockade(arguments)).good(), "");
     }
+}
+
+fn learn() {
+    let ran = run(&["--learn"], "cat /proc/meminfo; exit 3");
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.err.contains("\nsandbox\n"), "{ran:?}");
+    assert!(ran.err.contains("\n    .proc(Proc::Compat)\n"), "{ran:?}");
+    let quiet =
+        run(&["--learn", "--env", "LC_ALL=C", "--proc", "compat"], "cat /proc/meminfo >/dev/null");
+    assert_eq!((quiet.code, &*quiet.err), (Some(0), "// nothing was refused\n"), "{quiet:?}");
+    assert!(!run(&[], "cat /proc/meminfo").err.contains("sandbox"));
 }
 
 fn verbose() {

@@ -27,11 +27,12 @@ tests! {
 const README: &str = include_str!("../README.md");
 /// What it links to; that these files exist is checked by including them, where they are ours to
 /// read.
-const DOCS: [(&str, &str); 7] = [
+const DOCS: [(&str, &str); 8] = [
     ("docs/attack.md", include_str!("../docs/attack.md")),
     ("docs/design.md", include_str!("../docs/design.md")),
     ("docs/threat-model.md", include_str!("../docs/threat-model.md")),
     ("docs/kernel-support.md", include_str!("../docs/kernel-support.md")),
+    ("docs/learn.md", include_str!("../docs/learn.md")),
     ("docs/images.md", include_str!("../docs/images.md")),
     ("docs/compat.md", include_str!("../docs/compat.md")),
     ("docs/performance.md", include_str!("../docs/performance.md")),

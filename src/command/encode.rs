@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Command;
 use crate::error::{Error, Result, Stage};
@@ -12,7 +13,7 @@ use crate::namespace::{Namespaces, user};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::rlimit::{Max, Resource};
-use crate::seccomp::Listener;
+use crate::seccomp::{Assembled, Listener};
 use crate::secret::Secret;
 use crate::sys;
 use crate::wire::{self, Program, Put};
@@ -36,7 +37,7 @@ impl Command {
         directories.map(|part| [part, b"/", name].concat()).collect()
     }
 
-    /// The encoded program part of the plan.
+    /// The encoded program part of the plan, and the filter that is in it.
     pub(super) fn encode(
         &self,
         policy: &Policy,
@@ -44,7 +45,7 @@ impl Command {
         pairs: &[(BorrowedFd<'_>, RawFd)],
         cpu_usage: Option<&OwnedFd>,
         check_only: bool,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<(Vec<u8>, Arc<Assembled>)> {
         let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
             texts.iter().map(|text| text.as_bytes().to_vec()).collect()
         };
@@ -63,7 +64,8 @@ impl Command {
         let (first, operations) = plan.encode_own();
         let given = pairs.iter().map(|&(source, target)| Given::look(source, target));
         let given = given.collect::<Result<Vec<_>>>()?;
-        let filters = policy.filter(given.iter().any(Given::writes_to_host));
+        let journaled = policy.learn && !check_only;
+        let filters = policy.filter(given.iter().any(Given::writes_to_host), journaled);
         let filters = filters.map_err(Error::Invalid)?;
         // Without init nobody could tell that they are in place, nor that they are not.
         let tried = !check_only || filters.allow_report;
@@ -79,6 +81,11 @@ impl Command {
                     None => 0,
                     Some(Listener::Init) => wire::LISTENS,
                     Some(Listener::Caller) => wire::LISTENS | wire::CALLER_LISTENS,
+                    Some(Listener::Journal) => {
+                        wire::LISTENS
+                            | wire::CALLER_LISTENS
+                            | if sys::filters_wait_killable() { wire::KILLABLE } else { 0 }
+                    }
                 },
             umask: self.umask,
             nice: policy.nice,
@@ -110,7 +117,7 @@ impl Command {
         };
         let mut out = Vec::with_capacity(8 << 10);
         program.put(&mut out);
-        Ok(out)
+        Ok((out, filters))
     }
 
     /// Where the program starts: HOME, if there is one and nothing else was asked for.

@@ -82,6 +82,32 @@ impl Sandbox {
         self.with(|policy| policy.rlimits = policy.rlimits.clone().set(resource, limit))
     }
 
+    /// Notes what the program is refused, or does not find because it is not in the sandbox, each with the
+    /// builder line that would allow it: [`Child::denials`](crate::Child::denials). Off by default.
+    ///
+    /// Nothing is allowed by it. The filter asks the caller's process about every call that is refused and
+    /// every call that names a file; a thread of the caller's notes it, and answers as the filter would have. It
+    /// foretells what the kernel will say a moment later, so a hostile program can mislead it: it is for
+    /// programs that one gets to know. docs/learn.md says what it sees, and what it costs.
+    ///
+    /// Needs init, Linux 5.5, and from 5.19 on no signal disturbs a call that waits
+    /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)). A seccomp profile
+    /// that kills or notifies is an error, since a program has one listener; inside, a filter with a listener
+    /// gets `EBUSY`. A sandbox that learns cannot be [detached](crate::Child::detach).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let mut child = Sandbox::new().learn().command("true").spawn()?;
+    /// child.wait()?;
+    /// assert!(child.denials().is_empty(), "{}", child.denials());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn learn(self) -> Self {
+        self.with(|policy| policy.learn = true)
+    }
+
     /// Which system calls the program may make; the default is [`Seccomp::default`], Linux 3.5,
     /// [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
     ///

@@ -111,6 +111,23 @@ impl Table {
         self
     }
 
+    /// The same, but a listener is asked about what it refuses with an error, and about what it allows of the
+    /// calls that are watched.
+    pub(crate) fn asking(mut self, is_watched: impl Fn(u32) -> bool) -> Self {
+        let ask = |action: &mut Action, watched: bool| {
+            if matches!(action, Action::Errno(_)) || watched && *action == Action::Allow {
+                *action = Action::Notify;
+            }
+        };
+        ask(&mut self.unknown, false);
+        for (number, decision) in &mut self.calls {
+            let watched = is_watched(*number);
+            ask(&mut decision.otherwise, watched);
+            decision.alternatives.iter_mut().for_each(|(_, action)| ask(action, watched));
+        }
+        self
+    }
+
     /// The numbers from which on each decision holds; neighbours differ.
     fn ranges(&self, absent: Action) -> Vec<(u32, Decision)> {
         let mut ranges: Vec<(u32, Decision)> = Vec::new();

@@ -114,6 +114,12 @@ const NEW_NAMESPACES: u64 = 0x7e02_0000;
 const NEW_TIME: u64 = 0x80;
 const NEW_USER: u64 = 0x1000_0000;
 
+/// The number of the first capability that allows a call by default.
+pub(super) fn capability_for(call: &str) -> Option<u8> {
+    let allows = |(_, calls): &&(u8, &str)| calls.split_whitespace().any(|one| one == call);
+    BY_CAPABILITY.iter().find(allows).map(|(capability, _)| *capability)
+}
+
 /// The default profile, widened by what is kept.
 pub(super) fn default(kept: &Kept) -> Vec<Rule> {
     let mut list = Vec::new();

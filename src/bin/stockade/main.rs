@@ -77,7 +77,10 @@ fn run(run: Run, matches: &ArgMatches) -> Result<u8, Failure> {
 
 /// Runs the program, or only prints what would be done.
 fn carry_out(run: &Run, matches: &ArgMatches) -> Result<Option<(Status, Vec<Feature>)>, Failure> {
-    let sandbox = sandbox::sandbox(&run.setup, matches)?;
+    let mut sandbox = sandbox::sandbox(&run.setup, matches)?;
+    if run.learn {
+        sandbox = sandbox.learn();
+    }
     let Some((program, args)) = run.command.split_first() else {
         return attack::print(&sandbox.plan()?.to_string()).map(|()| None);
     };
@@ -88,7 +91,7 @@ fn carry_out(run: &Run, matches: &ArgMatches) -> Result<Option<(Status, Vec<Feat
     }
     let terminal = run.setup.program.tty.then(Terminal::of_caller).transpose()?;
     let size = terminal.as_ref().map(Terminal::size);
-    run::run(sandbox::command(&run.setup.program, command, size), terminal).map(Some)
+    run::run(sandbox::command(&run.setup.program, command, size), terminal, run.learn).map(Some)
 }
 
 /// The exit code, and a word about what no exit code can say.

@@ -84,6 +84,10 @@ pub(crate) struct Setup {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) setup: Setup,
+    /// Print on standard error, at the end, what the program was refused or did not find because it was
+    /// not in the sandbox, each with the builder line that would allow it
+    #[arg(long)]
+    pub(crate) learn: bool,
     /// Write the outcome and what was used as one JSON object to this descriptor, which the program
     /// does not get
     #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]

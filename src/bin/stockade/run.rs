@@ -1,5 +1,6 @@
 //! Running the program, and passing on the signals that arrive meanwhile.
 
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -24,6 +25,7 @@ const OF_TERMINAL: [Signal; 2] = [Signal::SIGWINCH, Signal::SIGCONT];
 pub(crate) fn run(
     command: Command,
     terminal: Option<Terminal>,
+    learn: bool,
 ) -> Result<(Status, Vec<Feature>), Failure> {
     let signals = Signals::block(terminal.is_some())?;
     let (mut child, waiting) = spawn(command, &signals)?;
@@ -39,6 +41,11 @@ pub(crate) fn run(
     loop {
         if let Some(status) = child.try_wait()? {
             session.map_or(Ok(()), Session::finish)?;
+            if learn {
+                // Standard error may be closed: the program has run all the same.
+                let printed = write!(std::io::stderr(), "{}", child.denials());
+                printed.unwrap_or_else(|error| log::warn!("the denials: {error}"));
+            }
             return Ok((status, child.missing().to_vec()));
         }
         let others = [child.pidfd(), signals.0.as_fd()];

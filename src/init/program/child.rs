@@ -8,8 +8,8 @@ use crate::raw::{Errno, exit};
 use crate::sys::{self, Fd, Outcome, fault};
 use crate::tree::Tree;
 use crate::wire::{
-    CHECK_ONLY, CONTROLLING_TERMINAL, Call, FILTERS_LAST, Fault, LISTENS, NEW_PRIVILEGES, Op, PTY,
-    Reader, Text, report,
+    CHECK_ONLY, CONTROLLING_TERMINAL, Call, FILTERS_LAST, Fault, KILLABLE, KILLABLE_SHIFT, LISTENS,
+    NEW_PRIVILEGES, Op, PTY, Reader, Text, report,
 };
 
 /// The rest of the life of the process that becomes the program; `lines` has the socket for its
@@ -154,7 +154,8 @@ fn drop_bounding(capability: usize) -> Outcome<bool> {
 /// What the first of them asks with goes to init through `init`.
 fn install_filters(wanted: &Wanted<'_>, init: i32) -> Outcome {
     if wanted.flags & LISTENS != 0 {
-        let new = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        let killable = (wanted.flags & KILLABLE) >> KILLABLE_SHIFT;
+        let new = SECCOMP_FILTER_FLAG_NEW_LISTENER | killable as usize;
         let listener = Fd(sys::install_filter(wanted.filter.bytes(), new)? as i32);
         sys::send(init, b"l", &[listener.0])?;
     } else if !wanted.filter.bytes().is_empty() {

@@ -1,0 +1,323 @@
+//! The threads that are asked by a filter, and answer as it would have.
+//!
+//! What comes from inside can be made to hang: memory on a page that somebody serves, a path on a file
+//! system that somebody serves. So the thread that looks is watched by another, which answers in its place
+//! after a second, and starts a new one. They end with the sandbox.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::book::Book;
+use super::calls::{self, Call};
+use super::judge::{Judge, Verdict};
+use super::look::Outside;
+use super::{Denials, memory, note};
+use crate::error::{Error, Result, Stage};
+use crate::executable::errno_of;
+use crate::sandbox::Sandbox;
+use crate::seccomp::Assembled;
+use crate::sys::{self, Asked};
+
+/// How long a look may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is asked whether one takes longer, in milliseconds.
+const PAUSE: u16 = 250;
+/// How many threads may hang before calls are only answered.
+const MOST_HANGING: usize = 8;
+/// How long the last words are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+const STACK: usize = 256 * 1024;
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    shared: Arc<Shared>,
+    /// Closing it ends the threads.
+    wake: Option<UnixStream>,
+    /// The threads are this process's, and not a forked copy's.
+    owner: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) sandbox: Sandbox,
+    pub(super) outside: Outside,
+    pub(super) book: Mutex<Book>,
+    filter: Arc<Assembled>,
+    inside: (u32, u32),
+    listener: OwnedFd,
+    pidfd: Arc<OwnedFd>,
+    stop: UnixStream,
+    /// Who has it receives the next question.
+    turn: Mutex<()>,
+    /// The program's process has got to its exec; what it did before was the sandbox's own doing.
+    begun: AtomicBool,
+    threads: Mutex<Threads>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    running: usize,
+    hanging: usize,
+    /// What each looks at, and since when.
+    busy: Vec<Option<(u64, Instant)>>,
+}
+
+/// A lock that stays usable if a thread that had it panicked.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Journal {
+    pub(crate) fn start(
+        sandbox: Sandbox,
+        filter: Arc<Assembled>,
+        inside: (u32, u32),
+        listener: OwnedFd,
+        pidfd: Arc<OwnedFd>,
+    ) -> Result<Self> {
+        let failed = |operation| move |errno| Error::new(Stage::Start, operation, "", errno);
+        let (wake, stop) =
+            UnixStream::pair().map_err(|error| failed("socketpair")(errno_of(&error)))?;
+        sys::take_turns(listener.as_fd());
+        let shared = Arc::new(Shared {
+            outside: Outside::new().map_err(failed("open the host's root"))?,
+            book: Mutex::default(),
+            sandbox,
+            filter,
+            inside,
+            listener,
+            pidfd,
+            stop,
+            turn: Mutex::new(()),
+            begun: AtomicBool::new(false),
+            threads: Mutex::default(),
+            ended: Condvar::new(),
+        });
+        let owner = std::process::id();
+        let journal = Journal { shared, wake: Some(wake), owner };
+        Shared::spawn(&journal.shared, Shared::work).map_err(failed("start a thread"))?;
+        Shared::spawn(&journal.shared, Shared::watch).map_err(failed("start a thread"))?;
+        Ok(journal)
+    }
+
+    /// What is noted by now; with `all`, once the sandbox has ended, what there is.
+    pub(crate) fn denials(&self, all: bool) -> Denials {
+        if all {
+            self.wait();
+        }
+        locked(&self.shared.book).denials().with_settings(self.shared.sandbox.policy())
+    }
+
+    /// Waits for the threads, which end with the sandbox.
+    fn wait(&self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        let until = Instant::now() + LAST_WORDS;
+        let mut threads = locked(&self.shared.threads);
+        while threads.running > threads.hanging {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.shared.ended.wait_timeout(threads, left);
+            threads = waited.map_or_else(|poisoned| poisoned.into_inner().0, |waited| waited.0);
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        self.wait();
+    }
+}
+
+impl Shared {
+    fn spawn(
+        this: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>, usize) + Send + 'static,
+    ) -> std::result::Result<(), Errno> {
+        let shared = Arc::clone(this);
+        let number = {
+            let mut threads = locked(&this.threads);
+            threads.running += 1;
+            threads.busy.push(None);
+            threads.busy.len() - 1
+        };
+        let body = move || {
+            work(&shared, number);
+            locked(&shared.threads).running -= 1;
+            shared.ended.notify_all();
+        };
+        let builder = std::thread::Builder::new().name("stockade-learn".into()).stack_size(STACK);
+        // No handler of the caller's is to run in it.
+        let spawned = sys::with_signals_blocked(|| builder.spawn(body))?;
+        spawned.map(drop).map_err(|error| {
+            locked(&this.threads).running -= 1;
+            errno_of(&error)
+        })
+    }
+
+    /// Receives, looks, answers and notes, until the sandbox has ended or the watch has answered in its place.
+    fn work(this: &Arc<Self>, number: usize) {
+        while let Some(asked) = this.next() {
+            if !this.handle(&asked, number) {
+                return;
+            }
+        }
+    }
+
+    /// Only answers.
+    fn answer_only(this: &Arc<Self>, _: usize) {
+        while let Some(asked) = this.next() {
+            locked(&this.book).unread += 1;
+            this.answer(&asked, this.filter.answer(asked.number, asked.args));
+        }
+    }
+
+    /// The next question; none at the end.
+    fn next(&self) -> Option<Asked> {
+        let _turn = locked(&self.turn);
+        loop {
+            let fds = [self.listener.as_fd(), self.stop.as_fd(), self.pidfd.as_fd()];
+            let mut set = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut set, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(_) => return None,
+            }
+            if set[1..].iter().any(|one| one.any().unwrap_or(true)) {
+                return None;
+            }
+            if !set[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLIN)) {
+                // Nobody is left who could ask.
+                return None;
+            }
+            match sys::asked(self.listener.as_fd()) {
+                Ok(asked) => return Some(asked),
+                // Who asked was killed.
+                Err(Errno::ENOENT | Errno::EINTR) => {}
+                Err(errno) => {
+                    log::error!("learn: the listener fails: {errno}");
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn answer(&self, asked: &Asked, errno: Option<i32>) {
+        // Who asked may have been killed, or the watch has answered.
+        if let Err(errno) = sys::answer(self.listener.as_fd(), asked.id, errno) {
+            log::trace!("learn: not answered: {errno}");
+        }
+    }
+
+    /// `false` if somebody else has taken this thread's place.
+    fn handle(&self, asked: &Asked, number: usize) -> bool {
+        if !self.has_begun(asked) {
+            self.answer(asked, None);
+            return true;
+        }
+        if let Some(errno) = self.filter.answer(asked.number, asked.args) {
+            let name = memory::name(asked.pid);
+            self.answer(asked, Some(errno));
+            note::call(self, asked, Errno::from_raw(errno), name);
+            return true;
+        }
+        let Some(call) = calls::watched(asked.number) else {
+            self.answer(asked, None);
+            return true;
+        };
+        self.busy(number, Some((asked.id, Instant::now())));
+        let verdicts = self.judge(asked, call);
+        let name = if verdicts.is_empty() { None } else { Some(memory::name(asked.pid)) };
+        // Else what was read is of a process that has its number now.
+        let valid = sys::still_asks(self.listener.as_fd(), asked.id);
+        self.answer(asked, None);
+        if valid {
+            // The host is looked at when the call goes on: how long that takes must tell nothing.
+            for verdict in verdicts {
+                note::verdict(self, call.name, verdict, name.as_deref().unwrap_or_default());
+            }
+        }
+        self.busy(number, None)
+    }
+
+    fn has_begun(&self, asked: &Asked) -> bool {
+        if [libc::SYS_execve, libc::SYS_execveat].contains(&i64::from(asked.number)) {
+            self.begun.store(true, Ordering::Relaxed);
+        }
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn judge(&self, asked: &Asked, call: &Call) -> Vec<Verdict> {
+        let policy = self.sandbox.policy();
+        let one = !policy.user.has_many();
+        let (uid, gid) = (one.then_some(self.inside.0), one.then_some(self.inside.1));
+        Judge { asked, policy, uid, gid }.judge(call).unwrap_or_else(|errno| {
+            // A bad address is the program's own error, and it is told so.
+            if errno != Errno::EFAULT {
+                locked(&self.book).unread += 1;
+            }
+            Vec::new()
+        })
+    }
+
+    /// Notes what a thread looks at; `false` if it was given up.
+    fn busy(&self, number: usize, what: Option<(u64, Instant)>) -> bool {
+        let mut threads = locked(&self.threads);
+        let Some(slot) = threads.busy.get_mut(number) else { return false };
+        let given_up = what.is_none() && slot.is_none();
+        *slot = what;
+        if given_up {
+            threads.hanging -= 1;
+        }
+        !given_up
+    }
+
+    /// Looks after the threads that look.
+    fn watch(this: &Arc<Self>, _: usize) {
+        loop {
+            let fds = [this.stop.as_fd(), this.pidfd.as_fd()];
+            let mut set = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut set, PollTimeout::from(PAUSE)) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                _ => return,
+            }
+            for id in this.give_up() {
+                locked(&this.book).unread += 1;
+                let late = Asked { id, pid: 0, number: 0, args: [0; 6] };
+                this.answer(&late, None);
+                let few = locked(&this.threads).hanging < MOST_HANGING;
+                let next = if few { Self::work } else { Self::answer_only };
+                if let Err(errno) = Self::spawn(this, next) {
+                    log::error!("learn: no other thread: {errno}");
+                    Self::answer_only(this, 0);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The questions over which somebody sits too long.
+    fn give_up(&self) -> Vec<u64> {
+        let mut threads = locked(&self.threads);
+        let mut late = Vec::new();
+        for slot in &mut threads.busy {
+            if let Some((id, _)) = slot.take_if(|(_, since)| since.elapsed() > PATIENCE) {
+                late.push(id);
+            }
+        }
+        threads.hanging += late.len();
+        late
+    }
+}

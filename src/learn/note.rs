@@ -1,0 +1,107 @@
+//! From what was foretold to what is noted.
+
+use std::ffi::{OsStr, OsString};
+
+use nix::errno::Errno;
+use nix::sys::stat::SFlag;
+
+use super::journal::{Shared, locked};
+use super::judge::Verdict;
+use super::remedy::{self, Remedy};
+use super::{Change, Denial, Denied};
+use crate::namespace::Namespaces;
+use crate::seccomp::calls;
+use crate::sys::Asked;
+
+impl Denial {
+    fn new(what: Denied, errno: Errno, call: &str, program: &OsStr, remedy: Remedy) -> Self {
+        let Remedy { line, note } = remedy;
+        let (call, program) = (call.to_owned(), program.to_string_lossy().into_owned());
+        let errno = errno as i32;
+        Denial { what, errno, call, program, count: 1, line, note, change: Change::Line }
+    }
+}
+
+/// A call that the filter refused.
+pub(super) fn call(shared: &Shared, asked: &Asked, errno: Errno, program: OsString) {
+    let policy = shared.sandbox.policy();
+    let name = calls::name(asked.number);
+    let (number, args) = (asked.number, asked.args);
+    let name = name.map_or_else(|| format!("number {number}"), str::to_owned);
+    // The others are addresses, and differ each time.
+    let mut deciding = [0; 6];
+    if let Some((at, value)) = remedy::decisive(&name).and_then(|at| Some((at, args.get(at)?))) {
+        deciding[at] = *value;
+    }
+    let key = Denied::SystemCall { name: name.clone(), number, args: deciding };
+    let what = Denied::SystemCall { name: name.clone(), number, args };
+    let (remedy, change) = match remedy::call(policy, &name, args, errno) {
+        remedy::Call::Rule(rule) => {
+            let line = Some(remedy::profile(policy, &rule));
+            (Remedy { line, note: None }, Change::Rule(rule))
+        }
+        remedy::Call::Capability(one) => (remedy::capability(policy, one), Change::Capability(one)),
+        remedy::Call::Other(remedy) => (remedy, Change::Line),
+    };
+    let denial = Denial::new(what, errno, &name, &program, remedy);
+    locked(&shared.book).note(key, Denial { change, ..denial });
+}
+
+/// A call that the kernel will refuse, or answer as it would not outside.
+pub(super) fn verdict(shared: &Shared, call: &str, verdict: Verdict, program: &OsStr) {
+    let policy = shared.sandbox.policy();
+    let kind = |path: &std::path::Path| shared.outside.kind(path);
+    let (what, errno, remedy, change) = match verdict {
+        Verdict::Absent { path, access } => {
+            let Some(kind) = kind(&path) else { return };
+            let remedy = remedy::absent(policy, &path, access, kind);
+            let what = match kind {
+                SFlag::S_IFCHR | SFlag::S_IFBLK => Denied::Device { path, access },
+                _ => Denied::Path { path, access },
+            };
+            (what, Errno::ENOENT, remedy, Change::Line)
+        }
+        Verdict::Refused { path, access, errno } => {
+            let remedy = match errno {
+                Errno::EROFS => remedy::read_only(policy, &path, kind),
+                _ => remedy::refused(&path, access, kind(&path)),
+            };
+            (Denied::Path { path, access }, errno, remedy, Change::Line)
+        }
+        Verdict::Needs(capability) => {
+            let remedy = remedy::capability(policy, capability);
+            let change = Change::Capability(capability);
+            let errno = if call == "bind" { Errno::EACCES } else { Errno::EPERM };
+            (Denied::Capability(capability), errno, remedy, change)
+        }
+        Verdict::Unreachable(address) => {
+            let what = Denied::Address(address.to_string());
+            (what, Errno::ENETUNREACH, network(), Change::Line)
+        }
+        Verdict::Abstract(name) => {
+            let name = format!("@{}", String::from_utf8_lossy(&name));
+            let own = policy.new_namespaces().contains(Namespaces::NET);
+            if !own || !listens(&name) {
+                return;
+            }
+            (Denied::Address(name), Errno::ECONNREFUSED, network(), Change::Line)
+        }
+        Verdict::TooManyFiles => {
+            (Denied::Limit("open files"), Errno::EMFILE, super::open_files(policy), Change::Line)
+        }
+    };
+    let denial = Denial::new(what.clone(), errno, call, program, remedy);
+    locked(&shared.book).note(what, Denial { change, ..denial });
+}
+
+fn network() -> Remedy {
+    let note = Some("all of the caller's network".to_owned());
+    Remedy { line: Some(".network(Network::Host)".to_owned()), note }
+}
+
+/// Whether the host has an abstract socket of this name.
+fn listens(name: &str) -> bool {
+    let table = std::fs::read("/proc/self/net/unix").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
+    table.lines().any(|line| line.ends_with(name) && line.contains(&format!(" {name}")))
+}
