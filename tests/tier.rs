@@ -607,6 +607,8 @@ fn contradictions() {
         (weak().tmp_size(4096), "/tmp"),
         (weak().sysfs(), "sysfs()"),
         (weak().timezone("Etc/GMT"), "timezone"),
+        (weak().view(stockade::View::new()), "view(..)"),
+        (weak().hide_host_paths(true), "hide_host_paths"),
         (weak().init(false), "init(false)"),
         (weak().allow_new_privileges(), "allow_new_privileges()"),
         (weak().landlock(Landlock::none()), "Landlock::none()"),

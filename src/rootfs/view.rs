@@ -21,6 +21,7 @@ impl Tree {
         for (asked, what) in [
             (self.base.generated_etc == Some(true), "a generated /etc"),
             (self.timezone.is_some(), "timezone(..)"),
+            (self.view.is_some(), "view(..)"),
             (matches!(self.proc, Proc::Compat | Proc::Full), "a /proc"),
             (self.budget.is_some() || self.inodes != INODES, "a size of /tmp"),
             (self.keep_mounts, "keep_mounts()"),
