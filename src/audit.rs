@@ -129,7 +129,7 @@ impl Finding {
     ///
     /// ```
     /// use stockade::{Sandbox, Severity};
-    /// let audit = Sandbox::new().audit_view()?;
+    /// let audit = Sandbox::new().hide_host_paths(true).audit_view()?;
     /// assert!(audit.findings.iter().all(|finding| finding.severity() == Severity::Low));
     /// # Ok::<(), stockade::Error>(())
     /// ```

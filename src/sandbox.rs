@@ -354,7 +354,9 @@ impl Sandbox {
     /// files but those of packages (/usr, /bin, /lib and the like), asks the kernel, and the caller's process
     /// searches that for what it knows of the host, and for what is hardware, a device, a descriptor, a
     /// mount or an address. Each finding says [how much it tells](crate::Severity), where it is and how
-    /// to close it. The default shows nothing above [`Severity::Low`](crate::Severity::Low).
+    /// to close it. The default shows nothing above [`Severity::Low`](crate::Severity::Low), unless the host's
+    /// /usr lies on an overlay, as in a container, whose layers have names: then with
+    /// [`hide_host_paths`](Self::hide_host_paths).
     ///
     /// Files are read up to 1 MiB, and 256 MiB in all; FIFOs and devices are not opened. Without
     /// [`wall_time`](Self::wall_time) it ends after two minutes. What only root knows of the host, other
@@ -368,7 +370,7 @@ impl Sandbox {
     ///
     /// ```
     /// use stockade::{Proc, Sandbox, Severity};
-    /// let audit = Sandbox::new().audit_view()?;
+    /// let audit = Sandbox::new().hide_host_paths(true).audit_view()?;
     /// assert_eq!(audit.above(Severity::Low).count(), 0, "{audit}");
     /// # Ok::<(), stockade::Error>(())
     /// ```

@@ -425,10 +425,13 @@ fn audited(planted: &Planted, own: &[Marker], columns: &[usize], table: &[(&str,
         for marker in own.iter().chain(&planted.markers) {
             let row = table.iter().find(|(name, _)| *name == marker.name);
             let expected = row.is_some_and(|(_, seen)| seen[*column]);
+            if leak(marker) == Leak::Path && inside::layers_show() {
+                continue;
+            }
             let found = audit.findings.iter().any(|finding| finding.leak == leak(marker));
             assert_eq!(found, expected, "{proc:?}: {marker:?} in\n{audit}");
         }
-        if proc != Proc::Full {
+        if proc != Proc::Full && !inside::layers_show() {
             assert_eq!(audit.above(Severity::Low).count(), 0, "{audit}");
         }
     }

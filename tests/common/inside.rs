@@ -102,6 +102,12 @@ pub(crate) fn open_directory() -> tempfile::TempDir {
     directory
 }
 
+/// Whether mounts of the host's system directories tell names of layers, as in a container.
+pub(crate) fn layers_show() -> bool {
+    let overlay = nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
+    nix::sys::statfs::statfs("/usr").is_ok_and(|found| found.filesystem_type() == overlay)
+}
+
 /// Whether the test runs as root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
