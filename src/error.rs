@@ -180,6 +180,11 @@ pub enum Feature {
     /// `user.max_user_namespaces` is 0 inside, besides the filter that forbids nested user
     /// namespaces. Best effort by default: some systems mount /proc/sys read-only.
     NestedUserNamespaceCount,
+    /// `user.max_inotify_instances` is 32 inside and `user.max_inotify_watches` 8192: both count for who made
+    /// the user namespace, on the host too. Best effort by default: some systems mount /proc/sys read-only,
+    /// and without a user namespace the limits are the caller's
+    /// ([inotify(7)](https://man7.org/linux/man-pages/man7/inotify.7.html)).
+    InotifyLimits,
     /// A session keyring of its own
     /// ([keyrings(7)](https://man7.org/linux/man-pages/man7/keyrings.7.html)). Required by default.
     SessionKeyring,
@@ -326,9 +331,10 @@ impl Feature {
     /// use stockade::Feature;
     /// assert!(Feature::ALL.contains(&Feature::SessionKeyring));
     /// ```
-    pub const ALL: [Feature; 35] = [
+    pub const ALL: [Feature; 36] = [
         Feature::SupplementaryGroups,
         Feature::NestedUserNamespaceCount,
+        Feature::InotifyLimits,
         Feature::SessionKeyring,
         Feature::TimeNamespace,
         Feature::OomScoreAdj,
@@ -380,6 +386,7 @@ impl Feature {
             self,
             Feature::SupplementaryGroups
                 | Feature::NestedUserNamespaceCount
+                | Feature::InotifyLimits
                 | Feature::Landlock
                 | Feature::LandlockScopes
                 | Feature::NestingForbidden
@@ -398,6 +405,7 @@ impl fmt::Display for Feature {
         f.write_str(match self {
             Feature::SupplementaryGroups => "dropping supplementary groups",
             Feature::NestedUserNamespaceCount => "a limit of nested user namespaces",
+            Feature::InotifyLimits => "limits of inotify",
             Feature::SessionKeyring => "a session keyring of its own",
             Feature::TimeNamespace => "a time namespace",
             Feature::OomScoreAdj => "a raised oom_score_adj",

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::landlock::Ruleset;
@@ -163,7 +164,11 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             plan.step(Op::Hide {}, "lists of mounts tell where on the host they come from");
         }
     }
+    // The lock is a user namespace as well.
+    let own_user = new.contains(Namespaces::USER) || locks;
+    let limits_inotify = new.contains(Namespaces::USER) && may_limit_inotify()?;
     if locks {
+        inotify(limits_inotify, &mut plan);
         names(policy, new, &mut plan);
         net::lower(policy, &mut plan);
         mount::lower_lock(ids, &mut plan);
@@ -176,8 +181,6 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             net::lower(policy, &mut plan);
         }
     }
-    // The lock is a user namespace as well.
-    let own_user = new.contains(Namespaces::USER) || locks;
     if own_user && !policy.nesting {
         let optional = policy.optional(Feature::NestedUserNamespaceCount);
         let op = Op::NoNesting { optional };
@@ -188,6 +191,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         if network_beside {
             plan.step(Op::NewNetwork {}, "it takes as long as the tree");
         }
+        inotify(limits_inotify, &mut plan);
         names(policy, new, &mut plan);
         if !loopback_by_init {
             net::lower(policy, &mut plan);
@@ -195,8 +199,9 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     }
     let counted = own_user || policy.nesting;
     let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
-    let mut missing: Vec<_> =
-        missing_groups.into_iter().chain(uncounted).chain(lowered_score).collect();
+    let unlimited = (!limits_inotify).then_some(Feature::InotifyLimits);
+    let missing = missing_groups.into_iter().chain(uncounted).chain(unlimited);
+    let mut missing: Vec<_> = missing.chain(lowered_score).collect();
     missing.extend(tier::opened(policy));
     missing.extend(unmapped.then_some(Feature::IdMappedMounts));
     check_required(policy, &missing)?;
@@ -224,6 +229,22 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         missing: missing.clone(),
     };
     Ok(Lowered { plan, trees, ids, maps, at_clone, missing, score })
+}
+
+/// Whether what inotify may have can be limited in a user namespace: not in a container, most often.
+fn may_limit_inotify() -> Result<bool> {
+    const PATH: &str = "/proc/sys/user/max_inotify_instances";
+    match statvfs(PATH) {
+        Ok(found) => Ok(!found.flags().contains(FsFlags::ST_RDONLY)),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(Error::new(Stage::Prepare, "statfs", quoted(PATH), errno)),
+    }
+}
+
+fn inotify(limits: bool, plan: &mut Lower) {
+    if limits {
+        plan.step(Op::InotifyLimits {}, "it counts for who made the user namespace");
+    }
 }
 
 fn names(policy: &Policy, new: Namespaces, plan: &mut Lower) {
@@ -297,6 +318,10 @@ fn check_required(policy: &Policy, missing: &[Feature]) -> Result<()> {
                 }
                 Feature::NestingForbidden => "allow_nesting() leaves it out",
                 Feature::DebuggingForbidden => "allow_debugging() leaves it out",
+                Feature::InotifyLimits => {
+                    "/proc/sys is read-only, or there is no user namespace of its own, and the \
+                     limits would be the caller's"
+                }
                 _ => "the kernel refuses",
             };
             Err(Error::Unsupported { feature, reason: reason.to_owned() })

@@ -333,7 +333,7 @@ impl<S> Op<S> {
             Op::Start {} => "start the program's",
             Op::NewNetwork {} => "unshare",
             Op::JoinNetwork {} => "join",
-            Op::NoNesting { .. } => "write",
+            Op::NoNesting { .. } | Op::InotifyLimits {} => "write",
             Op::Unshare { .. } => "unshare",
             Op::Private {} => "make private",
             Op::Hide {} => "hide",
@@ -371,6 +371,9 @@ impl Op<Vec<u8>> {
             Op::Unshare { flags, .. } => Namespaces::from_bits_truncate(*flags).to_string(),
             Op::Credentials { uid, gid } => format!("uid {uid}, gid {gid}"),
             Op::NoNesting { .. } => "user.max_user_namespaces 0".to_owned(),
+            Op::InotifyLimits {} => {
+                "user.max_inotify_instances 32, user.max_inotify_watches 8192".to_owned()
+            }
             Op::WriteFile { path, data, .. } => {
                 let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
                 format!("{} {}", String::from_utf8_lossy(name), text(data))

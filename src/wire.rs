@@ -232,6 +232,8 @@ operations! {
     /// Allows no user namespace below this one; where a supervisor stays, it does this while the
     /// program is being started.
     NoNesting { optional: u32 }
+    /// Limits what counts for who made the user namespace, on the host as well.
+    InotifyLimits {}
     /// Cuts the copy of the host's mount tree off from the host's.
     Private {}
     /// Puts an empty tmpfs where the root will be.

@@ -140,6 +140,7 @@ fn stages_have_names() {
     let expected = [
         "dropping supplementary groups",
         "a limit of nested user namespaces",
+        "limits of inotify",
         "a session keyring of its own",
         "a time namespace",
         "a raised oom_score_adj",
@@ -1007,7 +1008,9 @@ fn read_only_settings() {
     mount("none", Path::new("/proc/sys"), remount | locked_flags("/proc/sys"));
     let sandbox = Sandbox::new().proc(Proc::None);
     let child = sandbox.command("true").spawn().unwrap();
-    assert_eq!(child.missing(), [Feature::NestedUserNamespaceCount]);
+    assert_eq!(child.missing(), [Feature::InotifyLimits, Feature::NestedUserNamespaceCount]);
+    let error = sandbox.clone().require(Feature::InotifyLimits).plan().unwrap_err();
+    assert!(error.to_string().contains("/proc/sys is read-only"), "{error}");
     let error = refused(&sandbox.require(Feature::NestedUserNamespaceCount));
     let text = "read-only file system (os error 30)";
     // The file cannot be opened for writing.

@@ -32,6 +32,7 @@ tests! {
         ends_before_thousands,
         executes_with_huge_arguments,
         stops_its_own_group,
+        inotify_is_left_to_the_caller,
     ];
 }
 
@@ -422,4 +423,34 @@ fn stops_its_own_group() {
         let expected = if init { Outcome::TimedOut } else { Outcome::Exited(3) };
         assert_eq!(outcome, expected);
     }
+}
+
+/// Makes all that it can; returns how many.
+fn as_many(most: usize, mut one: impl FnMut(usize) -> i32) -> usize {
+    (0..most).take_while(|&number| one(number) >= 0).count()
+}
+
+/// What counts for who made the user namespace.
+fn inotify_is_left_to_the_caller() {
+    let instance = |_| {
+        // SAFETY: it takes flags only.
+        unsafe { libc::inotify_init1(libc::IN_CLOEXEC) }
+    };
+    if my_role().is_some() {
+        std::fs::create_dir("/tmp/watched").unwrap();
+        let first = instance(0);
+        let watches = as_many(9000, |number| {
+            let path = format!("/tmp/watched/{number}");
+            std::fs::write(&path, "").unwrap();
+            let path = std::ffi::CString::new(path).unwrap();
+            // SAFETY: the text lives across the call.
+            unsafe { libc::inotify_add_watch(first, path.as_ptr(), libc::IN_MODIFY) }
+        });
+        println!("{} {watches}", 1 + as_many(1000, instance));
+        std::process::exit(0);
+    }
+    let output = inside(Sandbox::new(), "taker").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "32 8192\n");
+    // Outside, where nothing is limited to so few, one can have more.
+    assert_eq!(as_many(33, instance), 33);
 }

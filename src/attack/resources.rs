@@ -159,6 +159,10 @@ pub(crate) fn timers(_: &Facts) -> Verdict {
     })
 }
 
+pub(crate) fn inotify(_: &Facts) -> Verdict {
+    take("instances of inotify", 35, || call_for_fd(nr::INOTIFY_INIT1, [0]))
+}
+
 fn map(length: usize) -> io::Result<usize> {
     const PRIVATE_ANONYMOUS: usize = 0x22;
     const READ_WRITE: usize = 3;

@@ -356,6 +356,8 @@ resources {
         "the same as shared memory, which counts for no process";
     157 memory_in_pipes High [] bare(),
         "the same in buffers of pipes, which count for no process";
+    178 inotify Medium [] bare(),
+        "make more than 35 instances of inotify, of which the user who made the sandbox has 128 for all";
 }
 ends {
     158 daemon Critical [] bare(),

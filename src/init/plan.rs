@@ -191,6 +191,7 @@ pub(crate) fn execute<'a>(
         Op::Enter {} => (tree.enter(), 0),
         Op::EnterTime { optional } => (tree.enter_time(), optional),
         Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
+        Op::InotifyLimits {} => (tree.limit_inotify(), 0),
         Op::WriteFile { path, data, optional } => (write_file(path, data), optional),
         Op::Keyring { optional } => (sys::new_session_keyring(), optional),
         Op::Unshare { flags, optional } => (sys::unshare(flags as usize).map(drop), optional),

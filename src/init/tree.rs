@@ -334,6 +334,12 @@ impl<'a> Tree<'a> {
         forbid_nesting(self.proc_fd)
     }
 
+    /// A quarter of what a kernel lets each user have: of the latter, of what it always let.
+    pub(crate) fn limit_inotify(&self) -> Outcome {
+        self.write(b"sys/user/max_inotify_instances\0", b"32")?;
+        self.write(b"sys/user/max_inotify_watches\0", b"8192")
+    }
+
     /// Writes to a file below the host's /proc.
     fn write(&self, path: &[u8], data: &[u8]) -> Outcome {
         write_below(self.proc_fd, path, data)

@@ -313,9 +313,10 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// The names under which the command line knows what may be missing.
-const FEATURES: [(&str, Feature); 35] = [
+const FEATURES: [(&str, Feature); 36] = [
     ("supplementary-groups", Feature::SupplementaryGroups),
     ("nested-user-namespace-count", Feature::NestedUserNamespaceCount),
+    ("inotify-limits", Feature::InotifyLimits),
     ("session-keyring", Feature::SessionKeyring),
     ("time-namespace", Feature::TimeNamespace),
     ("oom-score-adj", Feature::OomScoreAdj),

@@ -72,7 +72,7 @@ fn wait_for_word(socket: i32) -> Outcome<Option<Fd>> {
 /// The operations of its own. A network namespace goes to init through `init`.
 pub(super) fn carry_out(wanted: &Wanted<'_>, init: i32, proc_fd: i32) -> Result<(), Failure> {
     let (mut index, mut operations) = (wanted.first, Reader::new(wanted.operations.bytes()));
-    let mut no_tree = Tree::new(-1, None);
+    let mut no_tree = Tree::new(proc_fd, None);
     while !operations.is_empty() {
         let done = match operations.next() {
             Some(Op::NewNetwork {}) => new_network(init, proc_fd),
