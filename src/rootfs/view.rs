@@ -26,7 +26,6 @@ impl Tree {
             (self.budget.is_some() || self.inodes != INODES, "a size of /tmp"),
             (self.keep_mounts, "keep_mounts()"),
             (self.hide_paths, "hide_host_paths(true)"),
-            (self.view.is_some(), "view(..)"),
         ] {
             if asked {
                 needs(what);
