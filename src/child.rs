@@ -18,6 +18,8 @@ use crate::changes::Changes;
 use crate::control::{FOLLOW_WAIT, Received, end_followed, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::learn::{Denials, Journal};
+#[cfg(feature = "footprint")]
+use crate::learn::{Footprint, Gap};
 use crate::outcome::{End, Output, Status};
 use crate::output::Remains;
 use crate::process::{kill, pid_of_pidfd};
@@ -93,6 +95,9 @@ pub struct Child {
     listener: Option<OwnedFd>,
     /// What notes what the program was refused.
     journal: Option<Journal>,
+    /// There is something of the caller's to read from.
+    #[cfg(feature = "footprint")]
+    passed: bool,
 }
 
 /// What a new handle is made of besides the sandbox itself.
@@ -113,6 +118,8 @@ pub(crate) struct Attached {
     pub(crate) remains: Remains,
     pub(crate) listener: Option<OwnedFd>,
     pub(crate) journal: Option<Journal>,
+    #[cfg(feature = "footprint")]
+    pub(crate) passed: bool,
 }
 
 impl Child {
@@ -132,6 +139,8 @@ impl Child {
             remains,
             listener,
             journal,
+            #[cfg(feature = "footprint")]
+            passed,
         } = attached;
         missing.extend(groups.iter().flat_map(|groups| groups.missing.iter().copied()));
         let skipped = |feature: &Feature| made.skipped >> (feature.bit() - 1) & 1 != 0;
@@ -166,6 +175,8 @@ impl Child {
             remains,
             listener,
             journal,
+            #[cfg(feature = "footprint")]
+            passed,
         };
         made.early.into_iter().for_each(|report| child.account.note(report));
         child
@@ -326,12 +337,42 @@ impl Child {
     /// ```
     #[must_use]
     pub fn denials(&self) -> Denials {
-        let Some(journal) = &self.journal else { return Denials::default() };
+        let learns = self.sandbox.policy().learn;
+        let Some(journal) = self.journal.as_ref().filter(|_| learns) else {
+            return Denials::default();
+        };
         let mut denials = journal.denials(self.status.is_some());
         if let Some(status) = &self.status {
             denials.add_limits(status, self.sandbox.policy());
         }
         denials
+    }
+
+    /// What was read and written, and how that differs from what was
+    /// [declared](crate::Sandbox::declare_inputs); `None` if nothing was. While the program runs it is
+    /// what is known so far; after [`wait`](Self::wait) it is all. Needs the feature `footprint`
+    /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let run = || -> stockade::Result<_> {
+    ///     let sandbox = Sandbox::new().file("/in", "text").declare_inputs(["/in", "/usr", "/etc"]);
+    ///     let mut child = sandbox.command("wc").arg("/in").spawn()?;
+    ///     child.wait()?;
+    ///     Ok(child.footprint())
+    /// };
+    /// let footprint = run()?.ok_or("asked for")?;
+    /// assert!(footprint.reads.iter().any(|read| read.path.ends_with("in")));
+    /// assert_eq!(Some(footprint.digest), run()?.map(|again| again.digest));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "footprint")]
+    #[must_use]
+    pub fn footprint(&self) -> Option<Footprint> {
+        let gaps = self.passed.then_some(Gap::Descriptors).into_iter().collect();
+        self.journal.as_ref()?.footprint(self.status.is_some(), gaps)
     }
 
     /// Opens a file that the program has written, for reading, while it runs or after its end as long

@@ -552,6 +552,9 @@ impl Command {
             lowered.trees.len(),
             copying.elapsed()
         );
+        #[cfg(feature = "footprint")]
+        let passed =
+            self.streams[0].is_some() || self.pty.is_some() || !self.descriptors.is_empty();
         let mut pairs = Vec::new();
         for (target, theirs) in (0..).zip(&streams.theirs) {
             pairs.push((theirs.as_fd(), target));
@@ -574,7 +577,7 @@ impl Command {
             descriptors: pairs.iter().map(|(source, _)| source.as_raw_fd()).collect(),
             supervised: policy.init && !check_only,
             terminal: self.pty,
-            journal: (policy.learn && !check_only).then(|| (sandbox.clone(), filter)),
+            journal: (policy.is_journaled() && !check_only).then(|| (sandbox.clone(), filter)),
             check_only,
         };
         let mut made = make(&start).map_err(|refused| match refused {
@@ -609,6 +612,8 @@ impl Command {
             remains,
             listener,
             journal: made.journal.take(),
+            #[cfg(feature = "footprint")]
+            passed,
         };
         Ok(Child::new(made, attached))
     }

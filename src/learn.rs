@@ -3,6 +3,10 @@
 
 mod book;
 mod calls;
+#[cfg(feature = "footprint")]
+mod files;
+#[cfg(feature = "footprint")]
+mod footprint;
 mod journal;
 mod judge;
 mod look;
@@ -20,6 +24,10 @@ use crate::capability::Capability;
 use crate::outcome::{Outcome, Status};
 use crate::policy::Policy;
 use crate::rlimit::{Max, Resource};
+#[cfg(feature = "footprint")]
+pub(crate) use footprint::Declared;
+#[cfg(feature = "footprint")]
+pub use footprint::{Footprint, Gap, Read, ReadKind};
 pub(crate) use journal::Journal;
 use remedy::Remedy;
 

@@ -66,6 +66,8 @@ pub use error::{Error, Failed, Feature, Result, Stage, UnknownName};
 pub use hint::Hint;
 pub use landlock::Landlock;
 pub use learn::{Access, Denial, Denials, Denied};
+#[cfg(feature = "footprint")]
+pub use learn::{Footprint, Gap, Read, ReadKind};
 pub use namespace::idmap::IdMap;
 pub use namespace::net::Network;
 pub use namespace::time::TimeOffsets;

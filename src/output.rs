@@ -67,9 +67,7 @@ impl Remains {
         if linked && stat.st_uid != self.uid {
             return Err(failed(Errno::EACCES, Some(Hint::LinkToForeign)));
         }
-        let kind = fstatfs(fd).map_err(|errno| failed(errno, None))?.filesystem_type();
-        // The type's width differs between C libraries.
-        if NO_DATA.iter().any(|&magic| kind == FsType(magic as _)) {
+        if is_no_data(fd).map_err(|errno| failed(errno, None))? {
             return Err(failed(Errno::EINVAL, Some(Hint::NoRegularFile)));
         }
         self.check_covered(root.as_fd(), fd).map_err(|(errno, hint)| failed(errno, hint))?;
@@ -141,6 +139,13 @@ pub(crate) fn look_up(
         }
     }
     Err(Errno::EAGAIN)
+}
+
+/// Whether it is on a file system whose files are the kernel's words and no data.
+pub(crate) fn is_no_data(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let kind = fstatfs(fd)?.filesystem_type();
+    // The type's width differs between C libraries.
+    Ok(NO_DATA.iter().any(|&magic| kind == FsType(magic as _)))
 }
 
 /// Opens for reading what a descriptor without rights is of, if that is a regular file: by the

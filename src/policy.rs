@@ -11,6 +11,8 @@ use crate::cgroup::hierarchy;
 use crate::cgroup::{CgroupParent, Limits};
 use crate::error::{Error, Feature};
 use crate::landlock::Landlock;
+#[cfg(feature = "footprint")]
+use crate::learn::Declared;
 use crate::namespace::net::{self, Network};
 use crate::namespace::time::TimeOffsets;
 use crate::namespace::user::User;
@@ -57,6 +59,9 @@ pub(crate) struct Policy {
     pub(crate) landlock: Landlock,
     /// What is refused is noted.
     pub(crate) learn: bool,
+    /// What is read and written is noted, against this.
+    #[cfg(feature = "footprint")]
+    pub(crate) declared: Option<Declared>,
 }
 
 impl Default for Policy {
@@ -91,6 +96,8 @@ impl Default for Policy {
             seccomp: Seccomp::default(),
             landlock: Landlock::default(),
             learn: false,
+            #[cfg(feature = "footprint")]
+            declared: None,
         }
     }
 }
@@ -147,6 +154,10 @@ impl Policy {
         self.process_problems(&mut problems);
         self.cgroup_problems(&mut problems);
         self.filter_problems(&mut problems);
+        #[cfg(feature = "footprint")]
+        if let Some(declared) = &self.declared {
+            declared.problems(&mut problems);
+        }
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
     }
 
@@ -222,6 +233,15 @@ impl Policy {
         }
     }
 
+    /// Whether somebody notes the program's calls.
+    pub(crate) fn is_journaled(&self) -> bool {
+        #[cfg(feature = "footprint")]
+        if self.declared.is_some() {
+            return true;
+        }
+        self.learn
+    }
+
     /// The system call filter of a program that was given something of the host's to write to, or not, and
     /// with or without a journal that is asked.
     pub(crate) fn filter(
@@ -242,7 +262,7 @@ impl Policy {
     }
 
     fn filter_problems(&self, problems: &mut Vec<String>) {
-        match self.filter(false, self.learn) {
+        match self.filter(false, self.is_journaled()) {
             Err(more) => problems.extend(more),
             Ok(filter) if !filter.allow_setup && self.new_privileges => problems.push(
                 "where exec may gain privileges the filter comes before what is given up, and the \
@@ -254,7 +274,7 @@ impl Policy {
                     && (!self.init || !filter.allow_setup) =>
             {
                 problems.push(
-                    "learn() needs init, which hands the listener over, and a seccomp profile that neither \
+                    "learn() and declare_inputs(..) need init, which hands the listener over, and a seccomp profile that neither \
                      traps what the start needs nor forbids to say why it failed"
                         .to_owned(),
                 );

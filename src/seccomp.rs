@@ -318,7 +318,7 @@ impl Seccomp {
         let has = |action| table.as_ref().is_some_and(|table| table.has(action));
         if kept.journaled && (has(Action::Notify) || has(Action::KillProcess)) {
             return Err(vec![
-                "learn() and a seccomp profile with Action::Notify or Action::KillProcess are two listeners, \
+                "learn() or declare_inputs(..) and a seccomp profile with Action::Notify or Action::KillProcess are two listeners, \
                  and the kernel has one for a program"
                     .to_owned(),
             ]);

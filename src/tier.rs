@@ -53,7 +53,7 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
         (!policy.joined.is_empty(), "join(..)"),
         (policy.nesting, "allow_nesting()"),
         // What Landlock refuses there, a look at the tree does not foretell.
-        (policy.learn, "learn()"),
+        (policy.is_journaled(), "learn() or declare_inputs(..)"),
         (policy.user.is_own(), "own_host_id()"),
         (policy.user.is_map(), "id_map(..)"),
         (!policy.init, "init(false)"),

@@ -483,7 +483,7 @@ fn one_listener() {
         assert!(error.to_string().contains("two listeners"), "{error}");
     }
     let error = learning().init(false).command("true").spawn().unwrap_err();
-    assert!(error.to_string().contains("needs init"), "{error}");
+    assert!(error.to_string().contains("need init"), "{error}");
     // Other profiles, and none.
     for seccomp in [Seccomp::none(), Seccomp::strict(), Seccomp::deny_list(["keyctl"])] {
         let denials = script(&learning().seccomp(seccomp.clone()), "cat /proc/meminfo");

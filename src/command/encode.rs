@@ -64,7 +64,7 @@ impl Command {
         let (first, operations) = plan.encode_own();
         let given = pairs.iter().map(|&(source, target)| Given::look(source, target));
         let given = given.collect::<Result<Vec<_>>>()?;
-        let journaled = policy.learn && !check_only;
+        let journaled = policy.is_journaled() && !check_only;
         let filters = policy.filter(given.iter().any(Given::writes_to_host), journaled);
         let filters = filters.map_err(Error::Invalid)?;
         // Without init nobody could tell that they are in place, nor that they are not.

@@ -24,6 +24,12 @@ pub(super) enum Act {
     /// Makes a new name.
     Create,
     Remove,
+    /// Gives it another name besides.
+    LinkFrom,
+    /// Gives it another name.
+    Move,
+    /// Makes this the name of something else.
+    Replace,
 }
 
 /// Where flags say that a link is not followed, or that it is.
@@ -78,7 +84,10 @@ const fn plain(act: Act, path: usize, links: Links) -> Named {
     Named { act, directory: None, path, links }
 }
 
-use Act::{Access, Change, Create, Enter, Execute, Look, Open, OpenHow, ReadLink, Remove};
+use Act::{
+    Access, Change, Create, Enter, Execute, LinkFrom, Look, Move, Open, OpenHow, ReadLink, Remove,
+    Replace,
+};
 use Links::{Followed, NotFollowed, NotWith, OnlyWith};
 
 type Row = (&'static str, &'static [Named], Option<Other>);
@@ -112,14 +121,14 @@ const ROWS: &[Row] = &[
     ("mknodat", &[at(Create, 0, 1, NotFollowed)], None),
     ("symlink", &[plain(Create, 1, NotFollowed)], None),
     ("symlinkat", &[at(Create, 1, 2, NotFollowed)], None),
-    ("link", &[plain(Look, 0, NotFollowed), plain(Create, 1, NotFollowed)], None),
-    ("linkat", &[at(Look, 0, 1, OnlyWith(4)), at(Create, 2, 3, NotFollowed)], None),
+    ("link", &[plain(LinkFrom, 0, NotFollowed), plain(Create, 1, NotFollowed)], None),
+    ("linkat", &[at(LinkFrom, 0, 1, OnlyWith(4)), at(Create, 2, 3, NotFollowed)], None),
     ("unlink", &[plain(Remove, 0, NotFollowed)], None),
     ("unlinkat", &[at(Remove, 0, 1, NotFollowed)], None),
     ("rmdir", &[plain(Remove, 0, NotFollowed)], None),
-    ("rename", &[plain(Remove, 0, NotFollowed), plain(Remove, 1, NotFollowed)], None),
-    ("renameat", &[at(Remove, 0, 1, NotFollowed), at(Remove, 2, 3, NotFollowed)], None),
-    ("renameat2", &[at(Remove, 0, 1, NotFollowed), at(Remove, 2, 3, NotFollowed)], None),
+    ("rename", &[plain(Move, 0, NotFollowed), plain(Replace, 1, NotFollowed)], None),
+    ("renameat", &[at(Move, 0, 1, NotFollowed), at(Replace, 2, 3, NotFollowed)], None),
+    ("renameat2", &[at(Move, 0, 1, NotFollowed), at(Replace, 2, 3, NotFollowed)], None),
     ("truncate", &[plain(Change, 0, Followed)], None),
     ("chmod", &[plain(Change, 0, Followed)], None),
     ("fchmodat", &[at(Change, 0, 1, Followed)], None),

@@ -15,11 +15,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::book::Book;
 use super::calls::{self, Call};
+#[cfg(feature = "footprint")]
+use super::files::{Files, Later};
+#[cfg(feature = "footprint")]
+use super::footprint::{Footprint, Gap};
 use super::judge::{Judge, Verdict};
 use super::look::Outside;
 use super::{Denials, memory, note};
 use crate::error::{Error, Result, Stage};
 use crate::executable::errno_of;
+#[cfg(feature = "footprint")]
+use crate::namespace::Namespaces;
 use crate::sandbox::Sandbox;
 use crate::seccomp::Assembled;
 use crate::sys::{self, Asked};
@@ -51,6 +57,8 @@ pub(super) struct Shared {
     pub(super) book: Mutex<Book>,
     filter: Arc<Assembled>,
     inside: (u32, u32),
+    #[cfg(feature = "footprint")]
+    files: Option<Files>,
     listener: OwnedFd,
     pidfd: Arc<OwnedFd>,
     stop: UnixStream,
@@ -90,6 +98,11 @@ impl Journal {
         let shared = Arc::new(Shared {
             outside: Outside::new().map_err(failed("open the host's root"))?,
             book: Mutex::default(),
+            #[cfg(feature = "footprint")]
+            files: {
+                let policy = sandbox.policy();
+                policy.declared.as_ref().map(|declared| Files::new(policy, declared))
+            },
             sandbox,
             filter,
             inside,
@@ -103,7 +116,9 @@ impl Journal {
         });
         let owner = std::process::id();
         let journal = Journal { shared, wake: Some(wake), owner };
-        Shared::spawn(&journal.shared, Shared::work).map_err(failed("start a thread"))?;
+        for _ in 0..journal.shared.workers() {
+            Shared::spawn(&journal.shared, Shared::work).map_err(failed("start a thread"))?;
+        }
         Shared::spawn(&journal.shared, Shared::watch).map_err(failed("start a thread"))?;
         Ok(journal)
     }
@@ -114,6 +129,24 @@ impl Journal {
             self.wait();
         }
         locked(&self.shared.book).denials().with_settings(self.shared.sandbox.policy())
+    }
+
+    /// What is read and written by now, or with `all`, once the sandbox has ended, in all.
+    #[cfg(feature = "footprint")]
+    pub(crate) fn footprint(&self, all: bool, gaps: Vec<Gap>) -> Option<Footprint> {
+        if all {
+            self.wait();
+        }
+        let unread = locked(&self.shared.book).unread;
+        let unread = (unread > 0).then_some(Gap::Unread(unread));
+        let policy = self.shared.sandbox.policy();
+        let own = policy.new_namespaces().contains(Namespaces::NET);
+        let network = (!own).then_some(Gap::Network);
+        let io_uring = u32::try_from(libc::SYS_io_uring_setup).unwrap_or(0);
+        let io_uring =
+            self.shared.filter.answer(io_uring, [0; 6]).is_none().then_some(Gap::IoUring);
+        let more = [unread, network, io_uring].into_iter().flatten().chain(gaps);
+        Some(self.shared.files.as_ref()?.footprint(more))
     }
 
     /// Waits for the threads, which end with the sandbox.
@@ -230,7 +263,9 @@ impl Shared {
         if let Some(errno) = self.filter.answer(asked.number, asked.args) {
             let name = memory::name(asked.pid);
             self.answer(asked, Some(errno));
-            note::call(self, asked, Errno::from_raw(errno), name);
+            if self.sandbox.policy().learn {
+                note::call(self, asked, Errno::from_raw(errno), name);
+            }
             return true;
         }
         let Some(call) = calls::watched(asked.number) else {
@@ -238,11 +273,23 @@ impl Shared {
             return true;
         };
         self.busy(number, Some((asked.id, Instant::now())));
-        let verdicts = self.judge(asked, call);
+        #[cfg(feature = "footprint")]
+        let mut later = Vec::new();
+        #[cfg(feature = "footprint")]
+        let mut verdicts = self.judge(asked, call, &mut later);
+        #[cfg(not(feature = "footprint"))]
+        let mut verdicts = self.judge(asked, call);
+        if !self.sandbox.policy().learn {
+            verdicts.clear();
+        }
         let name = if verdicts.is_empty() { None } else { Some(memory::name(asked.pid)) };
         // Else what was read is of a process that has its number now.
         let valid = sys::still_asks(self.listener.as_fd(), asked.id);
         self.answer(asked, None);
+        #[cfg(feature = "footprint")]
+        if let Some(files) = &self.files {
+            files.finish(later);
+        }
         if valid {
             // The host is looked at when the call goes on: how long that takes must tell nothing.
             for verdict in verdicts {
@@ -259,17 +306,47 @@ impl Shared {
         self.begun.load(Ordering::Relaxed)
     }
 
-    fn judge(&self, asked: &Asked, call: &Call) -> Vec<Verdict> {
+    /// How many look at a time: what is read takes longer to note.
+    fn workers(&self) -> usize {
+        if self.reads_files() { 2 } else { 1 }
+    }
+
+    fn reads_files(&self) -> bool {
+        #[cfg(feature = "footprint")]
+        return self.files.is_some();
+        #[cfg(not(feature = "footprint"))]
+        return false;
+    }
+
+    fn judge(
+        &self,
+        asked: &Asked,
+        call: &Call,
+        #[cfg(feature = "footprint")] later: &mut Vec<Later>,
+    ) -> Vec<Verdict> {
         let policy = self.sandbox.policy();
         let one = !policy.user.has_many();
         let (uid, gid) = (one.then_some(self.inside.0), one.then_some(self.inside.1));
-        Judge { asked, policy, uid, gid }.judge(call).unwrap_or_else(|errno| {
+        let judge = Judge {
+            asked,
+            policy,
+            uid,
+            gid,
+            #[cfg(feature = "footprint")]
+            files: self.files.as_ref(),
+            #[cfg(feature = "footprint")]
+            later: std::cell::RefCell::default(),
+        };
+        let verdicts = judge.judge(call).unwrap_or_else(|errno| {
             // A bad address is the program's own error, and it is told so.
             if errno != Errno::EFAULT {
                 locked(&self.book).unread += 1;
             }
             Vec::new()
-        })
+        });
+        #[cfg(feature = "footprint")]
+        later.extend(judge.later.into_inner());
+        verdicts
     }
 
     /// Notes what a thread looks at; `false` if it was given up.
@@ -310,10 +387,11 @@ impl Shared {
 
     /// The questions over which somebody sits too long.
     fn give_up(&self) -> Vec<u64> {
+        let patience = if self.reads_files() { PATIENCE * 10 } else { PATIENCE };
         let mut threads = locked(&self.threads);
         let mut late = Vec::new();
         for slot in &mut threads.busy {
-            if let Some((id, _)) = slot.take_if(|(_, since)| since.elapsed() > PATIENCE) {
+            if let Some((id, _)) = slot.take_if(|(_, since)| since.elapsed() > patience) {
                 late.push(id);
             }
         }

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::calls::{Act, Call, Links, Named, Other};
+#[cfg(feature = "footprint")]
+use super::files::{Files, Later};
+#[cfg(feature = "footprint")]
+use super::footprint::ReadKind;
 use super::look::{self, Seen, Sight};
 use super::{Access, memory};
 use crate::capability::Capability;
@@ -45,6 +49,12 @@ pub(super) struct Judge<'a> {
     /// The user inside, if there is but one.
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
+    /// Where what is read and written is noted.
+    #[cfg(feature = "footprint")]
+    pub(super) files: Option<&'a Files>,
+    /// What is left to be noted once the call goes on.
+    #[cfg(feature = "footprint")]
+    pub(super) later: std::cell::RefCell<Vec<Later>>,
 }
 
 impl Judge<'_> {
@@ -114,7 +124,8 @@ impl Judge<'_> {
                 let flags = u32::try_from(low).unwrap_or(0) as i32;
                 self.open(root, path, flags)
             }
-            Act::Look | Act::ReadLink => self.present(root, path, &see(follow), Access::Look, 0),
+            Act::Look => self.present(root, path, &see(follow), Use::METADATA),
+            Act::ReadLink => self.present(root, path, &see(follow), Use::LINK),
             Act::Access(at) => {
                 let wanted = self.int(at) as u32 & 7;
                 let access = match wanted {
@@ -123,18 +134,19 @@ impl Judge<'_> {
                     mode if mode & 4 != 0 => Access::Read,
                     _ => Access::Look,
                 };
-                self.present(root, path, &see(follow), access, wanted)
+                self.present(root, path, &see(follow), Use { access, wanted, does: Does::Ask })
             }
-            Act::Execute => self.present(root, path, &see(follow), Access::Execute, 1),
-            Act::Enter => self.present(root, path, &see(true), Access::Read, 1),
+            Act::Execute => self.present(root, path, &see(follow), Use::EXECUTE),
+            Act::Enter => self.present(root, path, &see(true), Use::ENTER),
             // Who may change it is its owner, whatever its mode.
-            Act::Change => self.present(root, path, &see(follow), Access::Write, 0),
-            Act::Create => match self.make(root, path) {
+            Act::Change => self.present(root, path, &see(follow), Use::CHANGE),
+            Act::LinkFrom => self.present(root, path, &see(follow), Use::LINK_FROM),
+            Act::Create => match see(false) {
                 // That it is there already is what such a call is told first.
-                Some(_) if matches!(see(false), Sight::Present(_)) => None,
-                other => other,
+                sight @ Sight::Present(_) => self.present(root, path, &sight, Use::METADATA),
+                _ => self.make(root, path, act),
             },
-            Act::Remove => self.make(root, path),
+            Act::Remove | Act::Move | Act::Replace => self.make(root, path, act),
         })
     }
 
@@ -155,21 +167,46 @@ impl Judge<'_> {
             _ => (true, true),
         };
         if has(libc::O_TMPFILE) {
-            return self.make(root, &path.join("x"));
+            return self.make_verdict(root, &path.join("x"));
         }
         let access = if writes { Access::Write } else { Access::Read };
         let wanted = u32::from(reads) << 2 | u32::from(writes) << 1;
         match sight {
-            Sight::Present(_) if alone || has(libc::O_PATH) => None,
-            // It is told that it is one.
-            Sight::Present(seen) if writes && seen.is_directory() => None,
-            Sight::Absent if has(libc::O_CREAT) => self.make(root, path),
-            sight => self.present(root, path, &sight, access, wanted),
+            // It is told so, or that it is a directory.
+            Sight::Present(ref seen)
+                if alone || has(libc::O_PATH) || writes && seen.is_directory() =>
+            {
+                self.present(root, path, &sight, Use::METADATA)
+            }
+            Sight::Absent if has(libc::O_CREAT) => self.make(root, path, Act::Create),
+            sight => {
+                // What is not cut off stays part of it.
+                let does = match (writes, has(libc::O_TRUNC)) {
+                    (true, false) => Does::ReadAndWrite,
+                    (true, true) => Does::Write,
+                    (false, _) => Does::Read,
+                };
+                self.present(root, path, &sight, Use { access, wanted, does })
+            }
         }
     }
 
     /// A use of a file that has to be there.
     fn present(
+        &self,
+        root: BorrowedFd<'_>,
+        path: &Path,
+        sight: &Sight,
+        wants: Use,
+    ) -> Option<Verdict> {
+        let Use { access, wanted, .. } = wants;
+        let verdict = self.present_verdict(root, path, sight, access, wanted);
+        #[cfg(feature = "footprint")]
+        self.note(root, path, sight, wants, verdict.as_ref());
+        verdict
+    }
+
+    fn present_verdict(
         &self,
         root: BorrowedFd<'_>,
         path: &Path,
@@ -198,7 +235,16 @@ impl Judge<'_> {
     }
 
     /// A new or removed name: its directory has to be there and to be written.
-    fn make(&self, root: BorrowedFd<'_>, path: &Path) -> Option<Verdict> {
+    fn make(&self, root: BorrowedFd<'_>, path: &Path, act: Act) -> Option<Verdict> {
+        let verdict = self.make_verdict(root, path);
+        #[cfg(feature = "footprint")]
+        self.note_name(root, path, act, verdict.as_ref());
+        #[cfg(not(feature = "footprint"))]
+        let _for_notes_only = act;
+        verdict
+    }
+
+    fn make_verdict(&self, root: BorrowedFd<'_>, path: &Path) -> Option<Verdict> {
         let path = look::clean(path);
         let directory = path.parent()?;
         let sight = look::look(root, directory, true);
@@ -256,7 +302,7 @@ impl Judge<'_> {
                         false => memory::link(self.asked.pid, "cwd")?.join(path),
                     };
                     let sight = look::look(root.as_fd(), &path, true);
-                    self.present(root.as_fd(), &path, &sight, Access::Write, 2)
+                    self.present(root.as_fd(), &path, &sight, Use::CONNECT)
                 }
                 Some(Address::Abstract(name)) => Some(Verdict::Abstract(name)),
                 None => None,
@@ -287,6 +333,99 @@ impl Judge<'_> {
         let bytes: [u8; LONGEST] = memory::bytes(self.asked.pid, self.argument(at))?;
         let length = usize::try_from(self.int(length)).unwrap_or(0).min(LONGEST);
         Ok(Address::parse(bytes.get(..length).unwrap_or(&[])))
+    }
+}
+
+/// What a use asks of a file that has to be there.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    access: Access,
+    /// Bits of its mode.
+    wanted: u32,
+    #[cfg_attr(not(feature = "footprint"), allow(dead_code, reason = "only noted there"))]
+    does: Does,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Ask,
+    ReadLink,
+    Read,
+    ReadAndWrite,
+    /// What is in it no longer counts.
+    Write,
+    Change,
+    Execute,
+}
+
+impl Use {
+    const METADATA: Use = Use { access: Access::Look, wanted: 0, does: Does::Ask };
+    const LINK: Use = Use { access: Access::Look, wanted: 0, does: Does::ReadLink };
+    const EXECUTE: Use = Use { access: Access::Execute, wanted: 1, does: Does::Execute };
+    const ENTER: Use = Use { access: Access::Read, wanted: 1, does: Does::Ask };
+    /// Who may change it is its owner, whatever its mode.
+    const CHANGE: Use = Use { access: Access::Write, wanted: 0, does: Does::Change };
+    const LINK_FROM: Use = Use { access: Access::Look, wanted: 0, does: Does::Read };
+    const CONNECT: Use = Use { access: Access::Write, wanted: 2, does: Does::Ask };
+}
+
+/// What is read and written.
+#[cfg(feature = "footprint")]
+impl Judge<'_> {
+    fn note(
+        &self,
+        root: BorrowedFd<'_>,
+        path: &Path,
+        sight: &Sight,
+        wants: Use,
+        verdict: Option<&Verdict>,
+    ) {
+        let Some(files) = self.files else { return };
+        let named = look::clean(path);
+        let seen = match sight {
+            Sight::Present(seen) => seen,
+            Sight::Absent => return files.absent(look::lacking(root, path)),
+            Sight::Hidden(_) => return,
+        };
+        let kind = match wants.does {
+            // That it may not be used is all that is known.
+            _ if verdict.is_some() => ReadKind::Metadata,
+            Does::Ask => ReadKind::Metadata,
+            Does::ReadLink => ReadKind::Link,
+            Does::Read | Does::ReadAndWrite | Does::Execute => ReadKind::Content,
+            Does::Write | Does::Change => {
+                let own = wants.does == Does::Write;
+                return files.wrote_to(seen, named, own);
+            }
+        };
+        let mut later = self.later.borrow_mut();
+        later.extend(files.read(&named, seen, kind));
+        if wants.does == Does::Execute && verdict.is_none() {
+            later.extend(files.interpreters(root, seen));
+        }
+        if wants.does == Does::ReadAndWrite && verdict.is_none() {
+            files.wrote_to(seen, named, true);
+        }
+    }
+
+    /// A name that is made or removed, or that cannot be.
+    fn note_name(&self, root: BorrowedFd<'_>, path: &Path, act: Act, verdict: Option<&Verdict>) {
+        let Some(files) = self.files else { return };
+        match verdict {
+            None => {}
+            Some(Verdict::Absent { path, .. }) => return files.absent(path.clone()),
+            Some(_) => return,
+        }
+        let path = look::lacking(root, path);
+        match (act, look::look(root, &path, false)) {
+            (Act::Remove | Act::Move, Sight::Absent) => return files.absent(path),
+            (Act::Move, Sight::Present(seen)) => {
+                let later = files.read(&path, &seen, ReadKind::Content);
+                files.finish(later.into_iter().collect());
+            }
+            _ => {}
+        }
+        files.wrote(path, true);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the program is as a process: privileges, system calls, limits of its own, time.
 
+#[cfg(feature = "footprint")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Sandbox;
@@ -106,6 +108,59 @@ impl Sandbox {
     /// ```
     pub fn learn(self) -> Self {
         self.with(|policy| policy.learn = true)
+    }
+
+    /// Notes what is read and written, to compare it with these inputs: [`Child::footprint`](crate::Child::footprint)
+    /// has what was read and not declared, what was declared and not read, what was written and not
+    /// declared, and a digest of what was read. For tools that build. Nothing is refused by it. Off by default;
+    /// needs the feature `footprint`.
+    ///
+    /// Paths are from the root inside; a directory stands for all below it. Reading is opening, stat, access,
+    /// readlink, executing, the libraries that are mapped (they are opened), listing a directory, and looking
+    /// for what is not there. How it is found out, and its limits, are those of [`learn`](Self::learn): docs/learn.md
+    /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().declare_inputs(["/usr", "/etc", "/nothing"]);
+    /// let mut child = sandbox.command("true").spawn()?;
+    /// child.wait()?;
+    /// let footprint = child.footprint().ok_or("asked for")?;
+    /// assert_eq!(footprint.unread_inputs.last(), Some(&"/nothing".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "footprint")]
+    pub fn declare_inputs(self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.with(|policy| {
+            let declared = policy.declared.get_or_insert_default();
+            declared.inputs.extend(paths.into_iter().map(Into::into));
+        })
+    }
+
+    /// The same for what the program is to write, which it may read as well.
+    ///
+    /// Making, removing and renaming count, and changes of modes, owners and times
+    /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// let sandbox = Sandbox::new().tmpfs("/out").declare_outputs(["/out/one", "/out/two"]);
+    /// let mut child = sandbox.command("touch").arg("/out/one").spawn()?;
+    /// child.wait()?;
+    /// let footprint = child.footprint().ok_or("asked for")?;
+    /// assert_eq!(footprint.writes, ["/out/one"].map(std::path::PathBuf::from));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "footprint")]
+    pub fn declare_outputs(self, paths: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.with(|policy| {
+            let declared = policy.declared.get_or_insert_default();
+            declared.outputs.extend(paths.into_iter().map(Into::into));
+        })
     }
 
     /// Which system calls the program may make; the default is [`Seccomp::default`], Linux 3.5,
