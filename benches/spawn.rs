@@ -51,6 +51,11 @@ fn main() {
             return;
         }
     }
+    if let [mode, count] = args.as_slice() {
+        if mode == "--spawns" {
+            return spawns(count.parse().expect("a number"));
+        }
+    }
     let full = args.iter().any(|arg| arg == "--bench") && !args.iter().any(|arg| arg == "--quick");
     let asked = std::env::var("STOCKADE_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok());
     let rounds: usize = asked.unwrap_or(if full { 100 } else { 10 }).max(1);
@@ -81,6 +86,14 @@ fn main() {
     data::measure(scratch.path(), rounds);
     walls::at_the_spawn(rounds);
     walls::programs(scratch.path(), rounds.div_ceil(3));
+}
+
+/// Nothing but spawns, for `stages.py` to look at.
+fn spawns(count: usize) {
+    for _ in 0..count {
+        let status = stockade::Sandbox::new().command("/bin/true").status().expect("a sandbox");
+        assert!(status.outcome.is_success());
+    }
 }
 
 /// A directory that others may read, with the files for the many binds.
