@@ -138,6 +138,7 @@ constants! {
     EAGAIN: i32 = 11;
     ENOMEM: i32 = 12;
     EACCES: i32 = 13;
+    EDQUOT: i32 = 122;
     EEXIST: i32 = 17;
     ENOTDIR: i32 = 20;
     EINVAL: i32 = 22;

@@ -18,7 +18,9 @@ use crate::wire::{OWN, Op, Put, Sink};
 /// What is done to make a sandbox, in the order in which it is done.
 ///
 /// Two plans are equal if they do the same. `Display` has one line for each operation, with its
-/// object and its reason; host paths are in it, contents of files given as data are not.
+/// object and its reason, in the order of execution: first what init does, then what the process does that it
+/// starts and that works beside it. Host paths are in it, contents of files given as data are not, nor
+/// are control groups.
 ///
 /// # Examples
 ///
@@ -179,10 +181,6 @@ impl Plan {
         if policy.nice != 0 {
             lines.push(format!("set nice value {}: asked for", policy.nice));
         }
-        for (resource, limit) in policy.rlimits.iter() {
-            let reason = policy.rlimits.reason(resource);
-            lines.push(format!("limit {resource} {}:{}: {reason}", limit.soft, limit.hard));
-        }
         lines.extend(policy.shared_lines());
         if !policy.nesting {
             lines
@@ -194,7 +192,14 @@ impl Plan {
             );
         }
         lines.push(format!("filter system calls: {}", policy.seccomp));
+        if policy.learn {
+            lines.push("filter calls that may fail: the caller's process notes them".to_owned());
+        }
         lines.extend(self.ruleset.lines());
+        for (resource, limit) in policy.rlimits.iter() {
+            let reason = policy.rlimits.reason(resource);
+            lines.push(format!("limit {resource} {}:{}: {reason}", limit.soft, limit.hard));
+        }
         lines.push("execute the program: in its directory, with its descriptors only".to_owned());
         for (what, time) in [
             ("end it after", policy.wall),

@@ -25,7 +25,8 @@ impl Child {
     /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html), freezer). The wall time
     /// stands still meanwhile; waiting for the end does not end.
     ///
-    /// Where the caller may use a freezer of control groups, the program does not notice anything.
+    /// Where the caller may use a freezer of control groups, the program is not interrupted, and
+    /// can see only in /proc/self/cgroup that it was.
     /// Elsewhere init stops every process by SIGSTOP and continues it by SIGCONT, which also
     /// continues what was stopped before. Ending a paused sandbox is possible in every way.
     ///

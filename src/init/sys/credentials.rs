@@ -1,9 +1,9 @@
 //! What a process may do: ids, groups, capabilities, keyring, filters, rulesets.
 
-use super::{Fd, Outcome, ask, code};
+use super::{Fd, Outcome, ask, code, poll};
 use crate::abi::*;
 use crate::raw::nr;
-use crate::wire::Call;
+use crate::wire::{Call, Fault};
 
 plain! {
     landlock_restrict(ruleset: i32, flags: u32) = LANDLOCK_RESTRICT_SELF, Restrict;
@@ -40,9 +40,19 @@ pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Outcom
     with_pointers!(Call::Capabilities, CAPSET, header.as_ptr(), data.as_ptr()).map(drop)
 }
 
-/// keyctl(2): `KEYCTL_JOIN_SESSION_KEYRING` with an anonymous keyring.
+/// keyctl(2): `KEYCTL_JOIN_SESSION_KEYRING` with an anonymous keyring. Those of sandboxes that have ended
+/// count until the kernel has collected them, some milliseconds later: it is waited for, a fifth of a second at most.
 pub(crate) fn new_session_keyring() -> Outcome {
-    with_pointers!(Call::Keyring, KEYCTL, 1, core::ptr::null::<u8>()).map(drop)
+    let mut patience = 20;
+    loop {
+        match with_pointers!(Call::Keyring, KEYCTL, 1, core::ptr::null::<u8>()) {
+            Err(Fault { errno, .. }) if errno.0 == EDQUOT && patience > 0 => {
+                patience -= 1;
+                poll(&mut [], 10_000_000);
+            }
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// Installs a system call filter on the calling thread; `filter` is a `sock_filter` array. With
