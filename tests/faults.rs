@@ -107,6 +107,7 @@ const TESTS: &[Test] = scenarios![
     outputs,
     program,
     narrow_filter,
+    hidden,
 ];
 
 /// Of these more calls than the first of every kind are tried.
@@ -248,6 +249,7 @@ fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
             .best_effort(Feature::IdMappedMounts)
             .bind_same("/proc"),
         "new_privileges" => sandbox.allow_new_privileges(),
+        "hidden" => sandbox.hide_host_paths(true),
         "layers" | "outputs" => layers(sandbox, directory),
         "compat" => sandbox.proc(Proc::Compat).timezone("UTC"),
         "program" => sandbox.program("/usr/bin/env").program(std::env::current_exe().unwrap()),
