@@ -103,13 +103,17 @@ impl Embedded {
 
     /// Ready to be executed; `file` is where it may be put if memory may not be executed.
     pub(crate) fn open(&'static self, file: Option<&Path>) -> Result<OwnedFd> {
-        if let Some(fd) = crate::kept::get(&self.in_memory).and_then(Kept::duplicate) {
+        let before = crate::kept::get(&self.in_memory);
+        if let Some(fd) = before.and_then(Kept::duplicate) {
             return Ok(fd);
         }
         match (self.make_in_memory(), file) {
             (Ok(fd), _) => {
                 let copy = fd.as_fd().try_clone_to_owned().ok();
-                crate::kept::set(&self.in_memory, copy.and_then(Kept::new));
+                if let Some(copy) = copy.and_then(Kept::new) {
+                    // Who was slower than another thread closes its own.
+                    let _slower = crate::kept::replace(&self.in_memory, before, copy);
+                }
                 Ok(fd)
             }
             (Err(_), Some(path)) => self.in_file(path),

@@ -10,7 +10,8 @@ pub(crate) fn get<T: Sync>(slot: &'static AtomicPtr<T>) -> Option<&'static T> {
     unsafe { slot.load(Ordering::Acquire).as_ref() }
 }
 
-/// Keeps a value instead of the one seen before, unless somebody else was faster.
+/// Keeps a value instead of the one seen before, unless somebody else was faster. The one before stays in
+/// memory: others may still use it.
 pub(crate) fn replace<T: Sync>(
     slot: &'static AtomicPtr<T>,
     before: Option<&'static T>,
@@ -24,12 +25,5 @@ pub(crate) fn replace<T: Sync>(
         Ok(_) => Ok(unsafe { &*new }),
         // SAFETY: the address was not published.
         Err(_) => Err(*unsafe { Box::from_raw(new) }),
-    }
-}
-
-/// Keeps a value from now on. The one before stays in memory: others may still use it.
-pub(crate) fn set<T: Sync>(slot: &'static AtomicPtr<T>, value: Option<T>) {
-    if let Some(value) = value {
-        slot.store(Box::into_raw(Box::new(value)), Ordering::Release);
     }
 }

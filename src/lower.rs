@@ -264,7 +264,9 @@ fn own_files(policy: &Policy, plan: &mut Lower) -> Result<(Option<i32>, Option<F
         let errno = executable::errno_of(&error);
         Error::new(Stage::Prepare, "read", "oom_score_adj of the caller", errno)
     })?;
-    let own = own.trim().parse().unwrap_or(0);
+    let own: i32 = own.trim().parse().map_err(|_| {
+        Error::new(Stage::Prepare, "read", "oom_score_adj of the caller", Errno::EINVAL)
+    })?;
     let score = policy.oom_score_adj.unwrap_or((own + BEFORE_INIT).min(OOM_SCORE_ADJ_MAX));
     if own > score {
         if policy.is_best_effort(Feature::OomScoreAdj) {

@@ -510,9 +510,8 @@ fn sixty_four_threads() {
         }
     });
     let left = fs::read_dir("/proc/self/fd").unwrap().count();
-    // What is kept for the life of the process, the init program, the warden, a mapping and what the kernel
-    // tells of mounts, is far less than one for each.
-    assert!(left <= before + 16, "{before} -> {left}");
+    // What is kept for the life of the process: the init program, the warden, a mapping.
+    assert!(left <= before + 8, "{before} -> {left}");
     for (number, layer) in layers.iter().enumerate() {
         assert_eq!(fs::read_to_string(layer.join("last")).unwrap(), format!("{number}\n"));
     }

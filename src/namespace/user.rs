@@ -291,9 +291,12 @@ pub(crate) fn mapping_namespace(
     }
     let (namespace, _) = make_namespace(init_file, |_| Ok((wanted.clone(), ())))?;
     // The first pair's; what is kept is never given up, so more would add up.
-    if kept::get(&KEPT).is_none_or(|(_, kept)| kept.duplicate().is_none()) {
-        let copy = namespace.try_clone().ok().and_then(Kept::new);
-        kept::set(&KEPT, copy.map(|copy| (wanted, copy)));
+    let before = kept::get(&KEPT);
+    if before.is_none_or(|(_, kept)| kept.duplicate().is_none()) {
+        if let Some(copy) = namespace.try_clone().ok().and_then(Kept::new) {
+            // Who was slower than another thread closes its own.
+            let _slower = kept::replace(&KEPT, before, (wanted, copy));
+        }
     }
     Ok(namespace)
 }
