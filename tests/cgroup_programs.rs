@@ -4,18 +4,20 @@
 #![allow(unsafe_code, reason = "bpf(2), socket options and unmounting in a namespace of its own")]
 
 mod common;
+#[path = "common/groups.rs"]
+mod groups;
 #[path = "common/inside.rs"]
 mod inside;
 #[path = "common/mounts.rs"]
 mod mounts;
 
-use std::ffi::CString;
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use common::Needs;
+use groups::{Delegated, delegated_to_me};
 use inside::{myself, myself_outside, refused, role, sh, sh_fails, shell, succeed};
 use nix::sys::stat::{Mode, SFlag};
 use stockade::{
@@ -31,6 +33,8 @@ tests! {
         programs_beside_files,
     ];
     Needs::DelegatedCgroup2 => [without_privilege];
+    Needs::RootAndUnmounted(&["net_prio"]) => [packets_have_v1s_priority];
+    Needs::RootUnmountedAndProgram(&["net_cls"], "nft") => [packets_have_v1s_class];
 }
 
 const NOT_PERMITTED: &str = "Operation not permitted";
@@ -51,10 +55,7 @@ fn with(devices: Devices) -> Sandbox {
         mounts::own_mounts();
     }
     for point in points {
-        let path = CString::new(point).unwrap();
-        // SAFETY: the path is NUL-terminated. The mount is this process's own.
-        let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-        assert_eq!(result, 0, "{path:?}: {}", std::io::Error::last_os_error());
+        mounts::unmount(std::path::Path::new(&point));
     }
     limited(Limits::new().devices(devices))
 }
@@ -244,16 +245,100 @@ fn send() {
 
 /// Of a packet from outside and one from inside only the latter is as is expected.
 fn only_ours_arrive(test: &str, limits: Limits, receiver: &UdpSocket) {
-    let port = receiver.local_addr().unwrap().port().to_string();
     let mut outside = myself_outside(test, "send");
-    outside.env("PORT", &port).env("WORD", "outside");
+    outside.env("PORT", port_of(receiver)).env("WORD", "outside");
     assert!(outside.status().unwrap().success());
     let sandbox = limited(limits).network(Network::Host);
-    let command = myself(&sandbox, test, "send").env("PORT", &port).env("WORD", "inside");
-    succeed(command);
+    let command = myself(&sandbox, test, "send");
+    succeed(command.env("PORT", port_of(receiver)).env("WORD", "inside"));
+    assert_eq!(received(receiver), "inside");
+}
+
+fn port_of(receiver: &UdpSocket) -> String {
+    receiver.local_addr().unwrap().port().to_string()
+}
+
+fn received(receiver: &UdpSocket) -> String {
     let mut word = [0; 16];
     let (length, _) = receiver.recv_from(&mut word).unwrap();
-    assert_eq!(&word[..length], b"inside");
+    String::from_utf8(word[..length].to_owned()).unwrap()
+}
+
+/// The side of a user to whom a group is delegated: sends from a sandbox with these limits.
+fn send_delegated(test: &str, limits: Limits) {
+    assert!(!inside::is_root());
+    let sandbox = limited(limits).network(Network::Host).cgroup_parent(delegated_to_me());
+    let [port, word] = ["PORT", "WORD"].map(|name| std::env::var(name).unwrap());
+    succeed(myself(&sandbox, test, "send").env("PORT", port).env("WORD", word));
+}
+
+/// Runs that side.
+fn has_sent_delegated(test: &str, receiver: &UdpSocket) {
+    let parent = Delegated::to(65534);
+    let mut command = myself_outside(test, "user");
+    command.env("PORT", port_of(receiver)).env("WORD", "user");
+    let output = parent.run(command, 65534);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(parent.content(), Vec::<std::path::PathBuf>::new());
+}
+
+/// The kernel gives packets v1's priority when they leave; interfaces are those of the first network.
+fn packets_have_v1s_priority() {
+    const TEST: &str = "packets_have_v1s_priority";
+    let limits = Limits::new().net_prio(NetPrio::new().priority("lo", 5));
+    match role().as_deref() {
+        Some("send") => return send(),
+        Some(_) => return send_delegated(TEST, limits),
+        None => {}
+    }
+    let directory = mounts::private_hierarchies(&["net_prio"]);
+    let receiver = receiver(PRIORITY, 5);
+    only_ours_arrive(TEST, limits, &receiver);
+    has_sent_delegated(TEST, &receiver);
+    assert_eq!(received(&receiver), "user");
+    mounts::unmount_all(&directory);
+}
+
+/// nftables, in a network of the test's own.
+fn nft(arguments: &str) -> String {
+    let output = std::process::Command::new("nft").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn packets_have_v1s_class() {
+    const TEST: &str = "packets_have_v1s_class";
+    let limits = Limits::new().net_cls(NetCls::new(0xabc, 0xdef));
+    match role().as_deref() {
+        Some("send") => return send(),
+        Some(_) => return send_delegated(TEST, limits),
+        None => {}
+    }
+    let directory = mounts::private_hierarchies(&["net_cls"]);
+    // SAFETY: this process has one thread and no pointer is passed.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.unwrap().success());
+    nft("add table ip test");
+    nft("add chain ip test out { type filter hook output priority 0 ; }");
+    nft("add rule ip test out meta cgroup 0x0abc0def counter");
+    let packets = || {
+        let text = nft("list chain ip test out");
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+        words.nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut outside = myself_outside(TEST, "send");
+    outside.env("PORT", port_of(&receiver)).env("WORD", "outside");
+    assert!(outside.status().unwrap().success());
+    assert_eq!((received(&receiver), packets()), ("outside".to_owned(), 0));
+    let sandbox = limited(limits).network(Network::Host);
+    let command = myself(&sandbox, TEST, "send").env("PORT", port_of(&receiver));
+    succeed(command.env("WORD", "inside"));
+    assert_eq!((received(&receiver), packets()), ("inside".to_owned(), 1));
+    has_sent_delegated(TEST, &receiver);
+    assert_eq!((received(&receiver), packets()), ("user".to_owned(), 2));
+    mounts::unmount_all(&directory);
 }
 
 fn packets_have_a_class() {

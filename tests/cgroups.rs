@@ -27,10 +27,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{HugePages, Needs, is_v1, moment, mounted, rounds, slowness};
-use groups::{Delegated, delegated_to_me};
+use common::{HugePages, Needs, is_v1, moment, rounds, slowness};
+use groups::{Delegated, delegated_to_me, group_file, group_path};
 use inside::{is_root, myself, myself_outside, refused, role, sh, shell};
-use mounts::{mount, own_mounts};
+use mounts::{mount, own_mounts, private_hierarchies, unmount_all};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
     Bind, CgroupParent, Child, Cpu, DeviceRule, Devices, Error, Event, Feature, Hint, IoLimit,
@@ -385,34 +385,49 @@ fn reads_are_held_back_and_counted() {
     assert!(usage.wall >= Duration::from_millis(300), "{usage:?}");
 }
 
-/// Mounts v1 hierarchies that this machine has and does not use, for this process alone.
-fn private_hierarchies(names: &[&str]) -> tempfile::TempDir {
-    own_mounts();
-    let directory = tempfile::tempdir().unwrap();
-    for name in names {
-        let point = directory.path().join(name);
-        fs::create_dir(&point).unwrap();
-        mount("cgroup", &point, name, 0);
-    }
-    directory
-}
+const UNMOUNTED: [&str; 3] = ["net_cls", "net_prio", "perf_event"];
 
 fn classes_priorities_and_events_have_groups() {
-    let names = ["net_cls", "net_prio", "perf_event"];
-    let directory = private_hierarchies(&names);
     let limits = Limits::new()
         .net_cls(NetCls::new(0x10, 1))
         .net_prio(NetPrio::new().priority("lo", 5))
         .perf_event(PerfEvent);
-    let error = Sandbox::new().limits(limits.clone()).plan().unwrap_err();
+    let sandbox = Sandbox::new().network(Network::Host).limits(limits.clone());
+    if role().is_some() {
+        assert!(!is_root());
+        let CgroupParent::Path(parent) = delegated_to_me() else { unreachable!() };
+        let directory = PathBuf::from(std::env::var("HIERARCHIES").unwrap());
+        let sandbox = sandbox.cgroup_parent(CgroupParent::Path(parent.clone()));
+        return have_groups(&sandbox, &directory, &parent);
+    }
+    let error = Sandbox::new().limits(limits).plan().unwrap_err();
     assert!(error.to_string().contains("needs network(Network::Host)"), "{error}");
-    let sandbox = Sandbox::new().network(Network::Host).limits(limits);
+    let directory = private_hierarchies(&UNMOUNTED);
+    have_groups(&sandbox, directory.path(), Path::new("/"));
+    let parent = Delegated::to(NOBODY);
+    let mut command = myself_outside("classes_priorities_and_events_have_groups", "user");
+    command.env("HIERARCHIES", directory.path());
+    let output = parent.run(command, NOBODY);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+    drop(parent);
+    for name in fs::read_dir(directory.path()).unwrap().flatten() {
+        let left = fs::read_dir(name.path()).unwrap().flatten();
+        let left = left.filter(|entry| entry.path().is_dir()).count();
+        assert_eq!(left, 0);
+    }
+    unmount_all(&directory);
+}
+
+/// Whether a sandbox's groups are below `parent` and say what they are to.
+fn have_groups(sandbox: &Sandbox, hierarchies: &Path, parent: &Path) {
     let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
     let own = fs::read_to_string(format!("/proc/{}/cgroup", child.program_id().unwrap())).unwrap();
-    for name in names {
-        let line = own.lines().find_map(|line| line.split_once(&format!(":{name}:/")));
+    for name in UNMOUNTED {
+        let line = own.lines().find_map(|line| line.split_once(&format!(":{name}:")));
         let (_, group) = line.unwrap_or_else(|| panic!("{name}: {own}"));
-        let group = directory.path().join(name).join(group);
+        assert_eq!(Path::new(group).parent(), Some(parent));
+        let group = hierarchies.join(name).join(&group[1..]);
         assert!(group.file_name().unwrap().to_str().unwrap().starts_with("stockade-"));
         match name {
             "net_cls" => {
@@ -427,26 +442,6 @@ fn classes_priorities_and_events_have_groups() {
         }
     }
     drop(child);
-    for name in fs::read_dir(directory.path()).unwrap().flatten() {
-        let left = fs::read_dir(name.path()).unwrap().flatten();
-        let left = left.filter(|entry| entry.path().is_dir()).count();
-        assert_eq!(left, 0);
-        mounts_off(&name.path());
-    }
-}
-
-fn mounts_off(path: &Path) {
-    nix_umount(path);
-    fs::remove_dir(path).unwrap();
-}
-
-/// This process and its warden still know the place.
-fn nix_umount(path: &Path) {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
-    // SAFETY: the path is NUL-terminated.
-    let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn raw_writes_are_done() {
@@ -459,29 +454,6 @@ fn raw_writes_are_done() {
     assert!(matches!(error, Error::Unsupported { feature: Feature::MemoryLimits, .. }), "{error}");
     let error = refused(&Sandbox::new().cgroup_raw(file, "nonsense"));
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
-}
-
-/// A file of a sandbox's group, as the host sees it.
-fn group_file(child: &Child, controller: &str, file: &str) -> String {
-    let file = group_path(child, controller).join(file);
-    fs::read_to_string(file).unwrap().trim().to_owned()
-}
-
-fn group_path(child: &Child, controller: &str) -> PathBuf {
-    let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
-    let v1 = is_v1(controller) == Some(true);
-    let path = own.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let ours =
-            if v1 { names.split(',').any(|one| one == controller) } else { names.is_empty() };
-        ours.then(|| path.trim_start_matches('/').to_owned())
-    });
-    let point = mounted().into_iter().find_map(|(point, v2)| {
-        let named = point.file_name()?.to_str()?.split(',').any(|one| one == controller);
-        (if v1 { named } else { v2 }).then_some(point)
-    });
-    point.unwrap().join(path.unwrap())
 }
 
 fn limits_change_while_it_runs() {
@@ -1038,13 +1010,25 @@ fn a_group_does_more_later() {
 }
 
 fn huge_pages_stop_at_the_limit() {
-    if role().is_some() {
-        return touch_huge_pages();
+    const TEST: &str = "huge_pages_stop_at_the_limit";
+    match role().as_deref() {
+        Some("touch") => return touch_huge_pages(),
+        Some(_) => return huge_pages(TEST, &Sandbox::new().cgroup_parent(delegated_to_me())),
+        None => {}
     }
     let pages = HugePages::reserve(2).unwrap();
+    huge_pages(TEST, &Sandbox::new());
+    let parent = Delegated::to(NOBODY);
+    let output = parent.run(myself_outside(TEST, "user"), NOBODY);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+    drop(pages);
+}
+
+fn huge_pages(test: &str, sandbox: &Sandbox) {
     let with = |hugetlb| {
-        let sandbox = Sandbox::new().limits(Limits::new().hugetlb(hugetlb));
-        let output = myself(&sandbox, "huge_pages_stop_at_the_limit", "touch").output().unwrap();
+        let sandbox = sandbox.clone().limits(Limits::new().hugetlb(hugetlb));
+        let output = myself(&sandbox, test, "touch").output().unwrap();
         (output.outcome, String::from_utf8(output.stdout).unwrap())
     };
     let size = 2 * MIB;
@@ -1056,7 +1040,6 @@ fn huge_pages_stop_at_the_limit() {
     assert_eq!(outcome, Outcome::Signaled { signal: libc::SIGBUS, core_dumped: false });
     let none = with(hugetlb().max_reserved(size, size));
     assert_eq!(none, (Outcome::Exited(0), "refused\n".to_owned()));
-    drop(pages);
 }
 
 /// Two huge pages, one after the other.

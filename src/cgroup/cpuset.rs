@@ -123,6 +123,33 @@ impl Cpuset {
         }
         Ok(writes)
     }
+
+    /// Why the kernel does not do what it was told. v2 takes lists and partitions that it cannot give,
+    /// and says so in what `read` finds in other files of the group.
+    pub(crate) fn denied(&self, read: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let lists = [
+            ("CPUs", &self.cpus, "cpuset.cpus.effective"),
+            ("memory nodes", &self.mems, "cpuset.mems.effective"),
+        ];
+        for (what, list, file) in lists {
+            let (Some(list), Some(given)) = (list, read(file)) else { continue };
+            let (wanted, given) = (parse_list(list)?, given.trim());
+            if parse_list(given).is_some_and(|given| !given.is_subset(&wanted)) {
+                return Some(format!(
+                    "the group above has none of the {what} {list}, and the kernel gives {given}; \
+                     choose from these"
+                ));
+            }
+        }
+        let partition = self.partition.and_then(|_| read("cpuset.cpus.partition"))?;
+        partition.contains("invalid").then(|| {
+            format!(
+                "the kernel calls the partition {:?}; the group above has to be the root of a \
+                 partition with CPUs to spare, as cgroup_parent(CgroupParent::Path(\"/\".into())) is",
+                partition.trim()
+            )
+        })
+    }
 }
 
 /// How many numbers are in such a list.
@@ -152,4 +179,35 @@ pub(crate) fn parse_list(list: &str) -> Option<BTreeSet<u16>> {
         }
     }
     Some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cpuset, Partition};
+
+    #[test]
+    fn what_v2_takes_and_does_not_give_is_found() {
+        let group = |cpus: &'static str, partition: &'static str| {
+            move |file: &str| match file {
+                "cpuset.cpus.effective" => Some(format!("{cpus}\n")),
+                "cpuset.mems.effective" => Some("0\n".to_owned()),
+                "cpuset.cpus.partition" => Some(format!("{partition}\n")),
+                _ => None,
+            }
+        };
+        let cpus = |list| Cpuset::new().cpus(list).mems("0");
+        assert_eq!(cpus("1").denied(group("1", "member")), None);
+        assert_eq!(cpus("0-7").denied(group("1,3", "member")), None, "fewer are within the limit");
+        let text = cpus("1").denied(group("0,2-3", "member")).unwrap();
+        assert!(text.contains("none of the CPUs 1") && text.contains("gives 0,2-3"), "{text}");
+        assert!(Cpuset::new().mems("1").denied(group("0", "member")).is_some());
+        assert_eq!(Cpuset::new().denied(group("0", "member")), None);
+        let part = cpus("1").partition(Partition::Root);
+        assert_eq!(part.denied(group("1", "root")), None);
+        let text =
+            part.denied(group("1", "root invalid (Parent is not a partition root)")).unwrap();
+        assert!(text.contains("Parent is not a partition root"), "{text}");
+        assert_eq!(cpus("1").denied(group("1", "root invalid")), None, "not asked for");
+        assert_eq!(part.denied(|_| None), None);
+    }
 }

@@ -155,6 +155,16 @@ impl Group {
         }
     }
 
+    /// Whether the kernel gives what it has taken without a word.
+    fn confirm(&self, limits: &Limits, controller: Controller) -> Result<()> {
+        let cpuset = limits.cpuset.as_ref().filter(|_| controller == Controller::Cpuset);
+        let cpuset = cpuset.filter(|_| self.version() == CgroupVersion::V2);
+        match cpuset.and_then(|cpuset| cpuset.denied(|file| self.read(file))) {
+            Some(reason) => Err(Error::Unsupported { feature: controller.feature(), reason }),
+            None => Ok(()),
+        }
+    }
+
     /// Attaches the program that does on v2 what the files of a controller do on v1.
     fn attach_program(&mut self, limits: &Limits, controller: Controller) -> Result<()> {
         if self.version() == CgroupVersion::V1 {
@@ -328,7 +338,9 @@ impl Groups {
                     group.place.pass_on(&group.controllers)?;
                     written = write_all(group, &writes);
                 }
-                let written = written.map_err(|failure| refused(feature, failure));
+                let written = written
+                    .map_err(|failure| refused(feature, failure))
+                    .and_then(|()| group.confirm(limits, controller));
                 match written.and_then(|()| group.attach_program(limits, controller)) {
                     Ok(()) => {}
                     Err(_) if may_be_missing(feature) => self.missing.push(feature),
@@ -479,15 +491,15 @@ fn find_for_most(
     }
 }
 
-/// v1's limit of memory must not be above that of memory and swap, nor the other way round: which
-/// one is written first depends on what was there.
+/// v1's limit of memory must not be above that of memory and swap, nor the other way round, and a
+/// real-time runtime not above its period: which one is written first depends on what was there.
 fn write_all(group: &Group, writes: &[Write]) -> Result<(), Failure> {
     let mut late = None;
     for write in writes {
         let written = group.write(write);
         match written {
             Err(Failure { errno: Errno::EINVAL, .. })
-                if write.file == "memory.limit_in_bytes" && late.is_none() =>
+                if is_bounded_by_the_next(&write.file) && late.is_none() =>
             {
                 late = Some(write);
             }
@@ -495,6 +507,10 @@ fn write_all(group: &Group, writes: &[Write]) -> Result<(), Failure> {
         }
     }
     late.map_or(Ok(()), |write| group.write(write))
+}
+
+fn is_bounded_by_the_next(file: &str) -> bool {
+    ["memory.limit_in_bytes", "cpu.rt_period_us"].contains(&file)
 }
 
 /// What is mounted; looked at anew if one of these is not in what was seen before.

@@ -97,7 +97,8 @@ pub struct MemoryStats {
     pub swap: Option<u64>,
     /// The limit as it was last.
     pub limit: Option<Max>,
-    /// How often the limit was reached.
+    /// How often the limit was reached. Newer kernels do not count it on v1 where swap is limited, as it
+    /// is by default, and it is `None` there if the limit was near.
     pub limit_hits: Option<u64>,
     /// How often `memory.high` was exceeded. v2 only.
     pub high_hits: Option<u64>,
@@ -166,6 +167,9 @@ pub struct Pressure {
     /// All that could have run waited (for a CPU Linux 5.13).
     pub full: Option<Duration>,
 }
+
+/// What the kernel asks of a limit at a time at most: a huge page.
+const LARGEST_CHARGE: u64 = 2 << 20;
 
 impl Stats {
     /// What was done on all block devices together, as if they were one with the number 0:0.
@@ -266,11 +270,22 @@ fn memory_v1(group: &Group) -> MemoryStats {
         kernel: number(group, "memory.kmem.usage_in_bytes"),
         swap: total("total_swap"),
         limit,
-        limit_hits: number(group, "memory.failcnt"),
+        limit_hits: hits_v1(|file| number(group, file)),
         high_hits: None,
         oom_kills: keyed(group, "memory.oom_control").get("oom_kill").copied(),
         pressure: None,
     }
+}
+
+/// How often v1's limit was reached. Memory and swap together are tried first, which is the same where
+/// there is no swap, and not counted by newer kernels: then there is a number only if it was far off.
+fn hits_v1(number: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    let counted = number("memory.failcnt")?;
+    let Some(both) = number("memory.memsw.failcnt") else { return Some(counted) };
+    let sum = counted.saturating_add(both);
+    let limit = number("memory.memsw.limit_in_bytes")?;
+    let peak = number("memory.memsw.max_usage_in_bytes")?;
+    (sum > 0 || peak.saturating_add(LARGEST_CHARGE) <= limit).then_some(sum)
 }
 
 fn memory_v2(group: &Group) -> MemoryStats {
@@ -400,7 +415,9 @@ pub(crate) fn parse_blkio(bytes: &str, operations: &str) -> Vec<IoStats> {
 mod tests {
     use std::time::Duration;
 
-    use super::{IoStats, Pressure, parse_blkio, parse_io_stat, parse_keyed, parse_pressure};
+    use super::{
+        IoStats, Pressure, hits_v1, parse_blkio, parse_io_stat, parse_keyed, parse_pressure,
+    };
 
     #[test]
     fn files_are_read() {
@@ -425,6 +442,26 @@ mod tests {
         let bytes = "7:1 Read 4096\n7:1 Write 8\n7:1 Sync 4104\n7:1 Total 4104\nTotal 4104\n";
         let operations = "7:1 Read 2\n7:1 Write 1\nTotal 3\n";
         assert_eq!(parse_blkio(bytes, operations), [wanted]);
+    }
+
+    #[test]
+    fn hits_are_told_where_they_are_counted() {
+        let hits = |failed: u64, of_both: Option<u64>, peak: u64| {
+            hits_v1(|file| match file {
+                "memory.failcnt" => Some(failed),
+                "memory.memsw.failcnt" => of_both,
+                "memory.memsw.limit_in_bytes" => Some(16 << 20),
+                "memory.memsw.max_usage_in_bytes" => Some(peak),
+                _ => None,
+            })
+        };
+        let (near, far) = (15 << 20, 14 << 20);
+        assert_eq!(hits(3, None, near), Some(3), "swap is not accounted for");
+        assert_eq!(hits(0, None, near), Some(0));
+        assert_eq!(hits(1, Some(2), near), Some(3));
+        assert_eq!(hits(0, Some(0), far), Some(0));
+        assert_eq!(hits(0, Some(0), near), None);
+        assert_eq!(hits_v1(|_| None), None);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use stockade::CgroupParent;
+use stockade::{CgroupParent, Child};
 
-use crate::common::mounted;
+use crate::common::{is_v1, mounted};
 
 /// A group with the same path in each hierarchy; removed at the end, when nothing may be in it.
 #[derive(Debug)]
@@ -58,6 +58,12 @@ impl Delegated {
     /// Its group in the hierarchy of v2.
     pub(crate) fn v2(&self) -> &Path {
         &self.groups.iter().find(|(_, v2)| *v2).unwrap().0
+    }
+
+    /// Its group in the hierarchy of a controller, as v1 calls it.
+    pub(crate) fn of(&self, controller: &str) -> &Path {
+        let point = point_of(controller);
+        &self.groups.iter().find(|(group, _)| group.parent() == Some(&point)).unwrap().0
     }
 
     /// What is in it in all hierarchies.
@@ -141,4 +147,33 @@ fn pass_on(group: &Path) {
         let _as_far_as_it_goes =
             fs::write(group.join("cgroup.subtree_control"), format!("+{name}"));
     }
+}
+
+/// A file of a sandbox's group, as the host sees it.
+pub(crate) fn group_file(child: &Child, controller: &str, file: &str) -> String {
+    let file = group_path(child, controller).join(file);
+    fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+pub(crate) fn group_path(child: &Child, controller: &str) -> PathBuf {
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    let v1 = is_v1(controller) == Some(true);
+    let path = own.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let ours =
+            if v1 { names.split(',').any(|one| one == controller) } else { names.is_empty() };
+        ours.then(|| path.trim_start_matches('/').to_owned())
+    });
+    point_of(controller).join(path.unwrap())
+}
+
+/// Where the hierarchy with a controller is mounted.
+fn point_of(controller: &str) -> PathBuf {
+    let v1 = is_v1(controller) == Some(true);
+    let point = mounted().into_iter().find_map(|(point, v2)| {
+        let named = point.file_name()?.to_str()?.split(',').any(|one| one == controller);
+        (if v1 { named } else { v2 }).then_some(point)
+    });
+    point.unwrap()
 }

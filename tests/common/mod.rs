@@ -46,6 +46,14 @@ pub(crate) enum Needs {
     Undelegated,
     /// Any uid that may make control groups.
     Groups,
+    /// The same, and a hierarchy of cgroup v2 with this controller.
+    GroupsAndV2(&'static str),
+    /// uid 0, and a group of cgroup v1 that real-time processes are given time of.
+    RootAndRealTimeGroups,
+    /// uid 0, the controller of RDMA, and a device for it.
+    RootAndRdma,
+    /// uid 0, controllers of cgroup v1 that nobody has mounted, and a program on the host's PATH.
+    RootUnmountedAndProgram(&'static [&'static str], &'static str),
     /// A rustup tool chain that this user can read.
     Toolchain,
     /// A manager of the caller's, root or not, on its bus.
@@ -103,6 +111,9 @@ impl Needs {
             | Needs::RootAndV2(_)
             | Needs::RootAndUnmounted(_)
             | Needs::RootAndHugePages
+            | Needs::RootAndRealTimeGroups
+            | Needs::RootAndRdma
+            | Needs::RootUnmountedAndProgram(..)
                 if !root =>
             {
                 Some("needs root".to_owned())
@@ -111,6 +122,16 @@ impl Needs {
             Needs::RootAndV1(name) => lacks(name, Some(true)),
             Needs::RootAndV2(name) => lacks(name, Some(false)),
             Needs::RootAndUnmounted(names) => cannot_be_mounted(names),
+            Needs::RootUnmountedAndProgram(names, program) => {
+                cannot_be_mounted(names).or_else(|| Needs::Program(program).missing())
+            }
+            Needs::RootAndRealTimeGroups => lacks("cpu", Some(true)).or_else(|| {
+                (!has_real_time_groups())
+                    .then(|| "needs a kernel with CONFIG_RT_GROUP_SCHED".to_owned())
+            }),
+            Needs::RootAndRdma => {
+                lacks("rdma", None).or_else(|| Needs::File("/sys/class/infiniband").missing())
+            }
             Needs::RootAndHugePages => lacks("hugetlb", None)
                 .or_else(|| HugePages::reserve(2).is_none().then(|| "needs huge pages".to_owned())),
             Needs::DelegatedCgroup2 if root => Needs::Unprivileged.missing(),
@@ -123,6 +144,9 @@ impl Needs {
             }
             Needs::Groups if root => None,
             Needs::Groups => Needs::DelegatedCgroup2.missing(),
+            Needs::GroupsAndV2(name) => {
+                Needs::Groups.missing().or_else(|| lacks(name, Some(false)))
+            }
             Needs::RealTime => {
                 (!may_be_real_time()).then(|| "needs the right to real-time scheduling".to_owned())
             }
@@ -173,6 +197,12 @@ fn may_be_real_time() -> bool {
         unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0 }
     });
     thread.join().unwrap()
+}
+
+/// Whether v1's groups have a share of the time of real-time processes.
+fn has_real_time_groups() -> bool {
+    let runtime = |(point, _): &(PathBuf, bool)| point.join("cpu.rt_runtime_us").exists();
+    mounted().iter().any(runtime)
 }
 
 /// Whether this process may make groups beside its own on cgroup v2.

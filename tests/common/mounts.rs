@@ -6,6 +6,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// A mount namespace of this process's own; for who is not root in a user namespace of its own.
@@ -45,4 +46,34 @@ pub(crate) fn bind(from: &Path, at: &Path) {
     // SAFETY: all are NUL-terminated and live until the end of the call.
     let result = unsafe { libc::mount(from, to, null, libc::MS_BIND, null.cast()) };
     assert_eq!(result, 0, "{at:?}: {}", std::io::Error::last_os_error());
+}
+
+/// Mounts v1 hierarchies that this machine has and does not use, for this process alone.
+pub(crate) fn private_hierarchies(names: &[&str]) -> tempfile::TempDir {
+    own_mounts();
+    let directory = tempfile::tempdir().unwrap();
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), open).unwrap();
+    for name in names {
+        let point = directory.path().join(name);
+        fs::create_dir(&point).unwrap();
+        mount("cgroup", &point, name, 0);
+    }
+    directory
+}
+
+/// Takes away what is mounted in a directory, that it can be removed. This process and its warden
+/// may still know the place.
+pub(crate) fn unmount_all(directory: &tempfile::TempDir) {
+    for entry in fs::read_dir(directory.path()).unwrap().flatten() {
+        unmount(&entry.path());
+        fs::remove_dir(entry.path()).unwrap();
+    }
+}
+
+pub(crate) fn unmount(point: &Path) {
+    let path = CString::new(point.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is NUL-terminated.
+    let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    assert_eq!(result, 0, "{point:?}: {}", std::io::Error::last_os_error());
 }

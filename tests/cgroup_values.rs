@@ -1,0 +1,388 @@
+//! What each further value of a controller does: the kernel's doing is looked at, not what was
+//! written, and beside it a sandbox to which it was not given.
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::exit,
+    reason = "a test process, built by a current toolchain"
+)]
+
+mod common;
+#[path = "common/groups.rs"]
+mod groups;
+#[path = "common/inside.rs"]
+mod inside;
+#[path = "common/mounts.rs"]
+mod mounts;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{Needs, is_v1};
+use groups::{Delegated, group_file, group_path};
+use inside::{myself, refused, role, shell, status_field};
+use mounts::private_hierarchies;
+use stockade::{
+    Capability, CgroupParent, Child, Cpu, Cpuset, Error, Event, Feature, Limits, Max, Memory, Misc,
+    Namespaces, Outcome, Partition, PerfEvent, Rdma, Sandbox, Stdio,
+};
+
+const MIB: u64 = 1 << 20;
+
+tests! {
+    Needs::Groups => [
+        page_cache_is_given_back_at_the_limit,
+        an_idle_sandbox_gives_way,
+        bursts_use_what_was_saved,
+    ];
+    Needs::RootAndController("cpuset") => [cpus_that_the_parent_lacks_are_an_error];
+    Needs::GroupsAndV2("memory") => [
+        memory_high_holds_back_and_kills_nothing,
+        an_oom_group_ends_as_one,
+    ];
+    Needs::RootAndV2("memory") => [what_is_protected_is_taken_from_others];
+    Needs::RootAndV2("cpuset") => [a_partition_has_its_cpus_alone, a_partition_that_cannot_be_is_an_error];
+    Needs::RootAndV2("misc") => [scalar_resources_are_those_that_there_are];
+    Needs::RootAndRdma => [rdma_devices_are_limited];
+    Needs::RootAndRealTimeGroups => [real_time_stops_at_its_runtime, a_real_time_period_changes];
+    Needs::RootAndUnmounted(&["perf_event"]) => [events_are_counted_by_group];
+}
+
+/// A directory on a disk, for page cache that can be given back; everybody may write there.
+fn on_disk() -> tempfile::TempDir {
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    directory
+}
+
+fn limited_memory(directory: &Path, memory: Memory) -> Sandbox {
+    Sandbox::new().limits(Limits::new().memory(memory)).bind_rw(directory, "/data")
+}
+
+/// Writes three times as much to a disk as is the limit of the tests, when it is told to.
+const FILL: &str = "read go; dd if=/dev/zero of=/data/file bs=64k count=768 2>/dev/null || exit 7";
+
+/// The end of that, and all events of it.
+fn filled(sandbox: &Sandbox) -> (Child, Vec<Event>) {
+    let command = sandbox.command("sh").args(["-c", FILL]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let events = child.events().unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let events = events.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+    (child, events)
+}
+
+fn page_cache_is_given_back_at_the_limit() {
+    let directory = on_disk();
+    let fill = |max| filled(&limited_memory(directory.path(), Memory::new().max(max)));
+    let (mut child, events) = fill(16 * MIB);
+    let memory = child.stats().unwrap().memory;
+    assert!(memory.limit_hits.is_none_or(|hits| hits > 0), "{memory:?}");
+    assert!(memory.limit_hits.is_some() || is_v1("memory") == Some(true), "{memory:?}");
+    assert_eq!(memory.oom_kills, Some(0));
+    if let Some(peak) = memory.peak {
+        assert!((8 * MIB..=16 * MIB).contains(&peak), "{memory:?}");
+    }
+    if is_v1("memory") == Some(false) {
+        assert!(events.contains(&Event::MemoryMax), "{events:?}");
+    }
+    let (mut child, events) = fill(1024 * MIB);
+    let memory = child.stats().unwrap().memory;
+    assert_eq!((memory.limit_hits, events), (Some(0), Vec::new()));
+    if let Some(peak) = memory.peak {
+        assert!(peak > 32 * MIB, "{memory:?}");
+    }
+}
+
+fn memory_high_holds_back_and_kills_nothing() {
+    let directory = on_disk();
+    let fill = |high| filled(&limited_memory(directory.path(), Memory::new().high(high)));
+    let (mut child, events) = fill(16 * MIB);
+    let memory = child.stats().unwrap().memory;
+    assert!(memory.high_hits.unwrap() > 0, "{memory:?}");
+    assert_eq!(memory.oom_kills, Some(0));
+    assert!(events.contains(&Event::MemoryHigh), "{events:?}");
+    assert!(memory.peak.is_none_or(|peak| peak < 32 * MIB), "{memory:?}");
+    let (mut child, events) = fill(1024 * MIB);
+    let memory = child.stats().unwrap().memory;
+    assert_eq!((memory.high_hits, events), (Some(0), Vec::new()));
+    assert!(memory.peak.is_none_or(|peak| peak > 32 * MIB), "{memory:?}");
+}
+
+fn an_oom_group_ends_as_one() {
+    let with = |all| {
+        let memory = Memory::new().max(32 * MIB).oom_group(all);
+        let sandbox = Sandbox::new().limits(Limits::new().memory(memory));
+        shell(&sandbox, "sleep 1000 & tail /dev/zero; kill -0 $! && exit 3")
+    };
+    let output = with(true);
+    assert!(matches!(output.outcome, Outcome::OutOfMemory { .. }), "{output:?}");
+    // The shell, what it waits for, and what it has left to itself.
+    assert!(output.usage.unwrap().stats.memory.oom_kills.unwrap() >= 3);
+    let output = with(false);
+    assert_eq!(output.outcome, Outcome::Exited(3));
+    assert_eq!(output.usage.unwrap().stats.memory.oom_kills, Some(1));
+}
+
+/// What remains of a sandbox's page cache when another one below the same limit needs more.
+fn what_is_protected_is_taken_from_others() {
+    let parent = Delegated::to(0);
+    fs::write(parent.v2().join("memory.max"), (32 * MIB).to_string()).unwrap();
+    let remains = |memory| {
+        let directory = on_disk();
+        let with = |memory, script| {
+            let sandbox = limited_memory(directory.path(), memory).cgroup_parent(parent.parent());
+            let command = sandbox.command("sh").args(["-c", script]).stdin(Stdio::piped());
+            command.stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let keep = "dd if=/dev/zero of=/data/kept bs=64k count=256 conv=fsync 2>/dev/null; \
+                    echo; read end";
+        let mut keeps = with(memory, keep);
+        BufReader::new(keeps.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let mut needs = with(Memory::new(), FILL);
+        needs.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        assert_eq!(needs.wait().unwrap().outcome, Outcome::Exited(0));
+        keeps.stats().unwrap().memory.file.unwrap()
+    };
+    let usual = remains(Memory::new());
+    assert!(usual < 14 * MIB, "{usual}");
+    for memory in [Memory::new().low(24 * MIB), Memory::new().min(24 * MIB)] {
+        let kept = remains(memory);
+        assert!(kept >= 16 * MIB, "{kept}");
+    }
+}
+
+/// A busy loop on the first CPU.
+fn spin(cpu: Cpu) -> Child {
+    let limits = Limits::new().cpu(cpu).cpu_time(Duration::from_secs(60));
+    let sandbox = Sandbox::new().limits(limits).cpus("0");
+    sandbox.command("sh").args(["-c", "while :; do :; done"]).spawn().unwrap()
+}
+
+fn usage(child: &mut Child) -> Duration {
+    child.stats().unwrap().cpu.usage.unwrap()
+}
+
+fn an_idle_sandbox_gives_way() {
+    for (idle, at_least) in [(true, 8), (false, 0)] {
+        let (mut first, mut second) = (spin(Cpu::new().idle(idle)), spin(Cpu::new().weight(100)));
+        let before = [usage(&mut first), usage(&mut second)];
+        loop {
+            let used = [usage(&mut first) - before[0], usage(&mut second) - before[1]];
+            if used[0] + used[1] > Duration::from_secs(1) {
+                assert!(used[1] > used[0] * at_least, "{used:?}");
+                // Both have the same without it, give or take what others do.
+                assert!(idle || used[0] * 4 > used[1], "{used:?}");
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn bursts_use_what_was_saved() {
+    let bursts = |burst| {
+        let cpu = Cpu::new().limit(0.2).period(Duration::from_millis(50)).burst(burst);
+        let limits = Limits::new().cpu(cpu).cpu_time(Duration::from_secs(60));
+        let sandbox = Sandbox::new().limits(limits);
+        let script = "i=0; while [ $i -lt 20 ]; do i=$((i + 1)); sleep 0.2; j=0; \
+                      while [ $j -lt 20000 ]; do j=$((j + 1)); done; done; echo; read end";
+        let command = sandbox.command("sh").args(["-c", script]).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let stat = group_file(&child, "cpu", "cpu.stat");
+        let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(key, _)| *key == "nr_bursts").unwrap().1.parse::<u64>().unwrap()
+    };
+    assert_eq!(bursts(Duration::ZERO), 0);
+    assert!(bursts(Duration::from_millis(10)) > 0);
+}
+
+/// v1 refuses such a list; v2 takes it, and gives what the group above has.
+fn cpus_that_the_parent_lacks_are_an_error() {
+    let parent = Delegated::to(0);
+    fs::write(parent.of("cpuset").join("cpuset.cpus"), "0").unwrap();
+    let with = |cpus: &str| Sandbox::new().cpus(cpus).cgroup_parent(parent.parent());
+    assert_eq!(with("0").command("true").status().unwrap().outcome, Outcome::Exited(0));
+    let error = refused(&with("1"));
+    if is_v1("cpuset") == Some(true) {
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{error}");
+    } else {
+        is_denied(&error, "the group above has none of the CPUs 1, and the kernel gives 0");
+    }
+    assert!(parent.content().is_empty());
+}
+
+fn is_denied(error: &Error, text: &str) {
+    let feature = Feature::CpusetLimits;
+    let ours = matches!(error, Error::Unsupported { feature: found, .. } if *found == feature);
+    assert!(ours && error.to_string().contains(text), "{error}");
+}
+
+fn partition(cpus: &str, kind: Partition, parent: CgroupParent) -> Sandbox {
+    let cpuset = Cpuset::new().cpus(cpus).partition(kind);
+    Sandbox::new().limits(Limits::new().cpuset(cpuset)).cgroup_parent(parent)
+}
+
+fn a_partition_has_its_cpus_alone() {
+    let root = || CgroupParent::Path("/".into());
+    let allowed = || status_field(std::process::id(), "Cpus_allowed_list");
+    let before = allowed();
+    assert_eq!(before, "0-1");
+    for (kind, name) in [(Partition::Root, "root"), (Partition::Isolated, "isolated")] {
+        let sandbox = partition("1", kind, root());
+        let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+        assert_eq!(group_file(&child, "cpuset", "cpuset.cpus.partition"), name);
+        assert_eq!(status_field(child.program_id().unwrap(), "Cpus_allowed_list"), "1");
+        assert_eq!(allowed(), "0", "everybody else has the rest");
+        is_denied(&refused(&sandbox), "invalid");
+        drop(child);
+        assert_eq!(allowed(), before);
+    }
+    let member = partition("1", Partition::Member, root()).command("sleep").arg("1000").spawn();
+    assert_eq!((allowed(), member.is_ok()), (before, true));
+}
+
+/// Only the root of the hierarchy is the root of a partition by itself.
+fn a_partition_that_cannot_be_is_an_error() {
+    let parent = Delegated::to(0);
+    let sandbox = partition("1", Partition::Root, parent.parent());
+    is_denied(&refused(&sandbox), "has to be the root of a partition");
+    assert!(parent.content().is_empty());
+    let sandbox = sandbox.best_effort(Feature::CpusetLimits);
+    let child = sandbox.command("true").spawn().unwrap();
+    assert!(child.missing().contains(&Feature::CpusetLimits));
+}
+
+/// What the controllers of scalar resources and of RDMA have is the hardware's.
+fn scalar_resources_are_those_that_there_are() {
+    let with = |name: &str| Sandbox::new().limits(Limits::new().misc(Misc::new().max(name, 3)));
+    let error = refused(&with("no_such_resource"));
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
+    let parent = Delegated::to(0);
+    let all = fs::read_to_string(parent.v2().parent().unwrap().join("misc.capacity")).unwrap();
+    for name in all.lines().filter_map(|line| line.split(' ').next()) {
+        let child = with(name).command("sleep").arg("1000").spawn().unwrap();
+        let limits = group_file(&child, "misc", "misc.max");
+        assert!(limits.lines().any(|line| line == format!("{name} 3")), "{limits}");
+    }
+}
+
+fn rdma_devices_are_limited() {
+    let with = |name: &str| {
+        Sandbox::new().limits(Limits::new().rdma(Rdma::new().max(name, 3, Max::Unlimited)))
+    };
+    let error = refused(&with("no_such_device"));
+    assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{error}");
+    for device in fs::read_dir("/sys/class/infiniband").unwrap().flatten() {
+        let name = device.file_name().into_string().unwrap();
+        let child = with(&name).command("sleep").arg("1000").spawn().unwrap();
+        let limits = group_file(&child, "rdma", "rdma.max");
+        let wanted = format!("{name} hca_handle=3 hca_object=max");
+        assert!(limits.lines().any(|line| line == wanted), "{limits}");
+    }
+}
+
+/// A loop with a real-time priority, if that is granted, on the first CPU.
+fn real_time_loop(cpu: Cpu) -> (Child, bool) {
+    let limits = Limits::new().cpu(cpu).cpu_time(Duration::from_secs(60));
+    let sandbox = Sandbox::new().limits(limits).cpus("0").as_host_root();
+    let sandbox = sandbox.allow_host_capabilities().capabilities([Capability::SYS_NICE]);
+    let sandbox = sandbox.namespaces(Namespaces::all() - Namespaces::USER);
+    let command = myself(&sandbox, "real_time_stops_at_its_runtime", "loop");
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (child, line == "granted\n")
+}
+
+fn real_time_stops_at_its_runtime() {
+    if role().is_some() {
+        let priority = libc::sched_param { sched_priority: 1 };
+        // SAFETY: valid for reading.
+        let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+        println!("{}", if set == 0 { "granted" } else { "refused" });
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+    // v1's groups have no time for it unless they are given some.
+    assert!(!real_time_loop(Cpu::new()).1);
+    let share = |milliseconds| {
+        let runtime = Duration::from_millis(milliseconds);
+        let cpu = Cpu::new().realtime(runtime, Duration::from_millis(100));
+        let (mut child, granted) = real_time_loop(cpu);
+        assert!(granted);
+        let (before, began) = (usage(&mut child), Instant::now());
+        std::thread::sleep(Duration::from_secs(2));
+        (usage(&mut child) - before).as_secs_f64() / began.elapsed().as_secs_f64()
+    };
+    let (little, much) = (share(5), share(50));
+    // Others may have been there as well: it is never more.
+    assert!(little < 0.1 && little > 0.0, "{little}");
+    assert!(much < 0.6 && much > little * 2.0, "{much} {little}");
+}
+
+fn a_real_time_period_changes() {
+    let with = |runtime, period| {
+        let [runtime, period] = [runtime, period].map(Duration::from_millis);
+        Limits::new().cpu(Cpu::new().realtime(runtime, period))
+    };
+    let sandbox = Sandbox::new().limits(with(200, 1000));
+    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    for (runtime, period) in [(20, 100), (150, 1000), (10, 50)] {
+        child.update(&with(runtime, period)).unwrap();
+        for (file, value) in [("cpu.rt_runtime_us", runtime), ("cpu.rt_period_us", period)] {
+            assert_eq!(group_file(&child, "cpu", file), (value * 1000).to_string());
+        }
+    }
+}
+
+/// How long a group was on the first CPU, by a counter of the kernel's.
+fn count_cpu_clock(group: &Path) -> OwnedFd {
+    // Type "software", the size of the attributes, and the CPU's clock.
+    let mut attributes = [0u32; 16];
+    attributes[..2].copy_from_slice(&[1, 64]);
+    let group = fs::File::open(group).unwrap();
+    let (flag, cpu, nobody) = (1 << 2, 0, -1);
+    // SAFETY: the attributes are as long as they say.
+    let counter = unsafe {
+        let (attributes, group) = (attributes.as_ptr(), group.as_raw_fd());
+        libc::syscall(libc::SYS_perf_event_open, attributes, group, cpu, nobody, flag)
+    };
+    assert!(counter >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(i32::try_from(counter).unwrap()) }
+}
+
+fn events_are_counted_by_group() {
+    let directory = private_hierarchies(&["perf_event"]);
+    let start = |script: &str| {
+        let sandbox = Sandbox::new().limits(Limits::new().perf_event(PerfEvent)).cpus("0");
+        let child = sandbox.command("sh").args(["-c", script]).spawn().unwrap();
+        let counter = count_cpu_clock(&group_path(&child, "perf_event"));
+        (child, fs::File::from(counter))
+    };
+    let read = |counter: &mut fs::File| {
+        let mut number = [0; 8];
+        counter.read_exact(&mut number).unwrap();
+        Duration::from_nanos(u64::from_ne_bytes(number))
+    };
+    let (_busy, mut busy) = start("while :; do :; done");
+    let (_waits, mut waits) = start("exec sleep 1000");
+    let before = read(&mut waits);
+    while read(&mut busy) < Duration::from_millis(300) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // It may still have been on its way to sleep.
+    assert!(read(&mut waits) - before < Duration::from_millis(100));
+    drop((_busy, _waits));
+    mounts::unmount_all(&directory);
+}
