@@ -320,6 +320,11 @@ pub enum Feature {
     /// [`allow_debugging`](crate::Sandbox::allow_debugging)
     /// ([ptrace(2)](https://man7.org/linux/man-pages/man2/ptrace.2.html)).
     DebuggingForbidden,
+    /// A label of AppArmor's or SELinux's for the program, see
+    /// [`exec_label`](crate::Sandbox::exec_label): missing where no such module is active
+    /// ([proc_pid_attr(5)](https://man7.org/linux/man-pages/man5/proc_pid_attr.5.html)). Required if
+    /// asked for; one that is there and refuses the label is an error in any case.
+    ExecLabel,
 }
 
 impl Feature {
@@ -331,7 +336,7 @@ impl Feature {
     /// use stockade::Feature;
     /// assert!(Feature::ALL.contains(&Feature::SessionKeyring));
     /// ```
-    pub const ALL: [Feature; 36] = [
+    pub const ALL: [Feature; 37] = [
         Feature::SupplementaryGroups,
         Feature::NestedUserNamespaceCount,
         Feature::InotifyLimits,
@@ -368,6 +373,7 @@ impl Feature {
         Feature::FileAttributes,
         Feature::NestingForbidden,
         Feature::DebuggingForbidden,
+        Feature::ExecLabel,
     ];
 
     /// Whether a sandbox runs without it unless [`Sandbox::require`](crate::Sandbox::require) says
@@ -439,6 +445,7 @@ impl fmt::Display for Feature {
             Feature::FileAttributes => "keeping modes, owners, times and attributes of files",
             Feature::NestingForbidden => "forbidding namespaces inside",
             Feature::DebuggingForbidden => "forbidding to trace",
+            Feature::ExecLabel => "a label of a security module for the program",
         })
     }
 }

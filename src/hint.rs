@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
 
+use crate::lsm::Label;
+
 /// Advice that goes with a failure. `Display` says what to do.
 ///
 /// # Examples
@@ -26,6 +28,19 @@ use nix::errno::Errno;
 pub enum Hint {
     /// `kernel.apparmor_restrict_unprivileged_userns` is 1 (Ubuntu 23.10 and later).
     AppArmorUserNamespaces,
+    /// This profile of AppArmor's confines the caller, and may refuse it: user namespaces need `userns,`
+    /// there, and what is done in them capabilities and mounts
+    /// ([apparmor.d(5)](https://manpages.debian.org/apparmor.d.5)).
+    AppArmorProfile(String),
+    /// No security module that gives an exec a label is active
+    /// ([proc_pid_attr(5)](https://man7.org/linux/man-pages/man5/proc_pid_attr.5.html)).
+    NoExecLabels,
+    /// The security module does not know the label.
+    UnknownLabel,
+    /// The caller's own label does not allow to take this one.
+    LabelDenied,
+    /// The exec may not take the label, or not execute this file with it.
+    LabelledExec,
     /// `kernel.unprivileged_userns_clone` is 0 (Debian before 11, hardened kernels).
     UnprivilegedUserNamespacesOff,
     /// `user.max_user_namespaces` is reached or 0
@@ -148,6 +163,31 @@ impl fmt::Display for Hint {
                 "AppArmor restricts unprivileged user namespaces; give the program a profile with \
                  \"userns,\" or set kernel.apparmor_restrict_unprivileged_userns to 0; or use \
                  without_namespaces()"
+            }
+            Hint::AppArmorProfile(profile) => {
+                return write!(
+                    f,
+                    "AppArmor's profile {profile:?} confines the caller and may refuse it; allow it there \
+                     (\"userns,\", capabilities, mounts), or start the caller unconfined (on Ubuntu see \
+                     kernel.apparmor_restrict_unprivileged_userns, too), or use without_namespaces()"
+                );
+            }
+            Hint::NoExecLabels => {
+                "no security module with labels for an exec is active; boot with AppArmor or SELinux (lsm=…), \
+                 or use best_effort(Feature::ExecLabel)"
+            }
+            Hint::UnknownLabel => {
+                "the security module does not know this label; apparmor_parser loads profiles, and SELinux \
+                 takes user:role:type:level"
+            }
+            Hint::LabelDenied => {
+                "the caller's own label does not allow it; AppArmor asks for a rule \"change_profile -> …,\", \
+                 SELinux for setexec"
+            }
+            Hint::LabelledExec => {
+                "the exec was to take another label: with no_new_privs that of a confined caller has to be a \
+                 subset of its own (AppArmor), or nnp_transition be allowed (SELinux); and the program be \
+                 executable by it"
             }
             Hint::UnprivilegedUserNamespacesOff => {
                 "set kernel.unprivileged_userns_clone to 1, or run as root, or use \
@@ -342,7 +382,10 @@ pub(crate) fn for_clone(errno: Errno, with_user: bool) -> Option<Hint> {
         Errno::EPERM if setting("kernel/unprivileged_userns_clone") == Some(0) => {
             Some(Hint::UnprivilegedUserNamespacesOff)
         }
-        Errno::EPERM => apparmor().or(Some(Hint::FilteredNamespaces)),
+        Errno::EPERM => {
+            restricted().or_else(filtered).or_else(confined).or(Some(Hint::FilteredNamespaces))
+        }
+        Errno::EACCES => apparmor(),
         Errno::ENOSPC | Errno::EUSERS if setting("user/max_user_namespaces") == Some(0) => {
             Some(Hint::MaxUserNamespaces)
         }
@@ -352,9 +395,27 @@ pub(crate) fn for_clone(errno: Errno, with_user: bool) -> Option<Hint> {
     }
 }
 
+/// What AppArmor may have refused.
 fn apparmor() -> Option<Hint> {
+    restricted().or_else(confined)
+}
+
+/// Ubuntu's restriction of whoever has no profile.
+fn restricted() -> Option<Hint> {
     let on = setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1);
     on.then_some(Hint::AppArmorUserNamespaces)
+}
+
+/// A profile of the caller's own.
+fn confined() -> Option<Hint> {
+    let label = Label::current().ok()?;
+    label.profile().map(|profile| Hint::AppArmorProfile(profile.to_owned()))
+}
+
+/// A filter of the caller's, as containers have one: the likelier reason where both are there.
+fn filtered() -> Option<Hint> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    status.contains("\nSeccomp:\t2\n").then_some(Hint::FilteredNamespaces)
 }
 
 /// Mapping uid 0 takes CAP_SETFCAP, whoever does it.
@@ -431,9 +492,17 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
         ("remount", _) => Some(Hint::NeedsKernel("5.12")),
         ("resolve target", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.6")),
         ("close_range", Errno::ENOSYS) => Some(Hint::NeedsKernel("5.9")),
+        ("open" | "write", Errno::ENOENT | Errno::EINVAL) if object.starts_with("attr/") => {
+            Some(Hint::UnknownLabel)
+        }
+        ("open" | "write", Errno::EACCES | Errno::EPERM) if object.starts_with("attr/") => {
+            Some(Hint::LabelDenied)
+        }
         ("make control group", Errno::EAGAIN) => Some(Hint::MaxGroups),
         ("write", Errno::EACCES) if object.contains("cgroup.procs") => Some(Hint::NoCommonGroup),
         (_, Errno::EPERM) => apparmor(),
+        // Its own errno where it is the file, mount or network that it refuses.
+        (_, Errno::EACCES) => confined(),
         _ => None,
     }
 }

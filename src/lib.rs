@@ -28,6 +28,7 @@ mod landlock;
 mod launch;
 mod learn;
 mod lower;
+mod lsm;
 mod namespace;
 mod outcome;
 mod output;

@@ -16,7 +16,7 @@ use crate::policy::Policy;
 use crate::rootfs::{Inside, TreeSource, bytes};
 use crate::sandbox::Sandbox;
 use crate::wire::{OWN, Op};
-use crate::{executable, sys, tier};
+use crate::{executable, lsm, sys, tier};
 
 /// How much higher the `oom_score_adj` of a program with a limit of memory is, if nothing else was asked
 /// for: as if it used a tenth of the limit more, which is more than init is large.
@@ -112,7 +112,8 @@ impl Lower {
 /// 6. the network namespace that the other process has made meanwhile, and its loopback,
 /// 7. the limit of nested user namespaces, through a descriptor of the host's /proc, while the
 ///    program is let go,
-/// 8. in that other process: the network namespace and names, which need no tree,
+/// 8. in that other process: the network namespace and names, which need no tree, and the label of its
+///    exec, if one is asked for,
 ///
 /// or, if CAP_SYS_ADMIN is kept, names and loopback by init, then the lock on all mounts, after which
 /// nobody inside has power over the other namespaces, and then the program's process.
@@ -186,6 +187,11 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         let op = Op::NoNesting { optional };
         plan.step(op, "in a nested one a full /proc can be mounted");
     }
+    let label = lsm::exec(policy)?;
+    let unlabelled = policy.exec_label.is_some() && label.is_none();
+    // The process that executes the program has it.
+    let label_of_init = label.clone().filter(|_| !policy.init);
+    lsm::lower(label_of_init, &mut plan);
     if !locks {
         plan.of_init = Some(plan.steps.len());
         if network_beside {
@@ -197,11 +203,16 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             net::lower(policy, &mut plan);
         }
     }
+    if policy.init {
+        plan.of_init.get_or_insert(plan.steps.len());
+        lsm::lower(label, &mut plan);
+    }
     let counted = own_user || policy.nesting;
     let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
     let unlimited = (!limits_inotify).then_some(Feature::InotifyLimits);
     let missing = missing_groups.into_iter().chain(uncounted).chain(unlimited);
     let mut missing: Vec<_> = missing.chain(lowered_score).collect();
+    missing.extend(unlabelled.then_some(Feature::ExecLabel));
     missing.extend(tier::opened(policy));
     missing.extend(unmapped.then_some(Feature::IdMappedMounts));
     check_required(policy, &missing)?;
@@ -227,6 +238,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         of_init,
         ruleset,
         missing: missing.clone(),
+        label: None,
     };
     Ok(Lowered { plan, trees, ids, maps, at_clone, missing, score })
 }
@@ -280,7 +292,7 @@ fn own_files(policy: &Policy, plan: &mut Lower) -> Result<(Option<i32>, Option<F
         None => (Feature::OomScoreAdj.bit(), "the program is to be killed, and not init"),
     };
     let op = Op::WriteFile {
-        path: b"/proc/self/oom_score_adj".to_vec(),
+        path: b"self/oom_score_adj".to_vec(),
         data: score.to_string().into_bytes(),
         optional,
     };

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::abi::{MOUNT_ATTR_RDONLY, MS_RDONLY};
 use crate::error::{Feature, Result, quoted};
 use crate::landlock::Ruleset;
+use crate::lsm::Label;
 use crate::namespace::Namespaces;
 use crate::namespace::idmap::{Maps, Range};
 use crate::namespace::user::{self, Ids};
@@ -45,6 +46,8 @@ pub struct Plan {
     pub(crate) ruleset: Ruleset,
     /// What is known to be missing.
     pub(crate) missing: Vec<Feature>,
+    /// The caller's label, as far as it was looked for.
+    pub(crate) label: Option<Label>,
 }
 
 /// One operation, and why it is done.
@@ -200,6 +203,9 @@ impl Plan {
             let reason = policy.rlimits.reason(resource);
             lines.push(format!("limit {resource} {}:{}: {reason}", limit.soft, limit.hard));
         }
+        if let (Some(label), None) = (&self.label, &policy.exec_label) {
+            lines.push(format!("keep the label {label}: the caller's, unless policy has another"));
+        }
         lines.push("execute the program: in its directory, with its descriptors only".to_owned());
         for (what, time) in [
             ("end it after", policy.wall),
@@ -273,6 +279,7 @@ impl PartialEq for Plan {
             && self.steps == other.steps
             && self.ruleset == other.ruleset
             && self.missing == other.missing
+            && self.label == other.label
             && self.of_the_program() == other.of_the_program()
             && self.sandbox.policy().seccomp == other.sandbox.policy().seccomp
     }
@@ -380,8 +387,10 @@ impl Op<Vec<u8>> {
                 "user.max_inotify_instances 32, user.max_inotify_watches 8192".to_owned()
             }
             Op::WriteFile { path, data, .. } => {
-                let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-                format!("{} {}", String::from_utf8_lossy(name), text(data))
+                let name = String::from_utf8_lossy(path);
+                // Whoever writes writes of itself.
+                let name = name.split_once("self/").map_or(&*name, |(_, name)| name);
+                format!("{name} {}", text(data))
             }
             Op::Private {} | Op::Pivot { .. } | Op::Enter {} => "/".to_owned(),
             Op::Keep { path: at } if at.is_empty() => Namespaces::MOUNT.to_string(),

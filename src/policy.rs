@@ -21,7 +21,7 @@ use crate::namespace::{Existing, Namespaces, ipc, mount, pid};
 use crate::rlimit::Rlimits;
 use crate::rootfs::Tree;
 use crate::seccomp::{Assembled, Kept, Listener, Seccomp};
-use crate::{tier, wire};
+use crate::{lsm, tier, wire};
 
 /// All that a sandbox is to be.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ pub(crate) struct Policy {
     pub(crate) cgroup_parent: CgroupParent,
     pub(crate) seccomp: Seccomp,
     pub(crate) landlock: Landlock,
+    /// The security module's, for the program.
+    pub(crate) exec_label: Option<String>,
     /// What is refused is noted.
     pub(crate) learn: bool,
     /// What is read and written is noted, against this.
@@ -95,6 +97,7 @@ impl Default for Policy {
             cgroup_parent: CgroupParent::default(),
             seccomp: Seccomp::default(),
             landlock: Landlock::default(),
+            exec_label: None,
             learn: false,
             #[cfg(feature = "footprint")]
             declared: None,
@@ -154,6 +157,7 @@ impl Policy {
         self.process_problems(&mut problems);
         self.cgroup_problems(&mut problems);
         self.filter_problems(&mut problems);
+        lsm::problems(self, &mut problems);
         #[cfg(feature = "footprint")]
         if let Some(declared) = &self.declared {
             declared.problems(&mut problems);

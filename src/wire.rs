@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 8;
+pub(crate) const VERSION: u32 = 9;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -208,7 +208,7 @@ macro_rules! operations {
 }
 
 operations! {
-    /// Writes to an existing file of init's own view, before the root is replaced.
+    /// Writes to a file below the host's /proc.
     WriteFile { path: S, data: S, optional: u32 }
     /// Joins a new, empty session keyring.
     Keyring { optional: u32 }

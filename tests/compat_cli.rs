@@ -31,7 +31,7 @@ tests! {
     Needs::Program(STOCKADE) => [
         flags_exist, methods_exist, every_equivalent_is_tested, bubblewrap, docker_run,
         help_and_version, joined_namespaces, json, session_and_end, image, nothing_is_left,
-        new_privileges, stop_timeout, input, terminal,
+        new_privileges, labels, stop_timeout, input, terminal,
     ];
     Needs::Program("bwrap") => [every_flag_of_bubblewrap];
     Needs::RootAndController("memory") => [memory];
@@ -117,7 +117,7 @@ fn every_flag_of_bubblewrap() {
 }
 
 /// Rows whose test is a function of its own.
-const OWN: [&str; 23] = [
+const OWN: [&str; 25] = [
     "--help",
     "--version",
     "--userns FD",
@@ -129,6 +129,8 @@ const OWN: [&str; 23] = [
     "--rm",
     "--read-only",
     "--security-opt no-new-privileges",
+    "--security-opt apparmor=PROFILE",
+    "--security-opt label=…",
     "-i",
     "-t",
     "--network container:NAME",
@@ -494,6 +496,17 @@ fn nothing_is_left() {
     for directory in ["/", "/usr", "/etc", "/tmp", "/dev/shm"] {
         assert!(!PathBuf::from(directory).join("compat-new").exists(), "{directory}");
     }
+}
+
+/// That one which is known is taken is in tests/apparmor.rs.
+fn labels() {
+    let with = |options: &[&str]| {
+        Command::new(STOCKADE).arg("run").args(options).args(["--", "true"]).output().unwrap()
+    };
+    assert!(with(&[]).status.success());
+    let output = with(&["--exec-label", "no-such-profile"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(125) && text.contains("label"), "{text}");
 }
 
 fn new_privileges() {

@@ -174,6 +174,7 @@ fn stages_have_names() {
         "keeping modes, owners, times and attributes of files",
         "forbidding namespaces inside",
         "forbidding to trace",
+        "a label of a security module for the program",
     ];
     assert_eq!(names, expected);
 }
@@ -181,6 +182,11 @@ fn stages_have_names() {
 fn hints_are_sentences() {
     let all = [
         Hint::AppArmorUserNamespaces,
+        Hint::AppArmorProfile("docker-default (enforce)".to_owned()),
+        Hint::NoExecLabels,
+        Hint::UnknownLabel,
+        Hint::LabelDenied,
+        Hint::LabelledExec,
         Hint::UnprivilegedUserNamespacesOff,
         Hint::MaxUserNamespaces,
         Hint::MaxNamespaces,

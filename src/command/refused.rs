@@ -61,6 +61,11 @@ impl Command {
         };
         let hint = match (call, errno) {
             (Call::Exec, Errno::ENOENT) => self.only_outside(&self.program),
+            (Call::Exec, Errno::EPERM | Errno::EACCES)
+                if self.sandbox.policy().exec_label.is_some() =>
+            {
+                Some(Hint::LabelledExec)
+            }
             (Call::Interpreter, _) => self.only_outside(&interpreter.unwrap_or_default()),
             _ => hint::for_operation(call.name(), &object, errno),
         };

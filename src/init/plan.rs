@@ -3,7 +3,7 @@
 use crate::abi::*;
 use crate::program::{self, Done, Late, Wanted};
 use crate::raw::exit;
-use crate::sys::{self, Outcome, Poll, fault, write_all};
+use crate::sys::{self, Outcome, Poll, fault};
 use crate::tree::{self, Tree, Watched};
 use crate::wire::{
     Call, Fault, HEADER, Header, MAGIC, Op, REPORT, Reader, Report, SUPERVISED, Text, VERSION,
@@ -192,7 +192,7 @@ pub(crate) fn execute<'a>(
         Op::EnterTime { optional } => (tree.enter_time(), optional),
         Op::NoNesting { optional } => (tree.forbid_nesting(), optional),
         Op::InotifyLimits {} => (tree.limit_inotify(), 0),
-        Op::WriteFile { path, data, optional } => (write_file(path, data), optional),
+        Op::WriteFile { path, data, optional } => (tree.write(path, data.bytes()), optional),
         Op::Keyring { optional } => (sys::new_session_keyring(), optional),
         Op::Unshare { flags, optional } => (sys::unshare(flags as usize).map(drop), optional),
         Op::Groups { optional } => (sys::drop_groups(), optional),
@@ -227,11 +227,6 @@ pub(crate) fn execute<'a>(
         return Ok(());
     }
     result
-}
-
-fn write_file(path: Text<'_>, data: Text<'_>) -> Outcome {
-    let file = sys::open(AT_FDCWD, path, O_WRONLY, 0)?;
-    write_all(file.0, data.bytes())
 }
 
 /// Takes ids. Capabilities stay: in the sandbox until the program's own are set.

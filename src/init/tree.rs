@@ -311,13 +311,13 @@ impl<'a> Tree<'a> {
         sys::unshare(CLONE_NEWUSER | CLONE_NEWNS)?;
         // Else init's own files in /proc are the host's root's. Nothing else runs here yet.
         sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0)?;
-        self.write(b"self/setgroups\0", b"deny")?;
+        self.write(Text::new(b"self/setgroups\0"), b"deny")?;
         for (file, id) in [(&b"self/uid_map\0"[..], uid), (b"self/gid_map\0", gid)] {
             let mut line = [0; 40];
             let mut digits = [0; 24];
             let digits = decimal(u64::from(id), &mut digits).bytes();
             let line = join(&mut line, &[digits, b" ", digits, b" 1\n"]);
-            self.write(file, line)?;
+            self.write(Text::new(file), line)?;
         }
         sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)
     }
@@ -336,12 +336,12 @@ impl<'a> Tree<'a> {
 
     /// A quarter of what a kernel lets each user have: of the latter, of what it always let.
     pub(crate) fn limit_inotify(&self) -> Outcome {
-        self.write(b"sys/user/max_inotify_instances\0", b"32")?;
-        self.write(b"sys/user/max_inotify_watches\0", b"8192")
+        self.write(Text::new(b"sys/user/max_inotify_instances\0"), b"32")?;
+        self.write(Text::new(b"sys/user/max_inotify_watches\0"), b"8192")
     }
 
     /// Writes to a file below the host's /proc.
-    fn write(&self, path: &[u8], data: &[u8]) -> Outcome {
+    pub(crate) fn write(&self, path: Text<'_>, data: &[u8]) -> Outcome {
         write_below(self.proc_fd, path, data)
     }
 }
@@ -375,10 +375,10 @@ fn move_onto(source: &Fd, place: &Fd) -> Outcome {
 
 /// Allows no user namespace below the caller's own, through the host's /proc.
 pub(crate) fn forbid_nesting(proc_fd: i32) -> Outcome {
-    write_below(proc_fd, b"sys/user/max_user_namespaces\0", b"0")
+    write_below(proc_fd, Text::new(b"sys/user/max_user_namespaces\0"), b"0")
 }
 
-fn write_below(directory: i32, path: &[u8], data: &[u8]) -> Outcome {
-    let file = sys::open(directory, Text::new(path), O_WRONLY, 0)?;
+fn write_below(directory: i32, path: Text<'_>, data: &[u8]) -> Outcome {
+    let file = sys::open(directory, path, O_WRONLY, 0)?;
     write_all(file.0, data)
 }

@@ -58,7 +58,7 @@ impl TimeOffsets {
         }
         let data = format!("monotonic {} 0\nboottime {} 0\n", self.monotonic, self.boottime);
         let op = Op::WriteFile {
-            path: b"/proc/self/timens_offsets".to_vec(),
+            path: b"self/timens_offsets".to_vec(),
             data: data.into_bytes(),
             optional,
         };

@@ -67,6 +67,31 @@ impl Sandbox {
         self.with(|policy| policy.new_privileges = true)
     }
 
+    /// The label that the program is executed with: a profile of AppArmor's, as `exec` of
+    /// [apparmor(7)](https://manpages.debian.org/apparmor.7) takes it, or a context of SELinux's, whichever
+    /// module is active; by default its policy decides, which mostly keeps the caller's
+    /// ([proc_pid_attr(5)](https://man7.org/linux/man-pages/man5/proc_pid_attr.5.html)). A narrowing, on top of
+    /// all else; init stays as the caller is labelled.
+    ///
+    /// Without such a module, and where it does not know the label or does not allow it, `spawn` fails with a
+    /// hint; [`Feature::ExecLabel`](crate::Feature::ExecLabel) as best effort accepts the first. With
+    /// `no_new_privs` AppArmor allows a caller that is confined itself only profiles that are a subset of its
+    /// own, and SELinux asks for `nnp_transition`. A profile needs `flags=(attach_disconnected)` with
+    /// [`hide_host_paths`](Self::hide_host_paths), where files are in no mount namespace.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Feature, Hint, Sandbox};
+    /// let sandbox = Sandbox::new().exec_label("no-such-profile");
+    /// let error = sandbox.command("true").spawn().unwrap_err();
+    /// assert!(matches!(error.hint(), Some(Hint::NoExecLabels | Hint::UnknownLabel)), "{error}");
+    /// ```
+    pub fn exec_label(self, label: impl Into<String>) -> Self {
+        let label = label.into();
+        self.with(|policy| policy.exec_label = Some(label))
+    }
+
     /// One resource limit; the others keep their defaults, see [`Rlimits`]
     /// ([getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)).
     ///

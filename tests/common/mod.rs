@@ -73,6 +73,10 @@ pub(crate) enum Needs {
     /// `user.*` attributes on tmpfs, without which an overlay whose upper is one cannot hide what is in a
     /// layer's directory (Linux 6.6).
     TmpfsAttributes,
+    /// The profiles of tests/apparmor, loaded, as `STOCKADE_TEST_APPARMOR` says.
+    AppArmorProfiles,
+    /// No security module with labels.
+    NoLabels,
     /// Any other uid than 0 and this version of Landlock's interface.
     UnprivilegedAndLandlock(u32),
 }
@@ -89,6 +93,12 @@ impl Needs {
             }
             Needs::UnprivilegedAndLandlock(_) if root => Needs::Unprivileged.missing(),
             Needs::UnprivilegedAndLandlock(version) => Needs::Landlock(version).missing(),
+            Needs::AppArmorProfiles => std::env::var_os("STOCKADE_TEST_APPARMOR")
+                .is_none()
+                .then(|| "needs AppArmor with the profiles of tests/apparmor".to_owned()),
+            Needs::NoLabels => std::fs::read("/proc/self/attr/current")
+                .is_ok()
+                .then(|| "needs a host without labels of a security module".to_owned()),
             Needs::Unprivileged => root.then(|| "needs an unprivileged user".to_owned()),
             Needs::TmpfsAttributes => (!has_tmpfs_attributes())
                 .then(|| "needs user attributes on tmpfs (Linux 6.6)".to_owned()),

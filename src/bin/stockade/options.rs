@@ -328,6 +328,9 @@ pub(crate) struct Identity {
     /// Landlock: default, none, bind=PORT or connect=PORT (that and no other TCP port)
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = values::landlock)]
     pub(crate) landlock: Vec<LandlockRule>,
+    /// The label that the program gets: a profile of AppArmor's or a context of SELinux's
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) exec_label: Option<String>,
     /// Run also where the host cannot give this protection; "namespaces" stands for all that
     /// --tier no-namespaces lacks in any case
     #[arg(long, value_name = "FEATURE", value_delimiter = ',', value_parser = values::features)]

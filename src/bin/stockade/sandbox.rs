@@ -136,6 +136,9 @@ fn identity(identity: &Identity, mut sandbox: Sandbox) -> Sandbox {
         sandbox = sandbox.seccomp(seccomp.clone());
     }
     sandbox = sandbox.landlock(landlock(&identity.landlock));
+    if let Some(label) = &identity.exec_label {
+        sandbox = sandbox.exec_label(label);
+    }
     let best_effort = identity.best_effort.iter().flat_map(|named| &named.0);
     sandbox = best_effort.fold(sandbox, |sandbox, &one| sandbox.best_effort(one));
     identity.require.iter().fold(sandbox, |sandbox, &one| sandbox.require(one))

@@ -313,7 +313,7 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// The names under which the command line knows what may be missing.
-const FEATURES: [(&str, Feature); 36] = [
+const FEATURES: [(&str, Feature); 37] = [
     ("supplementary-groups", Feature::SupplementaryGroups),
     ("nested-user-namespace-count", Feature::NestedUserNamespaceCount),
     ("inotify-limits", Feature::InotifyLimits),
@@ -350,6 +350,7 @@ const FEATURES: [(&str, Feature); 36] = [
     ("file-attributes", Feature::FileAttributes),
     ("nesting-forbidden", Feature::NestingForbidden),
     ("debugging-forbidden", Feature::DebuggingForbidden),
+    ("exec-label", Feature::ExecLabel),
 ];
 
 /// A protection by its name.
