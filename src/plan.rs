@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::abi::{MOUNT_ATTR_RDONLY, MS_RDONLY};
+use crate::cgroup;
 use crate::error::{Feature, Result, quoted};
 use crate::landlock::Ruleset;
 use crate::lsm::Label;
@@ -20,8 +21,8 @@ use crate::wire::{OWN, Op, Put, Sink};
 ///
 /// Two plans are equal if they do the same. `Display` has one line for each operation, with its
 /// object and its reason, in the order of execution: first what init does, then what the process does that it
-/// starts and that works beside it. Host paths are in it, contents of files given as data are not, nor
-/// are control groups.
+/// starts and that works beside it. Host paths are in it, and what is written to control groups, as this host
+/// has them; contents of files given as data are not.
 ///
 /// # Examples
 ///
@@ -207,6 +208,9 @@ impl Plan {
             lines.push(format!("keep the label {label}: the caller's, unless policy has another"));
         }
         lines.push("execute the program: in its directory, with its descriptors only".to_owned());
+        if let Some(time) = policy.limits.cpu_time {
+            lines.push(format!("end it after {time:?} of CPU time: asked for"));
+        }
         for (what, time) in [
             ("end it after", policy.wall),
             ("then wait", Some(policy.grace)),
@@ -282,6 +286,8 @@ impl PartialEq for Plan {
             && self.label == other.label
             && self.of_the_program() == other.of_the_program()
             && self.sandbox.policy().seccomp == other.sandbox.policy().seccomp
+            && self.sandbox.policy().limits == other.sandbox.policy().limits
+            && self.sandbox.policy().cgroup_parent == other.sandbox.policy().cgroup_parent
     }
 }
 
@@ -422,6 +428,8 @@ impl fmt::Display for Plan {
         for (kind, place) in &self.joined {
             writeln!(f, "join {kind} {place}: asked for")?;
         }
+        let groups = cgroup::group::lines(self.sandbox.policy());
+        groups.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         match self.at_clone.is_empty() {
             true => writeln!(f, "clone: no new namespaces")?,
             false => writeln!(f, "clone {}: new namespaces", self.at_clone)?,

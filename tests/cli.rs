@@ -10,6 +10,8 @@
 #![allow(unsafe_code, reason = "what a shell does before it starts a program, done here")]
 
 mod common;
+#[path = "common/groups.rs"]
+mod groups;
 #[path = "common/inside.rs"]
 mod inside;
 #[path = "common/life.rs"]
@@ -57,9 +59,10 @@ tests! {
         a_signal_that_came_early, signals_during_a_set_up_that_hangs, ctrl_c_on_a_terminal,
         killed, killed_at_any_moment, ended_with_a_detached_daemon, child_signals_ignored,
     ];
-    Needs::Groups => [json_of_limits_by_groups];
+    Needs::Groups => [json_of_limits_by_groups, values_in_groups];
     Needs::RootAndProgram(STOCKADE) => [
         host_ids, own_host_id, id_maps, owners_of_a_map, subids, host_root, owned_by_root, groups_that_cannot_be_dropped,
+        devices_besides_the_standard_ones,
     ];
 }
 
@@ -1285,6 +1288,74 @@ fn json_of_limits_by_groups() {
     let (ran, report) = with(&missing, "true");
     ran.refused(125, &["/no/such/group", "mkdir"]);
     assert_eq!(report["stage"], json!("cgroup"));
+}
+
+/// What a sandbox with these options has in one of these files of its group; nothing if it is not made.
+fn in_the_group(options: &[&str], controller: &str, files: &[&str]) -> Result<String, Ran> {
+    let mut command = with(options, "echo; read end");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    if process.stdout.as_mut().unwrap().read(&mut [0]).unwrap() == 0 {
+        drop(process);
+        return Err(run(options, "true"));
+    }
+    let group = groups::group_of(child_of(process.id()), controller);
+    let found = files.iter().find_map(|file| fs::read_to_string(group.join(file)).ok());
+    process.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(process.wait().unwrap().success());
+    Ok(found
+        .unwrap_or_else(|| panic!("{group:?}"))
+        .trim_start_matches("default ")
+        .trim()
+        .to_owned())
+}
+
+fn values_in_groups() {
+    let v1 = |controller| common::is_v1(controller) == Some(true);
+    let weight = if v1("cpu") { ["512", "1024"] } else { ["50", "100"] };
+    let cpu = ["cpu.shares", "cpu.weight"];
+    for option in [["--cpu-weight", "50"], ["--cpu-shares", "512"]] {
+        assert_eq!(in_the_group(&option, "cpu", &cpu).unwrap(), weight[0]);
+    }
+    assert_eq!(in_the_group(&["--cpus", "8"], "cpu", &cpu).unwrap(), weight[1]);
+    run(&["--cpu-weight", "0"], "true").refused(125, &["CPU weight"]);
+    let io = ["blkio.bfq.weight", "blkio.weight", "io.weight", "io.bfq.weight"];
+    match in_the_group(&["--io-weight", "50"], "blkio", &io) {
+        Ok(weight) => {
+            assert_eq!(weight, "50");
+            let limit = ["--io-max", "7:0:rbps=4m"];
+            assert_eq!(in_the_group(&limit, "blkio", &io).unwrap(), "100");
+        }
+        // Not every kernel has something that serves disks by weights.
+        Err(refused) => refused.refused(125, &["the kernel has no file for it", "weight"]),
+    }
+    run(&["--io-weight", "0"], "true").refused(125, &["I/O weight"]);
+    let raw = ["--cgroup-raw", "pids.max=77"];
+    assert_eq!(in_the_group(&raw, "pids", &["pids.max"]).unwrap(), "77");
+    let usual = in_the_group(&["--pids-limit", "5"], "pids", &["pids.max"]).unwrap();
+    assert_eq!(usual, "6", "init is one");
+    for file in ["../pids.max=77", "cgroup.procs=1", "cgroup.max.depth=1"] {
+        run(&["--cgroup-raw", file], "true").refused(125, &["no file of a controller's"]);
+    }
+    run(&["--cgroup-raw", "pids.no_such=1"], "true").refused(125, &["no file for it"]);
+    run(&["--cgroup-raw", "pids.max"], "true").refused(125, &["FILE=DATA"]);
+}
+
+/// This node has no driver, which is found out after the rules were asked.
+fn devices_besides_the_standard_ones() {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let directory = open_directory();
+    let node = directory.path().join("node");
+    let mode = Mode::from_bits_truncate(0o666);
+    mknod(&node, SFlag::S_IFCHR, mode, makedev(240, 77)).unwrap();
+    let bind = ["--dev-bind", node.to_str().unwrap(), "/node", "--host-root"];
+    let options = |rule| [&bind[..], &["--device", rule]].concat();
+    let open = ": </dev/null </dev/zero; : </node";
+    sh_fails(&bind, open, "No such device");
+    sh_fails(&options("c 240:77 r"), open, "No such device");
+    sh_fails(&options("c 240:78 r"), open, "Operation not permitted");
+    sh_fails(&options("c 240:77 w"), open, "Operation not permitted");
+    run(&options("nonsense"), open).refused(125, &["--device"]);
 }
 
 fn json_of_failures() {

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use common::Needs;
 use stockade::{
-    Capability, Feature, Limit, Namespaces, Network, Proc, Resource, Rootfs, Sandbox, Tmpfs,
+    Capability, CgroupParent, DeviceRule, Feature, IoLimit, Limit, Limits, Namespaces, NetCls,
+    Network, Proc, Resource, Rootfs, Sandbox, Tmpfs,
 };
 
 tests! {
@@ -53,6 +54,19 @@ fn variants() -> Vec<(Sandbox, &'static str)> {
         (new().rootfs(Rootfs::host().generated_etc(false)), "\"/etc/alternatives\""),
         (new().init(false), "enter time"),
         (new().uid(7), "become uid 7"),
+        (new().memory_limit(1 << 20), "\"1048576\""),
+        (new().pids_limit(5), "write pids.max \"6\""),
+        (new().cpu_weight(50), "group of cpu"),
+        (new().cpus("0"), "write cpuset.cpus \"0\""),
+        (new().device(DeviceRule::char(10, 200)), "devices.allow \"c 10:200 rwm\""),
+        (new().io_limit("7:1", IoLimit::new().read_bytes(4096)), "\"7:1 "),
+        (new().limits(Limits::new().net_cls(NetCls::new(0, 9))), "net_cls.classid \"9\""),
+        (new().cgroup_raw("memory.no_such", "a\nb"), "write memory.no_such \"a\\nb\""),
+        (new().cpu_time(Duration::from_secs(9)), "9s of CPU time"),
+        (
+            new().pids_limit(6).cgroup_parent(CgroupParent::Path("/other".into())),
+            "make control groups below \"/other\"",
+        ),
     ]
 }
 

@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 use super::bpf::Attached;
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::{self, Below, Place};
-use super::{CgroupVersion, Controller, Cpu, Limits, Write, known};
+use super::{CgroupParent, CgroupVersion, Controller, Cpu, Limits, Write, known};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::policy::Policy;
 use crate::sys;
@@ -470,6 +470,27 @@ impl Drop for Groups {
             self.groups.iter().for_each(Group::remove);
         }
     }
+}
+
+/// What is written to the groups of a sandbox, as far as can be said before; for people.
+pub(crate) fn lines(policy: &Policy) -> Vec<String> {
+    if policy.limits.is_empty() {
+        return Vec::new();
+    }
+    let limits = resolved(&policy.limits).unwrap_or_else(|_| policy.limits.clone());
+    let hierarchies = hierarchies_with(&limits.controllers()).unwrap_or_default();
+    let mut lines = vec![match &policy.cgroup_parent {
+        CgroupParent::Auto => "make control groups near the caller's: for limits".to_owned(),
+        CgroupParent::Path(path) => format!("make control groups below {path:?}: asked for"),
+        #[cfg(feature = "systemd")]
+        CgroupParent::SystemdScope => {
+            "make control groups below a scope of systemd's: asked for".to_owned()
+        }
+    }];
+    lines.extend(limits.lines(u64::from(policy.init), |controller| {
+        hierarchies.of(controller).ok().map(|found| found.version)
+    }));
+    lines
 }
 
 /// The place in one hierarchy, if need be without some controllers that may be missing, and those.

@@ -8,7 +8,7 @@ use super::bpf::Program;
 use super::raw::Raw;
 use super::{
     CgroupVersion, Controller, Cpu, Cpuset, Devices, Hugetlb, Io, Memory, Misc, NetCls, NetPrio,
-    PerfEvent, Pids, Rdma, Writes,
+    PerfEvent, Pids, Rdma, Write, Writes,
 };
 
 /// All limits of a sandbox by control groups; without any of them no group is made
@@ -102,8 +102,8 @@ impl Limits {
         Limits { cpu_time: Some(limit), ..self }
     }
 
-    /// Writes to a file of the group that no method here has a name for. Files of processes and of
-    /// this crate's own cannot be written to; a file that does not exist is an error.
+    /// Writes to a file of a controller's that no method here has a name for. Files of groups as such,
+    /// as `cgroup.procs`, cannot be written to; a file that does not exist is an error.
     ///
     /// # Examples
     ///
@@ -193,6 +193,42 @@ impl Limits {
         Ok(writes)
     }
 
+    /// The same for people, one line for each write; `version` says what a controller has here.
+    pub(crate) fn lines(
+        &self,
+        besides: u64,
+        version: impl Fn(Controller) -> Option<CgroupVersion>,
+    ) -> Vec<String> {
+        let mut lines = Vec::new();
+        for controller in self.controllers() {
+            let found = version(controller);
+            let shown = found.unwrap_or(CgroupVersion::V2);
+            let by_program = controller.is_bpf_on_v2() && shown == CgroupVersion::V2;
+            // What a program does is what v1's files say.
+            let written = if by_program { CgroupVersion::V1 } else { shown };
+            let name = controller.name(shown);
+            let place = match found {
+                Some(version) => format!("group of {name}, cgroup {version}"),
+                None => format!("group of {name}, which cannot be used here"),
+            };
+            let verb = if by_program { "attach a program for" } else { "write" };
+            match self.writes(controller, written, besides) {
+                Err(lacking) => lines.push(format!("{place}: {lacking}")),
+                Ok(writes) => {
+                    let writes: Vec<_> = writes.into_iter().filter(|one| !one.default).collect();
+                    lines.extend(writes.is_empty().then(|| format!("{place}: counted")));
+                    lines.extend(writes.into_iter().map(
+                        |Write { file, data, otherwise, .. }| {
+                            let or = otherwise.map(|or| format!(" or {or}")).unwrap_or_default();
+                            format!("{place}: {verb} {file}{or} {data:?}")
+                        },
+                    ));
+                }
+            }
+        }
+        lines
+    }
+
     /// What is attached to a v2 group for one controller; an error is about a network interface.
     pub(crate) fn program(
         &self,
@@ -227,8 +263,8 @@ mod tests {
     use super::Limits;
     use crate::cgroup::CgroupVersion::{V1, V2};
     use crate::cgroup::{
-        BlockDevice, Cpu, Cpuset, DeviceRule, Devices, Hugetlb, Io, IoLimit, Memory, Misc, NetCls,
-        NetPrio, Partition, PerfEvent, Pids, Rdma,
+        BlockDevice, Controller, Cpu, Cpuset, DeviceRule, Devices, Hugetlb, Io, IoLimit, Memory,
+        Misc, NetCls, NetPrio, Partition, PerfEvent, Pids, Rdma,
     };
     use crate::rlimit::Max;
 
@@ -255,6 +291,38 @@ mod tests {
         let mut problems = Vec::new();
         limits.problems(&mut problems);
         assert_eq!(problems, [""; 0], "{limits:?}");
+    }
+
+    #[test]
+    fn a_line_says_what_is_written_where() {
+        let limits = Limits::new().memory(Memory::new().max(4096)).pids(Pids::new().max(3));
+        let limits = limits.cpuset(Cpuset::new().cpus("0")).net_cls(NetCls::new(0, 9));
+        let limits = limits.cpu(Cpu::new().limit(0.5)).perf_event(PerfEvent);
+        let limits = limits.raw("memory.limit_in_bytes", "a\nb").io(Io::new().weight(7));
+        let lines = limits.lines(1, |controller| match controller {
+            Controller::Cpuset => None,
+            Controller::Memory | Controller::Cpu => Some(V1),
+            _ => Some(V2),
+        });
+        let wanted = [
+            r#"group of cpu, cgroup v1: write cpu.cfs_quota_us "50000""#,
+            r#"group of cpuset, which cannot be used here: write cpuset.cpus "0""#,
+            r#"group of memory, cgroup v1: write memory.limit_in_bytes "4096""#,
+            r#"group of memory, cgroup v1: write memory.memsw.limit_in_bytes "4096""#,
+            r#"group of memory, cgroup v1: write memory.limit_in_bytes "a\nb""#,
+            r#"group of io, cgroup v2: write io.weight or io.bfq.weight "7""#,
+            r#"group of net_cls, cgroup v2: attach a program for net_cls.classid "9""#,
+            "group of perf_event, cgroup v2: counted",
+            r#"group of pids, cgroup v2: write pids.max "4""#,
+        ];
+        let mut lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        lines.sort_unstable();
+        let mut wanted = wanted.to_vec();
+        wanted.sort_unstable();
+        assert_eq!(lines, wanted);
+        let soft = Limits::new().memory(Memory::new().soft_limit(4096));
+        let [line] = &soft.lines(1, |_| Some(V2))[..] else { panic!() };
+        assert!(line.contains("the soft limit does not exist on cgroup v2"), "{line}");
     }
 
     #[test]
@@ -502,12 +570,13 @@ mod tests {
             "cgroup.kill",
             "freezer.state",
             "unknown.max",
+            // Nothing is made inside of the group.
+            "cgroup.max.depth",
             "memory.max\n",
             "memory.max\0",
         ] {
             assert_eq!(count(Limits::new().raw(file, "1")), 1, "{file:?}");
         }
         assert_eq!(count(Limits::new().raw("memory.max", "1\0")), 1);
-        assert_eq!(count(Limits::new().raw("cgroup.max.depth", "1")), 0);
     }
 }

@@ -9,27 +9,17 @@ pub(crate) struct Raw {
     pub(crate) data: String,
 }
 
-/// What this crate itself does with a group, or what leads out of it.
-const OURS: [&str; 9] = [
-    "cgroup.procs",
-    "cgroup.threads",
-    "cgroup.kill",
-    "cgroup.freeze",
-    "cgroup.type",
-    "cgroup.subtree_control",
-    "cgroup.event_control",
-    "cgroup.clone_children",
-    "freezer.state",
-];
+/// What this crate itself does with a group.
+const OURS: &str = "freezer.state";
 
 impl Raw {
     pub(crate) fn problems(&self, problems: &mut Vec<String>) {
         let file = &self.file;
         let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
         let plain = file.bytes().all(letters) && !file.contains("..") && !file.starts_with('.');
-        if !plain || (self.controller().is_none() && !file.starts_with("cgroup.")) {
+        if !plain || self.controller().is_none() {
             problems.push(format!("{file:?} is no file of a controller's"));
-        } else if OURS.contains(&file.as_str()) {
+        } else if file == OURS {
             problems.push(format!("{file:?} is not to be written to"));
         }
         if self.data.contains('\0') {

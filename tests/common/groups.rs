@@ -156,7 +156,12 @@ pub(crate) fn group_file(child: &Child, controller: &str, file: &str) -> String 
 }
 
 pub(crate) fn group_path(child: &Child, controller: &str) -> PathBuf {
-    let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    group_of(child.id(), controller)
+}
+
+/// The group that a process is in.
+pub(crate) fn group_of(pid: u32, controller: &str) -> PathBuf {
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let v1 = is_v1(controller) == Some(true);
     let path = own.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
