@@ -30,6 +30,7 @@ tests! {
         audited, many_at_once, machine_is_the_sandboxs_own, machine_by_default, clocks_fit,
         what_stays_the_hosts, machine_in_every_tree, machine_contradictions, machine_audited,
     ];
+    Needs::Installed(&["df", "mountpoint", "find"]) => [what_needs_a_list_of_mounts];
     Needs::Installed(&["nproc", "free", "uptime", "ps"]) => [programs_see_the_machine];
     Needs::Installed(&["node"]) => [node_sees_the_machine];
     Needs::Groups => [machine_by_limits];
@@ -245,6 +246,16 @@ with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2]))";
     let output = hidden.command("python3").args(["-c", script]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1 True\n[1, 2]\n", "{errors}");
+}
+
+/// What cannot do without: why nothing is hidden by default.
+fn what_needs_a_list_of_mounts() {
+    let open = Sandbox::new();
+    let hidden = open.clone().hide_host_paths(true);
+    for command in ["df", "mountpoint -q /tmp", "find /tmp -maxdepth 0 -fstype tmpfs"] {
+        assert!(shell(&open, command).outcome.is_success(), "{command}");
+        assert!(!shell(&hidden, command).outcome.is_success(), "{command}");
+    }
 }
 
 // ---- the machine -----------------------------------------------------------------------------------

@@ -297,8 +297,9 @@ impl Sandbox {
     /// ([proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html)).
     ///
     /// The program's root is then a copy of the tree that is in no mount namespace, so that the kernel has
-    /// none to list. All else is as before, but `df` without a file name and `findmnt` have nothing to
-    /// show. The kernel gives such a program no user namespaces, so that
+    /// none to list. All else is as before, but programs that need the list fail: `df` without a file name,
+    /// `findmnt` and `find -fstype` have nothing to go by, and `mountpoint` says of every path that it is
+    /// none. The kernel gives such a program no user namespaces, so that
     /// [`allow_nesting`](Self::allow_nesting) contradicts it, and
     /// with CAP_SYS_ADMIN it would be undone. What other places tell is not changed: the name of a file
     /// that is passed as a descriptor, numbers of devices and files
