@@ -125,12 +125,48 @@ fn any_tree_will_do() {
     }
 }
 
+/// Another program's sandbox: none at all, and one that this crate makes without being told of it.
+fn under_another_program() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let script = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    };
+    let only = "environment,secret-by-path,daemon,stopped,no-filter,write-read-only,sibling-files";
+    let names: BTreeSet<_> = only.split(',').map(str::to_owned).collect();
+    let none = script("none", "exec \"$@\"".to_owned());
+    let (output, rows) = attack(&format!("--under {none} --only {only}"));
+    assert_eq!((code(&output), with_result(&rows, "open")), (1, names.clone()), "{rows:?}");
+
+    let host = if nix::unistd::geteuid().is_root() { "--host-root" } else { "" };
+    let run = format!(
+        "exec {STOCKADE} run {host} --ro-bind $ATTACK_PROGRAM $ATTACK_PROGRAM \
+        ${{ATTACK_READ_ONLY:+--ro-bind $ATTACK_READ_ONLY $ATTACK_READ_ONLY}} -- \"$@\""
+    );
+    let (output, rows) = attack(&format!("--under {} --only {only}", script("run", run)));
+    assert_eq!((code(&output), with_result(&rows, "held")), (0, names), "{rows:?}");
+
+    // Who does not start anything proves nothing, and who does not end is ended.
+    let (output, rows) = attack(&format!("--under {} --only seen", script("not", String::new())));
+    assert_eq!((code(&output), rows[0]["result"].as_str()), (125, Some("broken")));
+    let asleep = script("asleep", "exec sleep 1000".to_owned());
+    let (_, rows) = attack(&format!("--under {asleep} --only seen"));
+    assert!(rows[0]["why"].as_str().unwrap().contains("killed from outside"), "{rows:?}");
+}
+
 fn usage() {
     for (options, expected) in [
         ("--only nothing", "--only"),
         ("--no-such-option", "--no-such-option"),
         ("--rootfs /nowhere", "/nowhere"),
         ("--json 77", "77"),
+        ("--under /nowhere --only seen", "No such file"),
+        ("--under /bin/true --net host", "--under"),
+        ("--under /bin/true --controls", "--under"),
+        ("--under /bin/true --memory 1g", "--under"),
     ] {
         let output =
             Command::new(STOCKADE).arg("attack").args(options.split(' ')).output().unwrap();
@@ -233,6 +269,7 @@ fn main() -> ExitCode {
         .with_kind(if has_weak { "" } else { "needs version 6 of Landlock" }),
         test("a_filter_that_kills_holds", a_filter_that_kills_holds),
         test("any_tree_will_do", any_tree_will_do),
+        test("under_another_program", under_another_program),
         test("usage", usage),
         test("list", list),
         test("document", document),

@@ -27,8 +27,9 @@ tests! {
 const README: &str = include_str!("../README.md");
 /// What it links to; that these files exist is checked by including them, where they are ours to
 /// read.
-const DOCS: [(&str, &str); 8] = [
+const DOCS: [(&str, &str); 9] = [
     ("docs/attack.md", include_str!("../docs/attack.md")),
+    ("docs/peers.md", include_str!("../docs/peers.md")),
     ("docs/design.md", include_str!("../docs/design.md")),
     ("docs/threat-model.md", include_str!("../docs/threat-model.md")),
     ("docs/kernel-support.md", include_str!("../docs/kernel-support.md")),

@@ -97,7 +97,13 @@ pub(crate) fn message_queue(facts: &Facts) -> Verdict {
 pub(crate) fn environment(facts: &Facts) -> Verdict {
     let given: Vec<_> = facts.text("variables").split(',').collect();
     let others = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    match others.into_iter().find(|name| !given.contains(&name.as_str())) {
+    // What another program than stockade sets by itself is not known.
+    let planted = facts.text("planted_variable");
+    let is_foreign = |name: &str| match planted {
+        "" => !given.contains(&name),
+        planted => name == planted,
+    };
+    match others.into_iter().find(|name| is_foreign(name)) {
         Some(name) => Open(format!("the variable {name}")),
         None => Held("no variable but those that were given".to_owned()),
     }

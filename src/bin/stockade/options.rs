@@ -110,6 +110,11 @@ pub(crate) struct Attack {
     /// Make each attempt where it has to work instead: in the weakest sandbox that its row names
     #[arg(long)]
     pub(crate) controls: bool,
+    /// Attack the sandboxes of another program instead: it is started with the words to run inside, and is
+    /// told by ATTACK_PROGRAM, ATTACK_WRITABLE and ATTACK_READ_ONLY which paths of the host they need there
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["controls", "list", "Tree", "Spaces", "Identity",
+        "Limits", "Groups", "Program"])]
+    pub(crate) under: Option<PathBuf>,
     /// Show which attempts there are, and make none
     #[arg(long)]
     pub(crate) list: bool,

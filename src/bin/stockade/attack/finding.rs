@@ -66,6 +66,12 @@ impl Finding {
         }
     }
 
+    /// With something else that is to be known.
+    #[must_use]
+    pub(crate) fn and(self, also: &str) -> Self {
+        Finding { why: format!("{}; {also}", self.why), ..self }
+    }
+
     /// What happened outside outweighs what the program inside has seen.
     #[must_use]
     pub(crate) fn with(self, touched: &[String]) -> Self {

@@ -3,6 +3,7 @@
 
 mod configuration;
 mod finding;
+mod peer;
 mod report;
 mod sibling;
 mod stage;
@@ -11,8 +12,10 @@ mod trial;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 
 use clap::ArgMatches;
+use nix::unistd::{getegid, geteuid};
 
 use crate::descriptor;
 use crate::failure::{Failure, SET_UP};
@@ -50,20 +53,10 @@ pub(crate) fn attack(options: &Attack, matches: &ArgMatches) -> Result<u8, Failu
             "'stockade' was built without the program that attacks: {reason}"
         )));
     }
-    let given = Configuration::new(&options.setup, matches)?;
-    let stage = Stage::new(given.host_ids())?;
-    let mut report = Report::new(options.controls);
-    if !options.controls {
-        let trial = Trial::new(&stage, &given)?;
-        for attempt in &chosen {
-            report.add(attempt, trial.make(attempt)?);
-        }
-    } else {
-        for attempt in &chosen {
-            report.add(attempt, control(&stage, attempt)?);
-        }
-    }
-    stage.remove()?;
+    let report = match &options.under {
+        Some(peer) => under(peer, &chosen)?,
+        None => of_sandbox(options, matches, &chosen)?,
+    };
     print(&report.to_string())?;
     if let Some(json) = json {
         report.write(json.into())?;
@@ -75,9 +68,44 @@ pub(crate) fn attack(options: &Attack, matches: &ArgMatches) -> Result<u8, Failu
     })
 }
 
+/// The attempts in a sandbox of the given configuration, or where they have to work.
+fn of_sandbox(
+    options: &Attack,
+    matches: &ArgMatches,
+    chosen: &[&'static Attempt],
+) -> Result<Report, Failure> {
+    let given = Configuration::new(&options.setup, matches)?;
+    let stage = Stage::new(given.host_ids())?;
+    let mut report = Report::new(options.controls);
+    if !options.controls {
+        let trial = Trial::new(&stage, &given)?;
+        for attempt in chosen {
+            report.add(attempt, trial.make(attempt)?);
+        }
+    } else {
+        for attempt in chosen {
+            report.add(attempt, control(&stage, attempt)?);
+        }
+    }
+    stage.remove()?;
+    Ok(report)
+}
+
+/// The attempts in sandboxes that another program makes.
+fn under(peer: &Path, chosen: &[&'static Attempt]) -> Result<Report, Failure> {
+    let stage = Stage::new((geteuid().as_raw(), getegid().as_raw()))?;
+    let mut report = Report::new(false);
+    let trial = Trial::under(&stage, peer);
+    for attempt in chosen {
+        report.add(attempt, trial.make(attempt)?);
+    }
+    stage.remove()?;
+    Ok(report)
+}
+
 /// An attempt where it has to work.
 fn control(stage: &Stage, attempt: &Attempt) -> Result<Finding, Failure> {
-    if attempt.control.root && !nix::unistd::geteuid().is_root() {
+    if attempt.control.root && !geteuid().is_root() {
         return Ok(Finding::not_applicable("the control needs root"));
     }
     let found = match attempt.control.way {

@@ -16,6 +16,7 @@ use stockade::{Data, Feature, Outcome, Sandbox};
 use super::PROGRAM;
 use super::configuration::{Configuration, NOBODY};
 use super::finding::{Finding, Verdict};
+use super::peer;
 use super::sibling::Sibling;
 use super::stage::Stage;
 use super::table::{Attempt, Plant, Way};
@@ -45,6 +46,8 @@ enum Place<'a> {
     /// is the host's.
     Sandbox(&'a Configuration, Option<PathBuf>),
     Outside(Way),
+    /// A sandbox that this program makes.
+    Peer(&'a Path),
 }
 
 /// What came out of the program inside.
@@ -79,6 +82,10 @@ impl<'a> Trial<'a> {
         Trial { stage, place: Place::Outside(way) }
     }
 
+    pub(crate) fn under(stage: &'a Stage, peer: &'a Path) -> Self {
+        Trial { stage, place: Place::Peer(peer) }
+    }
+
     /// Makes it, and looks at what it has done.
     pub(crate) fn make(&self, attempt: &Attempt) -> Result<Finding, Failure> {
         let (ours, theirs) =
@@ -92,6 +99,7 @@ impl<'a> Trial<'a> {
                     self.in_sandbox(attempt, given, place.as_deref(), theirs.into(), &mut touched)
                 }
                 Place::Outside(way) => self.outside_of_any(attempt, *way, theirs.into()),
+                Place::Peer(peer) => self.under_peer(attempt, peer, theirs.into(), &mut touched),
             };
             ended.store(true, Ordering::Relaxed);
             let panicked = |_| io::Error::other("the hearing thread panicked");
@@ -108,6 +116,8 @@ impl<'a> Trial<'a> {
             touched.push(inside.why.clone());
         }
         let finding = match heard.text.lines().last() {
+            // Only of another program's sandbox is it both told and ended from outside.
+            Some(line) if inside.verdict == Verdict::Held => Finding::told(line).and(&inside.why),
             Some(line) => Finding::told(line),
             None => inside,
         };
@@ -227,6 +237,39 @@ impl<'a> Trial<'a> {
             sandbox = sandbox.bind_ro(self.stage.path("readonly"), planted.join("readonly"));
         }
         sandbox
+    }
+
+    /// Runs it in a sandbox that another program makes.
+    fn under_peer(
+        &self,
+        attempt: &Attempt,
+        peer: &Path,
+        report: OwnedFd,
+        touched: &mut Vec<String>,
+    ) -> Result<Finding, Failure> {
+        let failed = |step| move |error| Failure::Io(step, error);
+        let command = || peer::command(peer, self.stage, attempt);
+        let mut facts = self.stage.facts().to_vec();
+        for (name, path) in [("writable", "writable"), ("readonly", "readonly"), ("place", "")] {
+            facts.push(format!("{name}={}", self.stage.path(path).display()));
+        }
+        let sibling = attempt.needs(Plant::Sibling).then(|| Sibling::of_peer(command()));
+        let sibling = match sibling.transpose() {
+            Ok(sibling) => sibling,
+            Err(error) => {
+                return Ok(Finding::not_applicable(format!("no second sandbox: {error}")));
+            }
+        };
+        facts.extend(sibling.iter().flat_map(|sibling| sibling.facts.clone()));
+        let input = self.input(attempt).map_err(failed("open standard input"))?;
+        let found = peer::attack(command(), attempt, &facts, input, report);
+        let found = found.map_err(failed("start the other program"))?;
+        touched.extend(sibling.map_or_else(Vec::new, Sibling::touched));
+        if attempt.needs(Plant::Follow) {
+            let made = "no sandbox is told to make a directory there";
+            return Ok(Finding::not_applicable(made));
+        }
+        Ok(found)
     }
 
     /// Runs it without any sandbox.
