@@ -433,6 +433,11 @@ fn version() -> Result<u32> {
     Ok(*VERSION.get_or_init(|| version))
 }
 
+/// The version for people, if there is one.
+pub(crate) fn told() -> Option<String> {
+    version().ok().filter(|version| *version > 0).map(|version| format!("version {version}"))
+}
+
 /// Where something can be written in the tree that `operations` make: the last word about a place
 /// counts, and what is below another writable place needs none of its own.
 fn writable<'a>(operations: impl Iterator<Item = &'a Op<Vec<u8>>>) -> Vec<Vec<u8>> {

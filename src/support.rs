@@ -11,12 +11,15 @@ use crate::cgroup::{ControllerSupport, probe};
 use crate::command::Command;
 use crate::control::{Received, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
+use crate::landlock::{self, Landlock};
+use crate::lsm::Label;
+use crate::namespace::idmap::IdMap;
 use crate::namespace::net::Network;
 use crate::namespace::{Namespaces, user};
 use crate::outcome::Outcome;
-use crate::rootfs::{Bind, Overlay, Proc, Rootfs};
+use crate::rootfs::{Bind, Overlay, Proc, Rootfs, View};
 use crate::sandbox::Sandbox;
-use crate::seccomp::Seccomp;
+use crate::seccomp::{Action, Rule, Seccomp};
 use crate::wire::{Call, JOIN, JOIN_MAX, Join, Put, report};
 use crate::{executable, hint, sys};
 
@@ -62,6 +65,8 @@ pub struct Ability {
     pub need: Need,
     /// Whether it worked.
     pub available: bool,
+    /// Which one or how much of it, where there is more to say: a version, a limit of the caller's, a label.
+    pub detail: Option<String>,
     /// What failed, and how; `None` if it is available.
     pub reason: Option<String>,
     /// What to do about it, where that is known.
@@ -100,7 +105,7 @@ impl fmt::Display for Need {
 }
 
 impl Support {
-    /// Tries everything: some two dozen small sandboxes, a few milliseconds each. What one of them
+    /// Tries everything: some three dozen small sandboxes, a few milliseconds each. What one of them
     /// could not be given says nothing about the next: each has only what it tries, and what that
     /// stands on.
     ///
@@ -210,14 +215,17 @@ impl IntoIterator for Support {
     }
 }
 
-/// A table: availability, name and need of each, and below what is missing why and what to do.
+/// A table: availability, name, need and detail of each, and below what is missing why and what to do.
 impl fmt::Display for Support {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Linux {}, uid {}", self.release, nix::unistd::geteuid())?;
         let width = self.iter().map(|ability| ability.name.len()).max().unwrap_or(0);
-        for Ability { name, need, available, reason, remedy } in self {
+        for Ability { name, need, available, detail, reason, remedy } in self {
             let answer = if *available { "yes" } else { "no" };
-            writeln!(f, "{answer:<3}  {name:<width$}  {need}")?;
+            match detail {
+                Some(detail) => writeln!(f, "{answer:<3}  {name:<width$}  {need:<12}  {detail}")?,
+                None => writeln!(f, "{answer:<3}  {name:<width$}  {need}")?,
+            }
             if let Some(reason) = reason {
                 writeln!(f, "     why: {reason}")?;
             }
@@ -237,6 +245,7 @@ struct Probe {
     /// "Linux" that has it.
     remedy: &'static str,
     attempt: fn(Namespaces) -> Result<()>,
+    detail: fn() -> Option<String>,
 }
 
 impl Probe {
@@ -246,7 +255,12 @@ impl Probe {
         remedy: &'static str,
         attempt: fn(Namespaces) -> Result<()>,
     ) -> Self {
-        Probe { name, need, remedy, attempt }
+        Probe { name, need, remedy, attempt, detail: || None }
+    }
+
+    /// With something to tell where it is available.
+    const fn with(self, detail: fn() -> Option<String>) -> Self {
+        Probe { detail, ..self }
     }
 
     /// A newer kernel is no remedy where the kernel only refuses.
@@ -270,6 +284,7 @@ impl Probe {
             name: self.name,
             need: self.need,
             available: reason.is_none(),
+            detail: if reason.is_none() { (self.detail)() } else { None },
             reason,
             remedy: hint,
         }
@@ -306,7 +321,11 @@ const PROBES: &[Probe] = &[
     Probe::new("cgroup namespace", ByDefault, "", |base| bare(base | Namespaces::CGROUP).check()),
     Probe::new("time namespace", ByDefault, "", time),
     Probe::new("/proc with subset=pid", ByDefault, "", |base| proc(base, Proc::Processes)),
+    Probe::new("/proc with a few files", OnRequest, "", |base| proc(base, Proc::Compat)),
     Probe::new("full /proc", OnRequest, "", |base| proc(base, Proc::Full)),
+    Probe::new("machine of its own in /proc", OnRequest, "", machine),
+    Probe::new("hidden host paths", OnRequest, "",
+        |base| blank(base | Namespaces::MOUNT).hide_host_paths(true).check()),
     Probe::new("/sys", OnRequest, "",
         |base| bare(base | Namespaces::NET | Namespaces::MOUNT).sysfs().check()),
     Probe::new("POSIX message queues", OnRequest, "",
@@ -314,14 +333,28 @@ const PROBES: &[Probe] = &[
     Probe::new("overlays", OnRequest, "", |base| bare(base | Namespaces::MOUNT)
         .overlay("/overlay", Overlay::new(["/usr/bin"]).without_submounts()).check()),
     Probe::new("id-mapped mounts", OnRequest, "", mapped_mounts),
+    Probe::new("id of the host's of its own", OnRequest, "", own_id),
+    Probe::new("subordinate ids", OnRequest, "", |_| ids(IdMap::subordinate())),
     Probe::new("mount_setattr", NiceToHave, "Linux 5.12 has it", mount_setattr),
     Probe::new("loopback interface", ByDefault, "",
         |base| bare(base | Namespaces::NET).network(Network::Loopback).check()),
     Probe::new("system call filter", ByDefault, "", |base| blank(base).check()),
+    Probe::new("filter with a listener", OnRequest, "", listener),
+    Probe::new("Landlock, writing", NiceToHave, "Linux 5.19 has it", writing).with(landlock::told),
+    Probe::new("Landlock, sockets and signals", NiceToHave, "Linux 6.12 has it",
+        |base| bare(base).require(Feature::LandlockScopes).check()),
+    Probe::new("Landlock, TCP ports", OnRequest, "Linux 6.7 has it", |base| bare(base)
+        .landlock(Landlock::none().connect_tcp([443])).require(Feature::LandlockPorts).check()),
+    Probe::new("Landlock, logging", OnRequest, "Linux 6.15 has it", |base| bare(base)
+        .landlock(Landlock::default().log_denials(true)).require(Feature::LandlockLog).check()),
+    Probe::new("exec label", OnRequest, "", |_| Label::chooses().map(drop)).with(label),
+    Probe::new("sandbox without namespaces", OnRequest, "", |_| without_namespaces()),
     Probe::new("session keyring", ByDefault, "",
         |base| bare(base).require(Feature::SessionKeyring).check()),
     Probe::new("limit of nested user namespaces", NiceToHave,
         "make /proc/sys writable for the caller", nested_count),
+    Probe::new("limits of inotify", NiceToHave, "make /proc/sys writable for the caller",
+        |_| blank(Namespaces::USER).require(Feature::InotifyLimits).check()).with(inotify),
     Probe::new("dropping supplementary groups", NiceToHave, "",
         |base| bare(base).require(Feature::SupplementaryGroups).check()),
     Probe::new("raised oom_score_adj", OnRequest, "",
@@ -388,6 +421,53 @@ fn proc(base: Namespaces, proc: Proc) -> Result<()> {
 
 fn nested_count(_: Namespaces) -> Result<()> {
     blank(Namespaces::USER).require(Feature::NestedUserNamespaceCount).check()
+}
+
+fn machine(base: Namespaces) -> Result<()> {
+    let new = base | Namespaces::PID | Namespaces::MOUNT | Namespaces::TIME;
+    bare(new).proc(Proc::Compat).view(View::new()).require(Feature::TimeNamespace).check()
+}
+
+fn own_id(_: Namespaces) -> Result<()> {
+    bare(Namespaces::USER).own_host_id().uid(1).gid(1).check()
+}
+
+fn ids(map: IdMap) -> Result<()> {
+    bare(Namespaces::USER).id_map(map).uid(0).gid(0).check()
+}
+
+/// By a program of whose calls one would be asked about.
+fn listener(base: Namespaces) -> Result<()> {
+    let asked = Seccomp::default().rule(Rule::new("reboot").then(Action::Notify));
+    match inert(&blank(base).seccomp(asked))?.status()?.outcome {
+        Outcome::Exited(2) => Ok(()),
+        other => Err(failed("run a program", &format!("({other})"), Errno::EPROTO)),
+    }
+}
+
+/// It would forbid what a program that may mount does.
+fn writing(base: Namespaces) -> Result<()> {
+    blank(base | Namespaces::MOUNT).require(Feature::Landlock).check()
+}
+
+fn label() -> Option<String> {
+    Some(format!("the caller's: {}", Label::current().ok()?))
+}
+
+fn without_namespaces() -> Result<()> {
+    // These hold in place of all others.
+    let walls = [Feature::Landlock, Feature::LandlockScopes];
+    let others = Feature::ALL.into_iter().filter(|feature| !walls.contains(feature));
+    others.fold(Sandbox::new().without_namespaces(), Sandbox::best_effort).check()
+}
+
+fn inotify() -> Option<String> {
+    let number = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let (instances, watches) = (number("max_user_instances")?, number("max_user_watches")?);
+    Some(format!("the caller's: {instances} instances, {watches} watches"))
 }
 
 fn mapped_mounts(base: Namespaces) -> Result<()> {

@@ -30,7 +30,7 @@ use seccompiler::{BpfProgram, SeccompRule};
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter};
 use stockade::{
     Ability, Bind, Capability, Command, Feature, Hint, Namespaces, Need, Network, Outcome, Overlay,
-    Proc, Sandbox, Seccomp, Stage, Support,
+    Proc, Sandbox, Seccomp, Stage, Support, View,
 };
 
 tests! {
@@ -71,6 +71,15 @@ fn things() -> Vec<Thing> {
         ("/proc with subset=pid", || {
             says(&own_proc(Proc::Processes), "grep -c subset=pid /proc/self/mountinfo", "1")
         }),
+        ("/proc with a few files", || {
+            says(&own_proc(Proc::Compat), "ls /proc/meminfo", "/proc/meminfo")
+        }),
+        ("machine of its own in /proc", || {
+            let sandbox = shared(base() | Namespaces::MOUNT | Namespaces::PID | Namespaces::TIME);
+            let sandbox = sandbox.require(Feature::TimeNamespace).proc(Proc::Compat);
+            says(&sandbox.view(View::new().cpus(7)), "grep -c ^processor /proc/cpuinfo", "7")
+        }),
+        ("hidden host paths", || works(walled().hide_host_paths(true).command("true"))),
         ("full /proc", || says(&own_proc(Proc::Full), "ls -d /proc/meminfo", "/proc/meminfo")),
         ("/sys", || says(&tree(Namespaces::NET).sysfs(), "ls /sys/class/net", "lo")),
         ("POSIX message queues", || {
@@ -82,6 +91,15 @@ fn things() -> Vec<Thing> {
             says(&sandbox, "rm /overlay/env && ls /overlay/sh", "/overlay/sh")
         }),
         ("id-mapped mounts", maps_ids),
+        ("id of the host's of its own", || {
+            let sandbox = shared(Namespaces::USER).own_host_id().uid(7).gid(8);
+            says(
+                &sandbox,
+                "read a b c </proc/self/uid_map; test $b -ge 2013265920 && echo own",
+                "own",
+            )
+        }),
+        ("subordinate ids", subordinate),
         ("mount_setattr", || {
             works(tree(Namespaces::empty()).command("true")) && kernel_has(libc::SYS_mount_setattr)
         }),
@@ -90,6 +108,38 @@ fn things() -> Vec<Thing> {
             let sandbox = Sandbox::new().network(Network::Host).namespaces(base());
             let sandbox = best_effort(sandbox).without_atomic_end();
             says(&sandbox, "grep Seccomp: /proc/self/status | tr -dc 0-9", "2")
+        }),
+        ("filter with a listener", || {
+            let sandbox = Sandbox::new().network(Network::Host).namespaces(base());
+            let sandbox = best_effort(sandbox).without_atomic_end().learn();
+            says(&sandbox, "echo yes", "yes")
+        }),
+        ("Landlock, writing", || {
+            let sandbox = walled().require(Feature::Landlock);
+            common::landlock() >= 2 && works(sandbox.command("true"))
+        }),
+        ("Landlock, sockets and signals", || {
+            let sandbox = shared(base()).require(Feature::LandlockScopes);
+            let script = format!("kill -0 {} 2>/dev/null || echo refused", std::process::id());
+            common::landlock() >= 6 && says(&sandbox, &script, "refused")
+        }),
+        ("Landlock, TCP ports", || {
+            common::landlock() >= 4 && works(shared(base()).command("true"))
+        }),
+        ("Landlock, logging", || common::landlock() >= 7 && works(shared(base()).command("true"))),
+        ("exec label", || fs::read("/proc/self/attr/current").is_ok()),
+        ("sandbox without namespaces", || {
+            let lost = Feature::ALL
+                .into_iter()
+                .filter(|feature| !matches!(feature, Feature::Landlock | Feature::LandlockScopes));
+            let sandbox = lost.fold(Sandbox::new().without_namespaces(), Sandbox::best_effort);
+            says(&sandbox, "ls /proc 2>/dev/null || echo alone", "alone")
+        }),
+        ("limits of inotify", || {
+            let sandbox = best_effort(Sandbox::new().network(Network::Host));
+            let sandbox = sandbox.namespaces(Namespaces::USER).without_atomic_end();
+            let sandbox = sandbox.require(Feature::InotifyLimits);
+            says(&sandbox, "cat /proc/sys/user/max_inotify_instances", "32")
         }),
         ("session keyring", || {
             let sandbox = shared(base()).require(Feature::SessionKeyring);
@@ -119,6 +169,13 @@ fn has_systemd() -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
+/// By another user of the same helpers.
+fn subordinate() -> bool {
+    let output =
+        std::process::Command::new("unshare").args(["--user", "--map-auto", "true"]).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
 fn works(command: Command) -> bool {
     command.status().is_ok_and(|status| status.outcome.is_success())
 }
@@ -145,6 +202,12 @@ fn shared(new: Namespaces) -> Sandbox {
 fn base() -> Namespaces {
     let has = works(shared(Namespaces::USER).command("true"));
     if has { Namespaces::USER } else { Namespaces::empty() }
+}
+
+/// The same in which nothing can be mounted.
+fn walled() -> Sandbox {
+    let sandbox = Sandbox::new().network(Network::Host).proc(Proc::None).without_atomic_end();
+    best_effort(sandbox.namespaces(base() | Namespaces::MOUNT))
 }
 
 /// A tree without /proc.
@@ -301,7 +364,10 @@ fn is_shown(support: &Support) {
         let answer = if ability.available { "yes" } else { "no" };
         let words: Vec<_> = lines.next().unwrap().split("  ").map(str::trim).collect();
         let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
-        assert_eq!(words, [answer, ability.name, &ability.need.to_string()], "{text}");
+        let need = ability.need.to_string();
+        let expected = [answer, ability.name, &need].into_iter().chain(ability.detail.as_deref());
+        assert_eq!(words, expected.collect::<Vec<_>>(), "{text}");
+        assert!(ability.detail.is_none() || ability.available, "{ability:?}");
         assert_eq!(ability.reason.is_none(), ability.available, "{ability:?}");
         assert!(ability.remedy.is_none() || !ability.available, "{ability:?}");
         if let Some(reason) = &ability.reason {
@@ -316,21 +382,27 @@ fn is_shown(support: &Support) {
     assert_eq!(lines.next(), None, "{text}");
 }
 
+/// What such a caller or host may always lack.
+const OF_THE_HOST: [&str; 10] = [
+    "id-mapped mounts",
+    "id of the host's of its own",
+    "subordinate ids",
+    "PIDFD_INFO_EXIT",
+    "systemd scopes",
+    "exec label",
+    "sandbox without namespaces",
+    "Landlock, sockets and signals",
+    "Landlock, TCP ports",
+    "Landlock, logging",
+];
+
 /// Asserts what is missing, besides what always is to such a caller.
 fn missing(names: &[&str]) -> BTreeMap<&'static str, Ability> {
     let found = compare();
-    let mut expected: BTreeSet<&str> = names.iter().copied().collect();
-    if !is_root() {
-        expected.insert("id-mapped mounts");
-    }
-    if !exit_information() {
-        expected.insert("PIDFD_INFO_EXIT");
-    }
-    #[cfg(feature = "systemd")]
-    if !has_systemd() {
-        expected.insert("systemd scopes");
-    }
-    assert_eq!(found.keys().copied().collect::<BTreeSet<_>>(), expected, "{found:#?}");
+    let expected: BTreeSet<&str> = names.iter().copied().collect();
+    let depends = |name: &&str| OF_THE_HOST.contains(name) && !expected.contains(name);
+    let here: BTreeSet<_> = found.keys().copied().filter(|name| !depends(name)).collect();
+    assert_eq!(here, expected, "{found:#?}");
     found
 }
 
@@ -499,7 +571,7 @@ fn without_time_namespaces() {
     }
     let time = libc::CLONE_NEWTIME;
     refuse(vec![with_bits(libc::SYS_unshare, 0, time, time)], libc::EINVAL);
-    let found = missing(&["default sandbox", "time namespace"]);
+    let found = missing(&["default sandbox", "machine of its own in /proc", "time namespace"]);
     because(&found["time namespace"], "unshare time", Some("this needs Linux 5.6 or later"));
     assert!(works(Sandbox::new().best_effort(Feature::TimeNamespace).command("true")));
 }

@@ -181,7 +181,7 @@ impl Needs {
 }
 
 /// The version of Landlock's interface; 0 without one.
-fn landlock() -> u32 {
+pub(crate) fn landlock() -> u32 {
     // SAFETY: with this flag the call takes no address.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, 1u32) };
     u32::try_from(version).unwrap_or(0)
