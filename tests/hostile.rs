@@ -259,7 +259,8 @@ fn init_cannot_be_attacked_at_its_start() {
     for round in 0..rounds(30) {
         let (reading, writing) = std::io::pipe().unwrap();
         let seccomp = if round % 3 == 0 { Seccomp::default() } else { Seccomp::none() };
-        let sandbox = Sandbox::new().wall_time(moment(150)).seccomp(seccomp);
+        let proc = if round % 2 == 0 { Proc::Processes } else { Proc::Full };
+        let sandbox = Sandbox::new().wall_time(moment(150)).seccomp(seccomp).proc(proc);
         let mut child = inside(sandbox, "attacker").fd(5, writing).spawn().unwrap();
         // Nobody waits: init or the warden must do it.
         await_released(&reading, "an attacker");
@@ -267,9 +268,17 @@ fn init_cannot_be_attacked_at_its_start() {
     }
 }
 
+/// Whatever is visible and not of the attackers' own session, and init where it is not.
 fn attack_forever() {
+    // SAFETY: a question about a number.
+    let session = |pid| unsafe { libc::getsid(pid) };
     loop {
         attack(1);
+        let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        for pid in pids.filter(|&pid| session(pid) != session(0)) {
+            attack(pid);
+        }
         shoot_at_init();
         attack_by_number();
     }

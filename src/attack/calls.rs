@@ -133,6 +133,33 @@ pub(crate) fn int80(_: &Facts) -> Verdict {
     }
 }
 
+/// The page is at the same address in every program, and what it does is a system call to a filter. Where the
+/// sandbox's allows that, one of this program's own does not; without any, the page has to work.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn vsyscall(facts: &Facts) -> Verdict {
+    const NO_FILTER: u8 = 2;
+    const REFUSED: u32 = 0x0005_0001;
+    let ended = in_fork(|| {
+        let is_allowed = !facts.has("bare") && call(nr::TIME, [0]).is_ok();
+        if is_allowed && crate::kernel::add_filter(nr::TIME, REFUSED).is_err() {
+            return NO_FILTER;
+        }
+        u8::from(crate::kernel::time_of_page() < 0)
+    });
+    match ended {
+        Ok(Some(0)) => Open("time by the page of vsyscalls".to_owned()),
+        Ok(Some(NO_FILTER)) => NotApplicable("no filter could be added".to_owned()),
+        Ok(Some(_)) => Held("the page refuses what the call refuses".to_owned()),
+        Ok(None) => Verdict::Absent("the process was killed for it".to_owned()),
+        Err(error) => Held(format!("fork: {error}")),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn vsyscall(_: &Facts) -> Verdict {
+    NotApplicable("only x86-64 has it".to_owned())
+}
+
 // ---- rarely used parts of the kernel -----------------------------------------------------------
 
 pub(crate) fn userfaultfd(_: &Facts) -> Verdict {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
 use crate::facts::Facts;
-use crate::kernel::{Shared, call, call_for_fd, fork, pipe, text};
+use crate::kernel::{Shared, call, call_for_fd, fork, in_fork, pipe, text};
 use crate::numbers as nr;
 use crate::privileges::{limit, limits_of};
 use crate::verdict::Verdict::{self, Held, NotApplicable, Open};
@@ -23,6 +23,34 @@ fn take<T>(what: &str, most: usize, mut one: impl FnMut() -> io::Result<T>) -> V
         }
     }
     Open(format!("more than {most} {what}"))
+}
+
+/// Records for the kernel's log: by its device, by crashes, and by a filter that logs. What has come of it is
+/// seen outside, by whoever may read the log.
+pub(crate) fn flood_log(facts: &Facts) -> Verdict {
+    const RECORDS: usize = 60;
+    const LOG: u32 = 0x7ffc_0000;
+    if !facts.has("sees_log") {
+        return NotApplicable("this user may not read the kernel's log to see it".to_owned());
+    }
+    let (mut written, mut crashed) = (0, 0);
+    for _ in 0..RECORDS {
+        // Opened anew each time: the kernel counts for each opening by itself.
+        let device = File::options().write(true).open("/dev/kmsg");
+        let told = device.and_then(|mut file| writeln!(file, "{}", facts.text("abstract")));
+        written += usize::from(told.is_ok());
+        crashed += usize::from(matches!(in_fork(|| crate::kernel::fault()), Ok(None)));
+    }
+    let filtered = in_fork(|| {
+        if crate::kernel::add_filter(nr::GETPPID, LOG).is_err() {
+            return 1;
+        }
+        u8::from((0..RECORDS).any(|_| call(nr::GETPPID, []).is_err()))
+    });
+    let logged = if matches!(filtered, Ok(Some(0))) { RECORDS } else { 0 };
+    // Some records are written by a thread of the kernel's.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    Held(format!("{written} lines, {crashed} crashes, {logged} logged calls, and few records"))
 }
 
 pub(crate) fn processes(_: &Facts) -> Verdict {

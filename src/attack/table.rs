@@ -24,6 +24,8 @@ calls {
         "call the kernel by x32, with other numbers than the filter has";
     8 int80 High [] bare(),
         "call the kernel by int 0x80, with the numbers of 32 bits";
+    179 vsyscall High [] bare(),
+        "call the kernel by the page of vsyscalls, where a filter refuses the call itself";
     9 userfaultfd High [] with("--seccomp none"),
         "open a userfaultfd, which holds the kernel in the middle of a copy";
     10 io_uring High [] with("--seccomp none"),
@@ -358,6 +360,8 @@ resources {
         "the same in buffers of pipes, which count for no process";
     178 inotify Medium [] bare(),
         "make more than 35 instances of inotify, of which the user who made the sandbox has 128 for all";
+    180 flood_log Low [] bare_root(),
+        "write more than 40 records to the kernel's log: by its device, by crashes, by a filter that logs";
 }
 ends {
     158 daemon Critical [] bare(),

@@ -1,7 +1,7 @@
 //! What is planted outside, and what is looked at afterwards.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -17,6 +17,9 @@ use nix::unistd::mkdtemp;
 
 use super::PROGRAM;
 use crate::failure::Failure;
+
+/// How many records of the kernel's log an attempt may cause.
+const RECORDS: usize = 40;
 
 /// Names of the host's that must stay as they are.
 const OF_HOST: [&str; 6] = [
@@ -47,6 +50,8 @@ struct Watched {
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
     before: Vec<(String, String)>,
+    /// The kernel's log, as far as it has been read, if this user may.
+    log: Option<File>,
 }
 
 fn failed(step: &'static str) -> impl FnOnce(io::Error) -> Failure {
@@ -107,7 +112,9 @@ impl Stage {
         });
         let terminal = terminal.transpose()?;
         let directory = directory.to_owned();
-        let watched = Watched { to: Some(to), from, before: Vec::new() };
+        let log = open_log();
+        facts.extend(log.is_some().then(|| "sees_log=1".to_owned()));
+        let watched = Watched { to: Some(to), from, before: Vec::new(), log };
         let _left_open = leave_open(&directory)?;
         let watched = Mutex::new(watched);
         let mut stage = Stage { directory, sentinel, facts, terminal, watched, _left_open };
@@ -146,6 +153,11 @@ impl Stage {
         }
         let now = self.look();
         let mut watched = self.watched();
+        let mark = self.facts.iter().find_map(|fact| fact.strip_prefix("abstract="));
+        let records = watched.log.as_ref().map_or(0, |log| records(log, mark.unwrap_or_default()));
+        if records > RECORDS {
+            touched.push(format!("{records} records were written to the kernel's log"));
+        }
         let before = std::mem::replace(&mut watched.before, now);
         for ((name, then), (_, now)) in before.iter().zip(&watched.before) {
             if then != now {
@@ -241,6 +253,32 @@ impl Drop for Stage {
         }
         if let Err(failure) = self.clear() {
             log::warn!("{failure}");
+        }
+    }
+}
+
+/// The end of the kernel's log.
+fn open_log() -> Option<File> {
+    let mut options = File::options();
+    let mut log = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok()?;
+    log.seek(SeekFrom::End(0)).ok().map(|_| log)
+}
+
+/// How many new ones are the attacking program's, by its name or this mark.
+fn records(mut log: &File, mark: &str) -> usize {
+    let mut record = [0; 8192];
+    let mut count = 0;
+    loop {
+        match log.read(&mut record) {
+            Ok(length) => {
+                let text = String::from_utf8_lossy(&record[..length]);
+                let own = [mark, "program[", "comm=\"program\""];
+                count += usize::from(own.iter().any(|own| text.contains(own)));
+            }
+            // Older ones were overwritten.
+            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+            // That was all.
+            Err(_) => return count,
         }
     }
 }
