@@ -1,6 +1,7 @@
 //! What a program was refused, or did not find because it was not in the sandbox: the notes of
 //! [`Sandbox::learn`](crate::Sandbox::learn).
 
+mod acl;
 mod book;
 mod calls;
 #[cfg(feature = "footprint")]
@@ -34,6 +35,11 @@ use remedy::Remedy;
 /// Whether a journal is asked about a call even where it is allowed.
 pub(crate) fn is_watched(number: u32) -> bool {
     calls::watched(number).is_some()
+}
+
+/// The argument of a call that is watched only if this is not 0.
+pub(crate) fn needed_argument(number: u32) -> Option<u8> {
+    calls::needed(number)
 }
 
 /// What a program wants of a file

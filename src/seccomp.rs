@@ -335,7 +335,7 @@ impl Seccomp {
                 programs.0[0] = table.replace(Action::KillProcess, Action::Notify).assemble();
             }
             (Some(Listener::Journal), Some(table)) => {
-                let asking = table.asking(crate::learn::is_watched);
+                let asking = table.asking(crate::learn::is_watched, crate::learn::needed_argument);
                 // Up to the exec the journal lets everything go on.
                 let before = asking.clone().replace(Action::Notify, Action::Allow).assemble();
                 decides = Some(std::mem::replace(&mut programs.0[0], before));

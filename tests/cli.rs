@@ -54,7 +54,7 @@ tests! {
         json_of_a_killed_init, json_goes_nowhere_else, json_to_no_descriptor_costs_no_run,
         standard_streams, standard_input_is_passed_through, closed_standard_streams,
         no_other_descriptor, nothing_else_of_the_caller,
-        explain, learn, check, check_where_something_is_missing, help_and_version, verbose,
+        explain, learn, declared, check, check_where_something_is_missing, help_and_version, verbose,
         signals_end_it, signals_are_the_programs_to_handle, signals_to_an_init_less_program,
         a_signal_that_came_early, signals_during_a_set_up_that_hangs, ctrl_c_on_a_terminal,
         killed, killed_at_any_moment, ended_with_a_detached_daemon, child_signals_ignored,
@@ -1638,6 +1638,27 @@ fn learn() {
         run(&["--learn", "--env", "LC_ALL=C", "--proc", "compat"], "cat /proc/meminfo >/dev/null");
     assert_eq!((quiet.code, &*quiet.err), (Some(0), "// nothing was refused\n"), "{quiet:?}");
     assert!(!run(&[], "cat /proc/meminfo").err.contains("sandbox"));
+}
+
+fn declared() {
+    let system = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/dev"];
+    let mut options: Vec<_> = system.iter().flat_map(|path| ["--declare-input", path]).collect();
+    options.extend(["--declare-output", "/tmp/out", "--declare-input", "/home/user/unread"]);
+    options.extend(["--tmpfs", "/scratch", "--env", "LC_ALL=C"]);
+    let script = "cat /proc/meminfo /no/such 2>/dev/null; echo >/tmp/out; mkdir /scratch/d; exit 3";
+    let ran = run(&options, script);
+    assert_eq!((ran.code, &*ran.out), (Some(3), ""), "{ran:?}");
+    let (differences, digest) = ran.err.rsplit_once("digest of what was read: ").unwrap();
+    assert_eq!(digest.trim_end().len(), 64, "{ran:?}");
+    for line in [
+        "looked for and not found, and not declared: \"/no/such\"\n",
+        "declared, and not read: \"/home/user/unread\"\n",
+    ] {
+        assert!(differences.contains(line), "{line}: {ran:?}");
+    }
+    assert!(!differences.contains("/tmp/out"), "{ran:?}");
+    assert!(run(&["--declare-output", "out"], ":").err.contains("\"out\" is not absolute"));
+    assert_eq!(run(&[], ":").err, "");
 }
 
 fn verbose() {

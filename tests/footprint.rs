@@ -32,7 +32,7 @@ tests! {
         the_digest, written_by_itself, directories, interpreters, gaps, looked_for, scratch, children_by_vfork,
         nothing_declared, relative_paths,
     ];
-    Needs::Installed(&["cc"]) => [an_undeclared_header, a_static_program];
+    Needs::Installed(&["cc"]) => [an_undeclared_header, static_programs];
     Needs::Installed(&["cc", "make"]) => [a_parallel_make];
 }
 
@@ -135,21 +135,48 @@ fn a_parallel_make() {
     assert_eq!(again.digest, footprint.digest, "{more:?}");
 }
 
-fn a_static_program() {
-    let code = "#include <stdio.h>\nint main(void) { return !fopen(\"/src/hidden\", \"r\"); }\n";
-    let directory = sources(&[("main.c", code), ("hidden", "")]);
-    let program = directory.path().join("main");
-    let built = std::process::Command::new("cc")
-        .args(["-static", "-o"])
-        .args([&program, &directory.path().join("main.c")])
-        .status()
-        .unwrap();
-    assert!(built.success());
-    let sandbox = Sandbox::new().bind_ro(directory.path(), "/src").declare_inputs(["/src/main"]);
-    let footprint = run(sandbox.command("/src/main"));
-    assert_eq!(undeclared(&footprint), ["/src/hidden"], "{footprint}");
-    // No loader, no libraries.
-    assert!(!footprint.reads.iter().any(|read| read.path.starts_with("/usr/lib")), "{footprint}");
+/// Without libraries, without a fixed address, and without even libc, as programs of Go are: by system calls alone.
+fn static_programs() {
+    const USUAL: &str = "#include <stdio.h>
+        int main(void) { return !fopen(\"/src/hidden\", \"r\"); }";
+    const RAW: &str = "#include <fcntl.h>
+        #include <sys/syscall.h>
+        #if defined __x86_64__
+        static long call(long number, long a, long b, long c) {
+            long answer;
+            __asm__ volatile(\"syscall\" : \"=a\"(answer)
+                : \"a\"(number), \"D\"(a), \"S\"(b), \"d\"(c) : \"rcx\", \"r11\", \"memory\");
+            return answer;
+        }
+        #elif defined __aarch64__
+        static long call(long number, long a, long b, long c) {
+            register long n __asm__(\"x8\") = number, x0 __asm__(\"x0\") = a;
+            register long x1 __asm__(\"x1\") = b, x2 __asm__(\"x2\") = c;
+            __asm__ volatile(\"svc 0\" : \"+r\"(x0) : \"r\"(n), \"r\"(x1), \"r\"(x2) : \"memory\");
+            return x0;
+        }
+        #endif
+        void _start(void) {
+            long fd = call(SYS_openat, AT_FDCWD, (long)\"/src/hidden\", O_RDONLY);
+            call(SYS_exit_group, fd < 0, 0, 0);
+        }";
+    for (code, flags) in [
+        (USUAL, &["-static"][..]),
+        (USUAL, &["-static-pie"]),
+        (RAW, &["-static", "-nostdlib", "-O1"]),
+    ] {
+        let directory = sources(&[("main.c", code), ("hidden", "")]);
+        let (program, source) = (directory.path().join("main"), directory.path().join("main.c"));
+        let mut compiler = std::process::Command::new("cc");
+        assert!(compiler.args(flags).arg("-o").args([program, source]).status().unwrap().success());
+        let sandbox =
+            Sandbox::new().bind_ro(directory.path(), "/src").declare_inputs(["/src/main"]);
+        let footprint = run(sandbox.command("/src/main"));
+        assert_eq!(undeclared(&footprint), ["/src/hidden"], "{flags:?}: {footprint}");
+        // No loader, no libraries.
+        let library = footprint.reads.iter().find(|read| read.path.starts_with("/usr/lib"));
+        assert_eq!(library, None, "{flags:?}");
+    }
 }
 
 fn children_by_vfork() {

@@ -44,7 +44,7 @@ tests! {
         no_more_than_so_many, nothing_without_being_asked, limits_at_the_end, calls_before_the_exec,
     ];
     Needs::Program("busybox") => [a_static_program];
-    Needs::Root => [a_look_that_hangs];
+    Needs::Root => [a_look_that_hangs, access_control_lists];
 }
 
 /// Runs to its end; what it wrote, and what it was refused.
@@ -150,6 +150,37 @@ fn modes() {
     assert_eq!(line, format!(".file({file:?}, std::fs::read({file:?})?)"));
     let given = learning().file(&file, "x");
     assert_eq!(learn(given.command("cat").arg(&file)).1, "x");
+}
+
+/// Of somebody else's files, as the kernel asks them: the mode alone says the opposite.
+fn access_control_lists() {
+    let directory = open_directory();
+    // system.posix_acl_access: version 2; the owner, user 0, the file's group, the mask, all others.
+    let list = |user: u8, mask: u8, others: u8| {
+        let entries =
+            [(1u8, 6, 0xff), (2, user, 0), (4, 0, 0xff), (16, mask, 0xff), (32, others, 0xff)];
+        let entries = entries.iter().map(|&(kind, bits, id)| [kind, 0, bits, 0, id, id, id, id]);
+        [vec![2, 0, 0, 0], entries.flatten().collect()].concat()
+    };
+    for (name, list) in [("granted", list(4, 4, 0)), ("refused", list(0, 4, 4))] {
+        let path = directory.path().join(name);
+        fs::write(&path, "x").unwrap();
+        std::os::unix::fs::chown(&path, Some(1234), Some(1234)).unwrap();
+        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        let attribute = c"system.posix_acl_access".as_ptr();
+        // SAFETY: both texts end in NUL, and the value is as long as is said.
+        let set = unsafe {
+            libc::setxattr(path.as_ptr(), attribute, list.as_ptr().cast(), list.len(), 0)
+        };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
+    // The caller's own id on disk is the program's, which is not nobody's, as the owner's is inside.
+    let sandbox = learning().host_ids(4321, 4321).bind_ro(directory.path(), "/lists");
+    let (_, text, denials) =
+        learn(sandbox.command("cat").args(["/lists/granted", "/lists/refused"]));
+    let found: Vec<_> = denials.iter().map(|denial| (denial.what.clone(), denial.errno)).collect();
+    let what = Denied::Path { path: "/lists/refused".into(), access: Access::Read };
+    assert_eq!((&*text, found), ("x", vec![(what, libc::EACCES)]), "{denials}");
 }
 
 fn processes_of_proc() {
@@ -264,6 +295,11 @@ fn addresses() {
         let _unreachable = std::net::UdpSocket::bind("0.0.0.0:0")
             .and_then(|socket| socket.connect("192.0.2.1:7"))
             .unwrap_err();
+        let datagrams = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        datagrams.send_to(b"x", "192.0.2.1:9").unwrap_err();
+        datagrams.send_to(b"x", datagrams.local_addr().unwrap()).unwrap();
+        // Without an address there is nothing to look at.
+        datagrams.send(b"x").unwrap_err();
         UnixStream::connect(path).unwrap_err();
         let address = SocketAddr::from_abstract_name(name).unwrap();
         UnixStream::connect_addr(&address).unwrap_err();
@@ -280,12 +316,14 @@ fn addresses() {
     let found: Vec<_> = denials.iter().map(|denial| denial.what.clone()).collect();
     let expected = [
         Denied::Address("192.0.2.1:7".into()),
+        Denied::Address("192.0.2.1:9".into()),
         Denied::Path { path: path.clone(), access: Access::Write },
         Denied::Address(format!("@{name}")),
     ];
     assert_eq!(found, expected, "{denials}");
     let bound = format!(".bind_ro({path:?}, {path:?})");
-    assert_eq!(lines(&denials), [".network(Network::Host)", &bound, ".network(Network::Host)"]);
+    let network = ".network(Network::Host)";
+    assert_eq!(lines(&denials), [network, network, &bound, network]);
     let shared = learning().network(Network::Host);
     let (_, _, denials) = learn(myself(&shared, "addresses", path.to_str().unwrap()));
     assert!(!denials.iter().any(|denial| matches!(denial.what, Denied::Address(_))), "{denials}");

@@ -153,6 +153,7 @@ const ROWS: &[Row] = &[
     ("setresgid", &[], Some(Other::Groups(&[0, 1, 2]))),
     ("setgroups", &[], Some(Other::SetGroups)),
     ("connect", &[], Some(Other::Address(1, 2))),
+    ("sendto", &[], Some(Other::Address(4, 5))),
     ("bind", &[], Some(Other::OwnAddress(1, 2))),
 ];
 
@@ -168,6 +169,14 @@ static CALLS: LazyLock<Vec<Call>> = LazyLock::new(|| {
 /// What is known of a call that is watched.
 pub(super) fn watched(number: u32) -> Option<&'static Call> {
     CALLS.iter().find(|call| call.number == number)
+}
+
+/// The argument without which there is nothing to look at in a call.
+pub(super) fn needed(number: u32) -> Option<u8> {
+    match watched(number)?.other {
+        Some(Other::Address(at, _)) => u8::try_from(at).ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::acl::Acl;
 use super::memory::{self, Rights};
 use crate::output::look_up;
 
@@ -53,18 +54,25 @@ impl Seen {
         self.flags().contains(FsFlags::ST_NOEXEC)
     }
 
-    /// Whether the mode allows this (4 to read, 2 to write, 1 to execute). Access control lists are not
-    /// looked at.
+    /// Whether the mode or the access control list allows this (4 to read, 2 to write, 1 to execute).
     pub(super) fn allows(&self, pid: i32, wanted: u32) -> bool {
+        if wanted == 0 {
+            return true;
+        }
         let mode = self.stat.st_mode;
         let all = [mode >> 6, mode >> 3, mode].iter().all(|class| class & wanted == wanted);
-        all || memory::rights(pid).is_none_or(|rights| self.allows_to(&rights, wanted))
+        // A mask that leaves nothing is none to the kernel.
+        let list = (mode & 0o070 != 0).then(|| Acl::of(self.fd.as_fd())).flatten();
+        (all && list.is_none())
+            || memory::rights(pid).is_none_or(|rights| self.allows_to(&rights, list, wanted))
     }
 
-    fn allows_to(&self, rights: &Rights, wanted: u32) -> bool {
+    fn allows_to(&self, rights: &Rights, list: Option<Acl>, wanted: u32) -> bool {
         let mode = self.stat.st_mode;
         let class = if rights.uid == self.stat.st_uid {
             mode >> 6
+        } else if let Some(list) = list {
+            list.allowed(rights, self.stat.st_gid, wanted)
         } else if rights.groups.contains(&self.stat.st_gid) {
             mode >> 3
         } else {

@@ -112,8 +112,12 @@ impl Table {
     }
 
     /// The same, but a listener is asked about what it refuses with an error, and about what it allows of the
-    /// calls that are watched.
-    pub(crate) fn asking(mut self, is_watched: impl Fn(u32) -> bool) -> Self {
+    /// calls that are watched; where one is always allowed, not if the argument that it `needs` for that is 0.
+    pub(crate) fn asking(
+        mut self,
+        is_watched: impl Fn(u32) -> bool,
+        needs: impl Fn(u32) -> Option<u8>,
+    ) -> Self {
         let ask = |action: &mut Action, watched: bool| {
             if matches!(action, Action::Errno(_)) || watched && *action == Action::Allow {
                 *action = Action::Notify;
@@ -122,6 +126,11 @@ impl Table {
         ask(&mut self.unknown, false);
         for (number, decision) in &mut self.calls {
             let watched = is_watched(*number);
+            if let (Some(argument), true) = (needs(*number), *decision == Action::Allow.into()) {
+                decision.alternatives = vec![(vec![Condition::equal(argument, 0)], Action::Allow)];
+                decision.otherwise = Action::Notify;
+                continue;
+            }
             ask(&mut decision.otherwise, watched);
             decision.alternatives.iter_mut().for_each(|(_, action)| ask(action, watched));
         }

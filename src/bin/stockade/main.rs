@@ -81,6 +81,12 @@ fn carry_out(run: &Run, matches: &ArgMatches) -> Result<Option<(Status, Vec<Feat
     if run.learn {
         sandbox = sandbox.learn();
     }
+    if !run.declare_input.is_empty() {
+        sandbox = sandbox.declare_inputs(&run.declare_input);
+    }
+    if !run.declare_output.is_empty() {
+        sandbox = sandbox.declare_outputs(&run.declare_output);
+    }
     let Some((program, args)) = run.command.split_first() else {
         return attack::print(&sandbox.plan()?.to_string()).map(|()| None);
     };

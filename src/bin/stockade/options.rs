@@ -88,6 +88,14 @@ pub(crate) struct Run {
     /// not in the sandbox, each with the builder line that would allow it
     #[arg(long)]
     pub(crate) learn: bool,
+    /// What the program should read: this file, or all below this directory. Prints on standard error, at
+    /// the end, what was read and not declared, declared and not read, and written and not declared, and
+    /// a digest of what was read
+    #[arg(long, value_name = "PATH")]
+    pub(crate) declare_input: Vec<PathBuf>,
+    /// The same for what it should write
+    #[arg(long, value_name = "PATH")]
+    pub(crate) declare_output: Vec<PathBuf>,
     /// Write the outcome and what was used as one JSON object to this descriptor, which the program
     /// does not get
     #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]

@@ -42,9 +42,10 @@ pub(crate) fn run(
         if let Some(status) = child.try_wait()? {
             session.map_or(Ok(()), Session::finish)?;
             if learn {
-                // Standard error may be closed: the program has run all the same.
-                let printed = write!(std::io::stderr(), "{}", child.denials());
-                printed.unwrap_or_else(|error| log::warn!("the denials: {error}"));
+                print("the denials", &child.denials());
+            }
+            if let Some(footprint) = child.footprint() {
+                print("the footprint", &footprint);
             }
             return Ok((status, child.missing().to_vec()));
         }
@@ -67,6 +68,12 @@ pub(crate) fn run(
             }
         }
     }
+}
+
+/// Standard error may be closed: the program has run all the same.
+fn print(what: &str, text: &dyn std::fmt::Display) {
+    let printed = write!(std::io::stderr(), "{text}");
+    printed.unwrap_or_else(|error| log::warn!("{what}: {error}"));
 }
 
 /// Starts the program in a thread: making the sandbox may hang on a dead file system, and then
