@@ -257,7 +257,7 @@ impl Ruleset {
             }
         }
         if made.flags != 0
-            && (made.handled == [0; 3] || !missing.can(Feature::LandlockLog, LOGGING, None)?)
+            && (!missing.can(Feature::LandlockLog, LOGGING, None)? || made.handled == [0; 3])
         {
             made.flags = 0;
         }
@@ -386,7 +386,7 @@ impl Missing<'_> {
             return Ok(());
         }
         let reason = format!(
-            "nothing else keeps the host's files without namespaces; version {since} of it is needed \
+            "nothing else keeps the host's files without namespaces; version {since} of Landlock is needed \
              (Linux 6.2), and there is {}",
             self.version
         );

@@ -13,7 +13,7 @@ mod common;
 mod inside;
 
 use common::Needs;
-use inside::{is_root, role, sh, shell};
+use inside::{role, sh, shell};
 use stockade::{
     Capability, Error, Feature, Hint, Namespaces, Proc, Sandbox, Seccomp, Stage, Support,
 };
@@ -102,7 +102,7 @@ fn every_kind_of_sandbox() {
         Sandbox::new().hide_host_paths(true),
         Sandbox::new().allow_new_privileges(),
         Sandbox::new().proc(Proc::Full).seccomp(Seccomp::none()),
-        Sandbox::new().seccomp(Seccomp::deny_list(["openat", "write"])),
+        Sandbox::new().seccomp(Seccomp::deny_list(["write"])),
         Sandbox::new().learn(),
         Sandbox::new()
             .namespaces(Namespaces::all() - Namespaces::PID)
@@ -111,13 +111,16 @@ fn every_kind_of_sandbox() {
         weak().without_namespaces(),
     ];
     for sandbox in all {
-        let mut child =
-            sandbox.clone().exec_label(LABEL).command("sleep").arg("1000").spawn().unwrap();
-        let pid = child.program_id().unwrap();
-        let current = std::fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
-        assert_eq!(current.trim_end(), LABELLED, "{sandbox:?}");
-        child.kill().unwrap();
+        assert_eq!(label_of_program(&sandbox.exec_label(LABEL)), LABELLED);
     }
+}
+
+fn label_of_program(sandbox: &Sandbox) -> String {
+    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let pid = child.program_id().unwrap();
+    let current = std::fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
+    child.kill().unwrap();
+    current.trim_end().to_owned()
 }
 
 fn unknown() {
@@ -179,13 +182,13 @@ fn restricted(profile: &str, test: &str) {
     let user = support.get("user namespace without privilege").unwrap();
     assert!(!user.available && user.remedy.as_ref().unwrap().contains(profile), "{support}");
     let tier = weak().without_namespaces();
-    assert_eq!(sh(&tier, "cat /proc/self/attr/current 2>&1; echo works | sort").trim(), "works");
-    assert!(!shell(&tier, "cat /etc/passwd").outcome.is_success());
     let chosen = weak().strongest_available().unwrap();
     assert_eq!(chosen.plan().unwrap().namespaces(), Namespaces::empty());
-    assert_eq!(sh(&chosen, "echo works"), "works\n");
-    let id = sh(&chosen, "id -u");
-    assert_eq!(id.trim() == "65534", is_root() || id.trim() == "65534");
+    for sandbox in [tier, chosen] {
+        assert_eq!(sh(&sandbox, "echo works | sort"), "works\n");
+        assert!(!shell(&sandbox, "cat /etc/passwd").outcome.is_success());
+        assert_eq!(label_of_program(&sandbox), confined);
+    }
 }
 
 fn a_confined_caller_gives_less() {
@@ -197,10 +200,6 @@ fn a_confined_caller_gives_less() {
     let error = refused(&tier.clone().exec_label(LABEL));
     assert_eq!((error.stage(), error.raw_os_error()), (Some(Stage::Start), Some(libc::EPERM)));
     assert_eq!(error.hint(), Some(&Hint::LabelledExec), "{error}");
-    let both = tier.exec_label(format!("{profile}//&{LABEL}"));
-    let mut child = both.command("sleep").arg("1000").spawn().unwrap();
-    let pid = child.program_id().unwrap();
-    let current = std::fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
+    let current = label_of_program(&tier.exec_label(format!("{profile}//&{LABEL}")));
     assert!(current.contains(LABEL) && current.contains(&profile), "{current}");
-    child.kill().unwrap();
 }

@@ -21,7 +21,7 @@ mod groups;
 mod mounts;
 mod tracer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ use mounts::{bind, mount, own_mounts};
 use stockade::{
     Action, Bind, Capability, Child, Cpuset, Data, Error, Feature, IdMap, Limits, Memory,
     Namespaces, Overlay, Pids, Proc, Resource, Rootfs, Rule, Sandbox, Seccomp, Stdio, TimeOffsets,
-    Tmpfs,
+    Tmpfs, View,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -71,6 +71,10 @@ macro_rules! scenarios {
             name: "a_hanging_exec_ends_with_the_time",
             needs: Needs::Nothing,
             run: a_hanging_exec_ends_with_the_time,
+        }, Test {
+            name: "a_listener_that_fails_ends_the_sandbox",
+            needs: Needs::Nothing,
+            run: a_listener_that_fails_ends_the_sandbox,
         }, Test {
             name: "groups",
             needs: Needs::Root,
@@ -108,11 +112,23 @@ const TESTS: &[Test] = scenarios![
     program,
     narrow_filter,
     hidden,
+    view,
+    learn,
+    tier,
 ];
 
 /// Of these more calls than the first of every kind are tried.
-const THOROUGH: [&str; 8] =
-    ["default", "without_init", "everything", "joining", "undoing", "groups", "program", "outputs"];
+const THOROUGH: [&str; 9] = [
+    "default",
+    "without_init",
+    "everything",
+    "joining",
+    "undoing",
+    "groups",
+    "program",
+    "outputs",
+    "learn",
+];
 
 /// What the kernel of a scenario never does.
 fn lacks(scenario: &str) -> Option<(i64, i32)> {
@@ -146,10 +162,19 @@ fn embed(scenario: &str) {
     }
     let program = std::env::current_exe().unwrap();
     let directory = PathBuf::from(std::env::var_os("STOCKADE_FAULTS_DIRECTORY").unwrap());
-    let target = format!("/{}", tracer::PROGRAM);
+    let mut target = format!("/{}", tracer::PROGRAM);
     // The program asks for its keyring.
     let seccomp = Seccomp::default().rule(Rule::new("keyctl"));
-    let mut sandbox = Sandbox::new().bind_ro(&program, &target).seccomp(seccomp.clone());
+    let mut sandbox = Sandbox::new().seccomp(seccomp.clone());
+    sandbox = if scenario == "tier" {
+        // Files have the names there that they have here.
+        let link = directory.join(tracer::PROGRAM);
+        std::os::unix::fs::symlink(&program, &link).unwrap();
+        link.to_str().unwrap().clone_into(&mut target);
+        sandbox.bind_same(&program)
+    } else {
+        sandbox.bind_ro(&program, &target)
+    };
     if scenario.ends_with("narrow_filter") {
         // What init's own steps need: it comes last.
         sandbox = sandbox.seccomp(seccomp.rule(Rule::new("umask").then(Action::Errno(1))));
@@ -250,6 +275,13 @@ fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
             .bind_same("/proc"),
         "new_privileges" => sandbox.allow_new_privileges(),
         "hidden" => sandbox.hide_host_paths(true),
+        "view" => sandbox.view(View::new()),
+        "learn" => sandbox.learn(),
+        "tier" => {
+            let walls = [Feature::Landlock, Feature::LandlockScopes, Feature::FileAttributes];
+            let lost = Feature::ALL.into_iter().filter(|feature| !walls.contains(feature));
+            lost.fold(sandbox.without_namespaces(), Sandbox::best_effort)
+        }
         "layers" | "outputs" => layers(sandbox, directory),
         "compat" => sandbox.proc(Proc::Compat).timezone("UTC"),
         "program" => sandbox.program("/usr/bin/env").program(std::env::current_exe().unwrap()),
@@ -583,6 +615,24 @@ fn a_killed_helper_is_an_error() {
     }
 }
 
+/// Who asks would wait for ever: where nobody can be asked or answered any more, nothing runs on.
+fn a_listener_that_fails_ends_the_sandbox() {
+    // SECCOMP_IOCTL_NOTIF_RECV and _SEND.
+    for request in [0xc050_2100, 0xc018_2101] {
+        let mut times = 0;
+        let traced = run("learn", &mut |call| {
+            let fails = call.number == libc::SYS_ioctl && call.args[1] == request;
+            times += u32::from(fails);
+            if fails { Verdict::Fail(libc::EIO) } else { Verdict::Pass }
+        });
+        // It was tried again for a while.
+        assert!(times > 50 && traced.hung.is_empty(), "{request:x}, {times} times: {traced:#?}");
+        let result = traced.stdout.lines().next().unwrap_or("");
+        assert!(result.starts_with("result: error at start: "), "{request:x}: {traced:#?}");
+        assert!(!traced.stdout.contains("left:"), "{request:x}: {traced:#?}");
+    }
+}
+
 /// A socket that closes at the exec closes at a kill as well, of whoever by then had everything but its
 /// exec behind it. Which of the two it was, is told however far it has got.
 fn a_program_killed_before_its_exec_is_an_error() {
@@ -696,15 +746,18 @@ fn usual(scenario: &str, call: &Call) -> Verdict {
 fn places(scenario: &str, calls: &[Call]) -> Vec<Place> {
     let thorough = THOROUGH.contains(&scenario);
     let chosen = |nth| nth == 1 || thorough && (nth <= 3 || nth % 7 == 0);
-    let wanted =
-        |call: &&Call| can_fail(call) && chosen(call.nth) && usual(scenario, call) == Verdict::Pass;
+    let begins = calls.iter().filter(|call| call.number == libc::SYS_rseq);
+    let threads: HashSet<_> = begins.map(|call| &*call.role).collect();
+    let wanted = |call: &&Call| {
+        can_fail(call, &threads) && chosen(call.nth) && usual(scenario, call) == Verdict::Pass
+    };
     let place = |call: &Call| (call.role.clone(), call.number, call.nth);
     calls.iter().filter(wanted).map(place).collect()
 }
 
 /// What the kernel lets fail. In the embedder, the allocator's and the threads' calls are Rust's,
 /// which also panics if a directory cannot be closed.
-fn can_fail(call: &Call) -> bool {
+fn can_fail(call: &Call, threads: &HashSet<&str>) -> bool {
     let never =
         [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn, libc::SYS_clock_gettime];
     let of_the_runtime = [
@@ -724,6 +777,10 @@ fn can_fail(call: &Call) -> bool {
         libc::SYS_close,
     ];
     let runtime = call.role == "0" && of_the_runtime.contains(&call.number);
+    // A thread's stack, signals and name are Rust's, too.
+    let of_a_thread = [libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_sigaltstack];
+    let more = [of_the_runtime.as_slice(), &of_a_thread, &[libc::SYS_prctl]].concat();
+    let runtime = runtime || threads.contains(&*call.role) && more.contains(&call.number);
     !runtime && !never.contains(&call.number)
 }
 
@@ -785,7 +842,9 @@ fn judge(scenario: &str, traced: &Traced, clean: &Traced, place: &Place) -> Resu
     // Where there is no atomic end, what was to become the program may be about to end.
     let stays = |role: &str, name: &str| {
         name == "stockade-warden"
-            || scenario == "shared_pids" && name == "stockade-init"
+            // A thread, which has nothing open any more: that is looked at by itself.
+            || name == "stockade-learn"
+            || ["shared_pids", "tier"].contains(&scenario) && name == "stockade-init"
             || clean.alive.iter().any(|(other, _)| other == role)
     };
     let left: Vec<_> = traced.alive.iter().filter(|(role, name)| !stays(role, name)).collect();
@@ -799,7 +858,7 @@ fn judge(scenario: &str, traced: &Traced, clean: &Traced, place: &Place) -> Resu
     if told {
         return Ok(());
     }
-    let difference = difference(&clean.stdout, &traced.stdout);
+    let difference = difference(scenario == "view", &clean.stdout, &traced.stdout);
     if difference.is_empty() { Ok(()) } else { Err(format!("{result}, but {difference:?}")) }
 }
 
@@ -807,7 +866,7 @@ fn judge(scenario: &str, traced: &Traced, clean: &Traced, place: &Place) -> Resu
 /// * it may lack something that is best effort, and then says so,
 /// * a file of the host's that could not be looked at may be missing, or be bound, read-only, where
 ///   otherwise there is a link.
-fn difference(clean: &str, now: &str) -> Vec<String> {
+fn difference(clocks: bool, clean: &str, now: &str) -> Vec<String> {
     let mut counts = BTreeMap::new();
     clean.lines().for_each(|line| *counts.entry(line).or_insert(0) -= 1);
     now.lines().for_each(|line| *counts.entry(line).or_insert(0) += 1);
@@ -819,7 +878,10 @@ fn difference(clean: &str, now: &str) -> Vec<String> {
             mount.is_some_and(|mount| mount.starts_with(path))
         });
         let listed = line.starts_with("in /:");
+        // The clocks of a view begin with the spawn: the offset is another each second.
+        let clocks = clocks && line.starts_with("time: ");
         listed
+            || clocks
             || line.starts_with("missing: ") && count < 0
             || is_missing(line, "Nested")
             || is_missing(line, "OomScoreAdj")
@@ -841,6 +903,9 @@ fn assert_whole(scenario: &str, clean: &Traced) {
     }
     let has = |line: &str| assert!(text.lines().any(|one| one == line), "no {line:?} in\n{text}");
     has("result: exited with code 0");
+    if scenario == "tier" {
+        return without_namespaces(text, &has);
+    }
     for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
         let shared = (kind, scenario) == ("pid", "shared_pids");
         has(&format!("namespace {kind}: {}", if shared { "the host's" } else { "own" }));
@@ -860,6 +925,28 @@ fn assert_whole(scenario: &str, clean: &Traced) {
         has(line);
     }
     has_for(scenario, &has);
+    assert!(!text.contains("left:"), "{text}");
+}
+
+/// There files can be found, and the rest is refused in place of namespaces.
+fn without_namespaces(text: &str, has: &dyn Fn(&str)) {
+    for line in [
+        "session leader: true",
+        "in /proc besides processes: [\"permission denied\"]",
+        "memory of process 1: Some(PermissionDenied)",
+        "nested user namespace: refused",
+        "in /root: [\"permission denied\"]",
+        "writing in /: Some(PermissionDenied)",
+        "writing in /usr: Some(PermissionDenied)",
+        "writing in /tmp: Some(PermissionDenied)",
+        "loopback: Some(Uncategorized)",
+        "root: false",
+        "chroot: -1",
+        "made writable: [false, false, false]",
+    ] {
+        has(line);
+    }
+    assert!(text.contains("bounding set: [1, 2, "), "{text}");
     assert!(!text.contains("left:"), "{text}");
 }
 

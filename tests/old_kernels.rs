@@ -67,7 +67,7 @@ fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(named![Needs::Nothing =>
         default_in_5_10, without_init_in_5_10, everything_in_5_10, directory_in_5_10,
-        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, covered_in_5_10, twice_in_5_10, nosymfollow_in_5_10, full_proc_in_5_10, hidden_in_5_10, view_in_5_10, init_file_that_is_a_fifo, several_threads_make_one_file, init_file_that_is_still_written, program_without_init_in_its_time, later_mount_calls_are_missing,time_offsets_are_missing_and_best_effort, support_in_5_10,
+        joining_in_5_10, admin_in_5_10, submounts_in_5_10, chroot_in_5_10, covered_in_5_10, twice_in_5_10, nosymfollow_in_5_10, full_proc_in_5_10, hidden_in_5_10, view_in_5_10, learn_in_5_10, without_namespaces_in_5_10, init_file_that_is_a_fifo, several_threads_make_one_file, init_file_that_is_still_written, program_without_init_in_its_time, later_mount_calls_are_missing,time_offsets_are_missing_and_best_effort, support_in_5_10,
         mount_setattr_is_missing, memfd_flag_is_unknown, shared_memory_in_a_new_time_namespace,
         exit_status_that_somebody_took,
         memory_cannot_be_made, memory_cannot_be_made_nor_a_file, memory_cannot_be_executed,
@@ -121,7 +121,10 @@ fn embed(scenario: &str) {
         sandbox = neighbour.join(sandbox);
     }
     sandbox = change(sandbox, &words, &directory);
-    sandbox = sandbox.bind_ro(std::env::current_exe().unwrap(), &target);
+    // Nothing runs where that is not possible.
+    if name != "tier" {
+        sandbox = sandbox.bind_ro(std::env::current_exe().unwrap(), &target);
+    }
     let command = sandbox.command(&target).args(facts::host());
     tracer::mark_begin();
     let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -207,6 +210,11 @@ fn shape(sandbox: Sandbox, name: &str, directory: &Path) -> Sandbox {
         "full_proc" => sandbox.proc(Proc::Full),
         "hidden" => submounts(sandbox, &mounted_tree(directory)).hide_host_paths(true),
         "view" => sandbox.view(View::new()),
+        "learn" => sandbox.learn(),
+        "tier" => {
+            let lost = Feature::ALL.into_iter();
+            lost.fold(sandbox.without_namespaces().bind_same("/usr"), Sandbox::best_effort)
+        }
         "unsearchable" => {
             let tree = mounted_tree(directory);
             let hidden = tree.join("hidden");
@@ -633,6 +641,17 @@ fn view_in_5_10() {
     in_5_10("view");
 }
 
+fn learn_in_5_10() {
+    in_5_10("learn");
+}
+
+/// There is no Landlock, in whose place nothing else can be: whatever is said to be dispensable.
+fn without_namespaces_in_5_10() {
+    let mut old = Linux510::default();
+    let parts = ["restricting writing by Landlock", "Linux 6.2", "there is 0"];
+    tells("tier", &mut |call| old.answer(call), &parts);
+}
+
 fn joining_in_5_10() {
     in_5_10("joining");
 }
@@ -667,7 +686,13 @@ fn support_in_5_10() {
     let mapped = about("id-mapped mounts");
     let why = if nix::unistd::geteuid().is_root() { "Linux 5.12" } else { "only root" };
     assert!(mapped.starts_with("no ") && mapped.contains(why), "{mapped}");
-    for name in ["default sandbox", "time namespace", "init as PID 1", "pidfd"] {
+    for name in ["Landlock, writing", "Landlock, logging", "sandbox without namespaces"] {
+        let text = about(name);
+        assert!(text.starts_with("no ") && text.contains("Landlock"), "{text}");
+    }
+    let given =
+        ["default sandbox", "time namespace", "filter with a listener", "limits of inotify"];
+    for name in given.into_iter().chain(["init as PID 1", "pidfd"]) {
         assert!(about(name).starts_with("yes "), "{}", traced.stdout);
     }
 }

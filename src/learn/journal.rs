@@ -39,6 +39,9 @@ const MOST_HANGING: usize = 8;
 /// How long the last words are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 const STACK: usize = 256 * 1024;
+/// How often what fails is tried again, as the kernel may be short of memory; and how long after.
+const TRIES: u32 = 100;
+const BETWEEN: Duration = Duration::from_millis(10);
 
 /// A journal that is being written.
 #[derive(Debug)]
@@ -66,6 +69,12 @@ pub(super) struct Shared {
     turn: Mutex<()>,
     /// The program's process has got to its exec; what it did before was the sandbox's own doing.
     begun: AtomicBool,
+    crew: Arc<Crew>,
+}
+
+/// The threads of a journal, for who waits until they have nothing of it any more.
+#[derive(Debug, Default)]
+struct Crew {
     threads: Mutex<Threads>,
     ended: Condvar,
 }
@@ -111,8 +120,7 @@ impl Journal {
             stop,
             turn: Mutex::new(()),
             begun: AtomicBool::new(false),
-            threads: Mutex::default(),
-            ended: Condvar::new(),
+            crew: Arc::default(),
         });
         let owner = std::process::id();
         let journal = Journal { shared, wake: Some(wake), owner };
@@ -155,13 +163,14 @@ impl Journal {
             return;
         }
         let until = Instant::now() + LAST_WORDS;
-        let mut threads = locked(&self.shared.threads);
+        let crew = &self.shared.crew;
+        let mut threads = locked(&crew.threads);
         while threads.running > threads.hanging {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let waited = self.shared.ended.wait_timeout(threads, left);
+            let waited = crew.ended.wait_timeout(threads, left);
             threads = waited.map_or_else(|poisoned| poisoned.into_inner().0, |waited| waited.0);
         }
     }
@@ -179,23 +188,24 @@ impl Shared {
         this: &Arc<Self>,
         work: impl FnOnce(&Arc<Self>, usize) + Send + 'static,
     ) -> std::result::Result<(), Errno> {
-        let shared = Arc::clone(this);
+        let (shared, crew) = (Arc::clone(this), Arc::clone(&this.crew));
         let number = {
-            let mut threads = locked(&this.threads);
+            let mut threads = locked(&crew.threads);
             threads.running += 1;
             threads.busy.push(None);
             threads.busy.len() - 1
         };
         let body = move || {
             work(&shared, number);
-            locked(&shared.threads).running -= 1;
-            shared.ended.notify_all();
+            drop(shared);
+            locked(&crew.threads).running -= 1;
+            crew.ended.notify_all();
         };
         let builder = std::thread::Builder::new().name("stockade-learn".into()).stack_size(STACK);
         // No handler of the caller's is to run in it.
         let spawned = sys::with_signals_blocked(|| builder.spawn(body))?;
         spawned.map(drop).map_err(|error| {
-            locked(&this.threads).running -= 1;
+            locked(&this.crew.threads).running -= 1;
             errno_of(&error)
         })
     }
@@ -220,38 +230,55 @@ impl Shared {
     /// The next question; none at the end.
     fn next(&self) -> Option<Asked> {
         let _turn = locked(&self.turn);
+        let mut failures = 0;
         loop {
-            let fds = [self.listener.as_fd(), self.stop.as_fd(), self.pidfd.as_fd()];
-            let mut set = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut set, PollTimeout::NONE) {
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(_) => return None,
-            }
-            if set[1..].iter().any(|one| one.any().unwrap_or(true)) {
-                return None;
-            }
-            if !set[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLIN)) {
-                // Nobody is left who could ask.
-                return None;
-            }
-            match sys::asked(self.listener.as_fd()) {
-                Ok(asked) => return Some(asked),
+            match self.receive() {
+                Ok(received) => return received,
                 // Who asked was killed.
                 Err(Errno::ENOENT | Errno::EINTR) => {}
-                Err(errno) => {
-                    log::error!("learn: the listener fails: {errno}");
+                Err(errno) if failures == TRIES => {
+                    self.fail("receive", errno);
                     return None;
+                }
+                Err(_) => {
+                    failures += 1;
+                    std::thread::sleep(BETWEEN);
                 }
             }
         }
     }
 
-    fn answer(&self, asked: &Asked, errno: Option<i32>) {
-        // Who asked may have been killed, or the watch has answered.
-        if let Err(errno) = sys::answer(self.listener.as_fd(), asked.id, errno) {
-            log::trace!("learn: not answered: {errno}");
+    fn receive(&self) -> std::result::Result<Option<Asked>, Errno> {
+        let fds = [self.listener.as_fd(), self.stop.as_fd(), self.pidfd.as_fd()];
+        let mut set = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        poll(&mut set, PollTimeout::NONE)?;
+        let ended = set[1..].iter().any(|one| one.any().unwrap_or(true));
+        // Or nobody is left who could ask.
+        if ended || !set[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLIN)) {
+            return Ok(None);
         }
+        sys::asked(self.listener.as_fd()).map(Some)
+    }
+
+    fn answer(&self, asked: &Asked, errno: Option<i32>) {
+        let mut failures = 0;
+        loop {
+            match sys::answer(self.listener.as_fd(), asked.id, errno) {
+                // Who asked may have been killed, or the watch has answered.
+                Ok(()) | Err(Errno::ENOENT | Errno::EINPROGRESS) => return,
+                Err(errno) if failures == TRIES => return self.fail("answer", errno),
+                Err(_) => {
+                    failures += 1;
+                    std::thread::sleep(BETWEEN);
+                }
+            }
+        }
+    }
+
+    /// Who is not answered waits for ever: the sandbox ends.
+    fn fail(&self, what: &str, errno: Errno) {
+        let killed = sys::signal(self.pidfd.as_fd(), libc::SIGKILL);
+        log::error!("learn: the listener cannot {what}: {errno}; killed: {killed:?}");
     }
 
     /// `false` if somebody else has taken this thread's place.
@@ -351,7 +378,7 @@ impl Shared {
 
     /// Notes what a thread looks at; `false` if it was given up.
     fn busy(&self, number: usize, what: Option<(u64, Instant)>) -> bool {
-        let mut threads = locked(&self.threads);
+        let mut threads = locked(&self.crew.threads);
         let Some(slot) = threads.busy.get_mut(number) else { return false };
         let given_up = what.is_none() && slot.is_none();
         *slot = what;
@@ -374,7 +401,7 @@ impl Shared {
                 locked(&this.book).unread += 1;
                 let late = Asked { id, pid: 0, number: 0, args: [0; 6] };
                 this.answer(&late, None);
-                let few = locked(&this.threads).hanging < MOST_HANGING;
+                let few = locked(&this.crew.threads).hanging < MOST_HANGING;
                 let next = if few { Self::work } else { Self::answer_only };
                 if let Err(errno) = Self::spawn(this, next) {
                     log::error!("learn: no other thread: {errno}");
@@ -388,7 +415,7 @@ impl Shared {
     /// The questions over which somebody sits too long.
     fn give_up(&self) -> Vec<u64> {
         let patience = if self.reads_files() { PATIENCE * 10 } else { PATIENCE };
-        let mut threads = locked(&self.threads);
+        let mut threads = locked(&self.crew.threads);
         let mut late = Vec::new();
         for slot in &mut threads.busy {
             if let Some((id, _)) = slot.take_if(|(_, since)| since.elapsed() > patience) {

@@ -100,6 +100,14 @@ fn identity(text: &mut String, host: &[String]) {
         let line = status.lines().find(|line| line.split(':').next() == Some(name));
         fact!(text, "{}", line.unwrap_or(name));
     }
+    // Where there is no /proc, too.
+    let asked =
+        [(libc::PR_GET_NO_NEW_PRIVS, 0), (libc::PR_GET_SECCOMP, 0), (libc::PR_CAPBSET_READ, 21)];
+    // SAFETY: takes numbers.
+    let bound = asked.map(|(what, number)| unsafe { libc::prctl(what, number, 0, 0, 0) });
+    fact!(text, "no new privileges, filter, CAP_SYS_ADMIN in the bounding set: {bound:?}");
+    // SAFETY: takes nothing.
+    fact!(text, "root: {}", unsafe { libc::geteuid() } == 0);
     fact!(text, "host name: {}", host_name());
     // SAFETY: unshare takes a number; this process makes no use of a new user namespace.
     let nested = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
