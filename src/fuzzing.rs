@@ -8,6 +8,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::audit;
 use crate::child::Account;
+use crate::learn;
 use crate::outcome::End;
 use crate::program;
 use crate::sys::Reaped;
@@ -49,6 +50,11 @@ pub fn programs(bytes: &[u8]) {
         let name = program::interpreter_of(file);
         assert!(name.is_none_or(|name| !name.is_empty()));
     }
+}
+
+/// The calls of a program from which a journal learns, with their paths and addresses.
+pub fn journals(bytes: &[u8]) {
+    learn::fuzz::journal(bytes);
 }
 
 /// What the probe of an audit tells.

@@ -8,6 +8,8 @@ mod calls;
 mod files;
 #[cfg(feature = "footprint")]
 mod footprint;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod journal;
 mod judge;
 mod look;

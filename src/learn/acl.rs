@@ -68,6 +68,15 @@ impl Acl {
     }
 }
 
+/// Any bytes as a list.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let rights = Rights { uid: 1, groups: vec![1, 2], effective: 0 };
+    if let Some(list) = Acl::parse(bytes) {
+        assert!(list.allowed(&rights, 2, 7) <= u32::from(u16::MAX));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,9 +7,11 @@ use nix::sys::stat::SFlag;
 
 use super::journal::{Shared, locked};
 use super::judge::Verdict;
+use super::look::Outside;
 use super::remedy::{self, Remedy};
 use super::{Change, Denial, Denied};
 use crate::namespace::Namespaces;
+use crate::policy::Policy;
 use crate::seccomp::calls;
 use crate::sys::Asked;
 
@@ -24,7 +26,17 @@ impl Denial {
 
 /// A call that the filter refused.
 pub(super) fn call(shared: &Shared, asked: &Asked, errno: Errno, program: OsString) {
-    let policy = shared.sandbox.policy();
+    let (key, denial) = refused_call(shared.sandbox.policy(), asked, errno, &program);
+    locked(&shared.book).note(key, denial);
+}
+
+/// The same, and what makes it the same as another.
+pub(super) fn refused_call(
+    policy: &Policy,
+    asked: &Asked,
+    errno: Errno,
+    program: &OsStr,
+) -> (Denied, Denial) {
     let name = calls::name(asked.number);
     let (number, args) = (asked.number, asked.args);
     let name = name.map_or_else(|| format!("number {number}"), str::to_owned);
@@ -43,17 +55,29 @@ pub(super) fn call(shared: &Shared, asked: &Asked, errno: Errno, program: OsStri
         remedy::Call::Capability(one) => (remedy::capability(policy, one), Change::Capability(one)),
         remedy::Call::Other(remedy) => (remedy, Change::Line),
     };
-    let denial = Denial::new(what, errno, &name, &program, remedy);
-    locked(&shared.book).note(key, Denial { change, ..denial });
+    let denial = Denial::new(what, errno, &name, program, remedy);
+    (key, Denial { change, ..denial })
 }
 
 /// A call that the kernel will refuse, or answer as it would not outside.
 pub(super) fn verdict(shared: &Shared, call: &str, verdict: Verdict, program: &OsStr) {
-    let policy = shared.sandbox.policy();
-    let kind = |path: &std::path::Path| shared.outside.kind(path);
+    if let Some(denial) = denial(shared.sandbox.policy(), &shared.outside, call, verdict, program) {
+        locked(&shared.book).note(denial.what.clone(), denial);
+    }
+}
+
+/// The same; none of what the host does not have either.
+pub(super) fn denial(
+    policy: &Policy,
+    outside: &Outside,
+    call: &str,
+    verdict: Verdict,
+    program: &OsStr,
+) -> Option<Denial> {
+    let kind = |path: &std::path::Path| outside.kind(path);
     let (what, errno, remedy, change) = match verdict {
         Verdict::Absent { path, access } => {
-            let Some(kind) = kind(&path) else { return };
+            let kind = kind(&path)?;
             let remedy = remedy::absent(policy, &path, access, kind);
             let what = match kind {
                 SFlag::S_IFCHR | SFlag::S_IFBLK => Denied::Device { path, access },
@@ -82,7 +106,7 @@ pub(super) fn verdict(shared: &Shared, call: &str, verdict: Verdict, program: &O
             let name = format!("@{}", String::from_utf8_lossy(&name));
             let own = policy.new_namespaces().contains(Namespaces::NET);
             if !own || !listens(&name) {
-                return;
+                return None;
             }
             (Denied::Address(name), Errno::ECONNREFUSED, network(), Change::Line)
         }
@@ -90,8 +114,8 @@ pub(super) fn verdict(shared: &Shared, call: &str, verdict: Verdict, program: &O
             (Denied::Limit("open files"), Errno::EMFILE, super::open_files(policy), Change::Line)
         }
     };
-    let denial = Denial::new(what.clone(), errno, call, program, remedy);
-    locked(&shared.book).note(what, Denial { change, ..denial });
+    let denial = Denial::new(what, errno, call, program, remedy);
+    Some(Denial { change, ..denial })
 }
 
 fn network() -> Remedy {
