@@ -34,9 +34,9 @@ use common::{Needs, Test};
 use groups::Delegated;
 use mounts::{bind, mount, own_mounts};
 use stockade::{
-    Action, Bind, Capability, Child, Cpuset, Data, Error, Feature, IdMap, Limits, Memory,
-    Namespaces, Overlay, Pids, Proc, Resource, Rootfs, Rule, Sandbox, Seccomp, Stdio, TimeOffsets,
-    Tmpfs, View,
+    Action, Bind, Capability, Child, Cpuset, Data, Error, Feature, Hugetlb, IdMap, Limits, Memory,
+    Namespaces, NetCls, Overlay, PerfEvent, Pids, Proc, Resource, Rootfs, Rule, Sandbox, Seccomp,
+    Stdio, TimeOffsets, Tmpfs, View,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -80,6 +80,14 @@ macro_rules! scenarios {
             needs: Needs::Root,
             run: || every_fault("groups"),
         }, Test {
+            name: "groups_v2",
+            needs: Needs::RootAndV2("hugetlb"),
+            run: || every_fault("groups_v2"),
+        }, Test {
+            name: "groups_v2_old",
+            needs: Needs::RootAndV2("hugetlb"),
+            run: || every_fault("groups_v2_old"),
+        }, Test {
             name: "subordinate",
             needs: Needs::RootAndProgram("newuidmap"),
             run: || every_fault("subordinate"),
@@ -118,13 +126,14 @@ const TESTS: &[Test] = scenarios![
 ];
 
 /// Of these more calls than the first of every kind are tried.
-const THOROUGH: [&str; 9] = [
+const THOROUGH: [&str; 10] = [
     "default",
     "without_init",
     "everything",
     "joining",
     "undoing",
     "groups",
+    "groups_v2",
     "program",
     "outputs",
     "learn",
@@ -135,6 +144,7 @@ fn lacks(scenario: &str) -> Option<(i64, i32)> {
     match scenario {
         "init_file" => Some((libc::SYS_memfd_create, libc::EPERM)),
         "old_kernel" => Some((libc::SYS_mount_setattr, libc::ENOSYS)),
+        "groups_v2_old" => Some((libc::SYS_clone3, libc::ENOSYS)),
         _ => None,
     }
 }
@@ -143,6 +153,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args();
     if arguments.next().is_some_and(|name| name.ends_with(tracer::PROGRAM)) {
         facts::print(&arguments.collect::<Vec<_>>());
+        println!("mark: {}", facts::mark());
         return ExitCode::SUCCESS;
     }
     match std::env::var(SCENARIO) {
@@ -183,11 +194,9 @@ fn embed(scenario: &str) {
         sandbox = neighbour.join(sandbox);
     }
     sandbox = shape(sandbox, scenario, &directory);
-    let delegated = (scenario == "groups").then(|| Delegated::to(0));
+    let delegated = scenario.starts_with("groups").then(|| Delegated::to(0));
     if let Some(delegated) = &delegated {
-        let limits = Limits::new().memory(Memory::new().max(1 << 30)).pids(Pids::new().max(100));
-        let limits = limits.cpuset(Cpuset::new().mems("0")).cpu_time(Duration::from_secs(1000));
-        sandbox = sandbox.limits(limits).cgroup_parent(delegated.parent());
+        sandbox = sandbox.limits(limits(scenario)).cgroup_parent(delegated.parent());
     }
     let wanted = if scenario == "undoing" { "/missing" } else { &target };
     let mut command = sandbox.command(wanted).args(facts::host());
@@ -234,7 +243,9 @@ fn embed(scenario: &str) {
                 // What could not be read is not known.
                 let used = |number: Option<u64>| number.is_none_or(|number| number > 0);
                 let stats = &usage.stats;
-                println!("in groups: {}", used(stats.memory.peak) && used(stats.pids.peak));
+                let time = stats.cpu.usage.map(|time| u64::from(!time.is_zero()));
+                let numbers = [stats.memory.peak, stats.pids.peak, time];
+                println!("in groups: {}", numbers.into_iter().all(used));
             }
             print!("{}", String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n"));
         }
@@ -253,6 +264,22 @@ fn embed(scenario: &str) {
         "outputs" => exports(&directory),
         _ => {}
     }
+}
+
+/// What v1 may have on this host, or what v2 has on each: a program stands for the class.
+fn limits(scenario: &str) -> Limits {
+    let limits = Limits::new();
+    if scenario.starts_with("groups_v2") {
+        return limits
+            .hugetlb(Hugetlb::new().max(2 << 20, 2 << 20))
+            .net_cls(NetCls::new(1, 1))
+            .perf_event(PerfEvent);
+    }
+    limits
+        .memory(Memory::new().max(1 << 30))
+        .pids(Pids::new().max(100))
+        .cpuset(Cpuset::new().mems("0"))
+        .cpu_time(Duration::from_secs(1000))
 }
 
 fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
@@ -961,8 +988,10 @@ fn has_for(scenario: &str, has: &dyn Fn(&str)) {
         has(&format!("{set}:\t{capabilities:016x}"));
     }
     has(&format!("NoNewPrivs:\t{}", i32::from(scenario != "new_privileges")));
+    let marked = scenario.starts_with("groups_v2");
+    has(&format!("mark: {}", if marked { 0x1_0001 } else { 0 }));
     match scenario {
-        "groups" => has("in groups: true"),
+        "groups" | "groups_v2" | "groups_v2_old" => has("in groups: true"),
         "terminal" => {
             has("descriptors: [\"0\", \"1\", \"2\", \"3\", \"7\", \"9\"]");
             has("controlling terminal: true");

@@ -22,8 +22,9 @@ mod tracer;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::CString;
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -31,8 +32,8 @@ use common::{Needs, Test};
 use libc::c_long;
 use mounts::{mount, own_mounts, try_mount};
 use stockade::{
-    Bind, Capability, Feature, Hint, Landlock, Namespaces, Outcome, Proc, Resource, Rootfs,
-    Sandbox, Stdio, Support, TimeOffsets, Tmpfs, View,
+    Bind, Capability, Feature, Hint, Hugetlb, Landlock, Limits, Namespaces, NetCls, Outcome, Proc,
+    Resource, Rootfs, Sandbox, Stdio, Support, TimeOffsets, Tmpfs, View,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -83,6 +84,9 @@ fn tests() -> Vec<Test> {
         landlock_is_missing,
     ]);
     tests.extend(named![Needs::Landlock(2) => landlock_refuses]);
+    tests.extend(named![Needs::RootAndV2("hugetlb") =>
+        clone_into_a_group_is_missing, kill_of_a_group_is_missing,
+    ]);
     tests.extend(named![Needs::Root =>
         unsearchable_in_5_10, memory_cannot_be_executed_with_mapped_owners, open_tree_is_missing_outside,
         owners_cannot_be_mapped, owners_cannot_be_mapped_here, owners_are_best_effort,
@@ -112,6 +116,7 @@ fn embed(scenario: &str) {
         "support" => return between_marks(|| print!("{}", Support::probe())),
         "reaped" => return between_marks(reaped_elsewhere),
         "threads" => return between_marks(|| several(&change(Sandbox::new(), &words, &directory))),
+        "followed" => return between_marks(followed),
         _ => {}
     }
     let neighbour = (name == "joining").then(Neighbour::start);
@@ -141,6 +146,10 @@ fn embed(scenario: &str) {
             });
             println!("result: {}\nmissing: {missing:?}", output.outcome);
             println!("missing walls: {walls:?}");
+            if name == "groups" {
+                let used = output.usage.and_then(|usage| usage.stats.cpu.usage);
+                println!("in a group: {}", used.is_some_and(|used| !used.is_zero()));
+            }
             print!("{}", String::from_utf8_lossy(&output.stdout));
         }
         Err(error) => println!("error: {error}"),
@@ -172,6 +181,35 @@ fn reaped_elsewhere() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let command = Sandbox::new().init(false).command("sh").args(["-c", "exit 3"]);
     println!("result: {}", command.status().unwrap().outcome);
+}
+
+/// A group of cgroup v2, on each host: its sockets have a mark there.
+fn in_a_group(sandbox: Sandbox) -> Sandbox {
+    let hugetlb = Hugetlb::new().max(2 << 20, 2 << 20);
+    sandbox.limits(Limits::new().hugetlb(hugetlb).net_cls(NetCls::new(1, 1)))
+}
+
+/// What goes on without init, which only the group holds together.
+fn followed() {
+    let spaces = Namespaces::all() - Namespaces::PID;
+    let sandbox = in_a_group(Sandbox::new()).namespaces(spaces).without_atomic_end();
+    let command = sandbox.command("sh").args(["-c", "setsid sleep 1000 & echo; exec sleep 1000"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let told = child.stdout.take().unwrap().read(&mut [0]).unwrap();
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    let group = v2().join(own);
+    let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap();
+    // SAFETY: kill takes numbers.
+    assert_eq!(unsafe { libc::kill(child.id().cast_signed(), libc::SIGKILL) }, 0);
+    let outcome = child.wait().unwrap().outcome;
+    println!("result: {told} {} {outcome}", procs.lines().count());
+    println!("left: {}", group.exists());
+}
+
+/// Where cgroup v2 is mounted.
+fn v2() -> PathBuf {
+    common::mounted().into_iter().find_map(|(point, v2)| v2.then_some(point)).unwrap()
 }
 
 /// A sandbox; the binds of those that have some show trees with mounts of several kinds.
@@ -215,6 +253,7 @@ fn shape(sandbox: Sandbox, name: &str, directory: &Path) -> Sandbox {
             let lost = Feature::ALL.into_iter();
             lost.fold(sandbox.without_namespaces().bind_same("/usr"), Sandbox::best_effort)
         }
+        "groups" => in_a_group(sandbox),
         "unsearchable" => {
             let tree = mounted_tree(directory);
             let hidden = tree.join("hidden");
@@ -369,6 +408,7 @@ impl Drop for Neighbour {
 
 /// What the program finds out about the mounts that it can reach, besides what the kernel lists.
 fn more_facts() {
+    println!("mark: {}", facts::mark());
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for line in table.lines() {
         let fields: Vec<_> = line.split(' ').collect();
@@ -913,6 +953,45 @@ fn init_file_where_nothing_can_be_executed() {
 
 fn close_range_is_missing() {
     tells("default", &mut without(libc::SYS_close_range), &["close_range", "Linux 5.9"]);
+}
+
+/// A filter may not know clone3(2): the program is put into the group before it starts.
+fn clone_into_a_group_is_missing() {
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        let mut seen = false;
+        let mut old = refusing(libc::SYS_clone3, errno);
+        same("groups", "", &mut |call| {
+            seen |= call.number == libc::SYS_clone3;
+            old(call)
+        });
+        assert!(seen);
+    }
+    let (clean, _) = run("groups+as_host_root", &mut |_| None);
+    for line in ["in a group: true", "mark: 65537"] {
+        assert!(clean.stdout.lines().any(|one| one == line), "{line}: {}", clean.stdout);
+    }
+}
+
+/// Linux 5.14: before, what is in a group is stopped, killed one by one, and let go.
+fn kill_of_a_group_is_missing() {
+    let expected = "result: 1 3 its init was killed by signal 9\nleft: false\n";
+    let (clean, _) = run("followed", &mut |_| None);
+    assert_eq!(clean.stdout, expected);
+    let (traced, refused) = run("followed", &mut |call| {
+        let opens = call.number == libc::SYS_openat && name_of(call) == "cgroup.kill";
+        opens.then_some(libc::ENOENT)
+    });
+    assert_eq!(traced.stdout, expected);
+    assert!(refused.contains_key(&libc::SYS_openat));
+}
+
+/// The path that a call opens.
+fn name_of(call: &Call) -> String {
+    let mut bytes = [0; 256];
+    let memory = fs::File::open(format!("/proc/{}/mem", call.pid)).unwrap();
+    let read = memory.read_at(&mut bytes, call.args[1]).unwrap_or(0);
+    let name = bytes[..read].split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Where the launch stage has it.

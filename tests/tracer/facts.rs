@@ -40,6 +40,19 @@ pub(crate) fn host() -> Vec<String> {
     host
 }
 
+/// What a new socket's packets are marked with, by the class of the group.
+pub(crate) fn mark() -> u32 {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let (mut mark, mut length) = (u32::MAX, 4);
+    let (value, socket) = ((&raw mut mark).cast(), std::os::fd::AsRawFd::as_raw_fd(&socket));
+    // SAFETY: there is room for the number.
+    let result = unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_MARK, value, &raw mut length)
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    mark
+}
+
 fn namespace(kind: &str) -> String {
     let link = fs::read_link(format!("/proc/self/ns/{kind}"));
     link.map_or_else(|error| error.to_string(), |link| link.display().to_string())
