@@ -2,6 +2,8 @@
 //! and with many other groups on the host; beside the hand-written floor of the bench of spawns, and
 //! beside what systemd and OCI runtimes need for a program with the same limits.
 //!
+//! And how close each limit comes to its figure: what was reached of it, as a ratio.
+//!
 //! The contenders take turns. `--quick` measures less. It needs root, or a delegated group whose path
 //! is the last argument.
 #![allow(unsafe_code)]
@@ -22,7 +24,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use floor::Floor;
-use stockade::{CgroupParent, Controller, Cpu, Limits, Memory, Pids, Sandbox, Support};
+use stockade::{
+    Bind, CgroupParent, Controller, Cpu, Cpuset, Io, IoLimit, Limits, Memory, Pids, Sandbox,
+    Support,
+};
 
 /// How many other groups there are.
 const OTHERS: [usize; 3] = [0, 1000, 10_000];
@@ -48,6 +53,7 @@ fn main() {
         return println!("not measured: {PROGRAM} is not there");
     }
     let rounds = if full { 300 } else { 50 };
+    closeness(&limited);
     compare(&limited, rounds);
     println!(
         "{:>12} {:>10} {:>10} {:>10} {:>10} {:>12} {:>14}",
@@ -95,6 +101,96 @@ fn medians(rounds: usize, contenders: &[&dyn Fn()]) -> Vec<Duration> {
 fn spawn(sandbox: &Sandbox) {
     let status = sandbox.command(PROGRAM).arg("true").status().expect("a sandbox");
     assert!(status.outcome.is_success(), "{status:?}");
+}
+
+/// What is reached of each figure: 1 is all of it and no more. What goes on besides on the host makes
+/// it less.
+fn closeness(limited: &Sandbox) {
+    let parent = limited.clone();
+    let with = |limits: Limits| parent.clone().limits(limits);
+    println!("{:>32} {:>12} {:>12} {:>8}", "limit", "figure", "reached", "ratio");
+    let row = |what: &str, figure: f64, reached: Option<f64>| match reached {
+        Some(reached) => {
+            println!("{what:>32} {figure:>12.3} {reached:>12.3} {:>8.3}", reached / figure);
+        }
+        None => println!("{what:>32} {figure:>12.3} {:>12}", "not measured"),
+    };
+    row("CPUs, by a quota", 0.25, quota(&with, 0.25));
+    row("CPU time, s", 0.5, cpu_time(&with, Duration::from_millis(500)));
+    row("CPU time of weights 100 to 400", 4.0, weights(&with));
+    row("memory when it kills, MiB", 64.0, memory(&with, 64 << 20));
+    row("processes", 20.0, processes(&with, 20));
+    row("reads of a disk, MiB/s", 4.0, reads(&with, 4 << 20));
+}
+
+/// Two loops, which would take two CPUs.
+const LOOPS: &str = "(while :; do :; done) & while :; do :; done";
+
+fn usage_of(sandbox: &Sandbox, script: &str) -> Option<stockade::Usage> {
+    sandbox.command("sh").args(["-c", script]).output().ok()?.usage
+}
+
+fn quota(with: &dyn Fn(Limits) -> Sandbox, cpus: f64) -> Option<f64> {
+    let limits = Limits::new().cpu(Cpu::new().limit(cpus)).cpu_time(Duration::from_millis(1000));
+    let usage = usage_of(&with(limits), LOOPS)?;
+    Some(usage.stats.cpu.usage?.as_secs_f64() / usage.wall.as_secs_f64())
+}
+
+fn cpu_time(with: &dyn Fn(Limits) -> Sandbox, limit: Duration) -> Option<f64> {
+    let usage = usage_of(&with(Limits::new().cpu_time(limit)), LOOPS)?;
+    Some(usage.stats.cpu.usage?.as_secs_f64())
+}
+
+fn weights(with: &dyn Fn(Limits) -> Sandbox) -> Option<f64> {
+    let spin = |weight| {
+        let limits = Limits::new().cpu(Cpu::new().weight(weight));
+        let limits = limits.cpu_time(Duration::from_secs(60));
+        let sandbox = with(limits.cpuset(Cpuset::new().cpus("0")));
+        sandbox.command("sh").args(["-c", "while :; do :; done"]).spawn().ok()
+    };
+    let mut both = [spin(100)?, spin(400)?];
+    std::thread::sleep(Duration::from_millis(200));
+    let mut used = || {
+        let [light, heavy] = &mut both;
+        let of = |child: &mut stockade::Child| child.stats().ok()?.cpu.usage;
+        Some([of(light)?, of(heavy)?])
+    };
+    let before = used()?;
+    std::thread::sleep(Duration::from_secs(2));
+    let after = used()?;
+    let [light, heavy] = [0, 1].map(|one: usize| (after[one] - before[one]).as_secs_f64());
+    Some(heavy / light)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn memory(with: &dyn Fn(Limits) -> Sandbox, limit: u64) -> Option<f64> {
+    let usage = usage_of(&with(Limits::new().memory(Memory::new().max(limit))), "tail /dev/zero")?;
+    Some(usage.stats.memory.peak? as f64 / f64::from(1 << 20))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn processes(with: &dyn Fn(Limits) -> Sandbox, limit: u64) -> Option<f64> {
+    let bomb = "i=0; while [ $i -lt 40 ]; do (sleep 1000 &) || exit; i=$((i+1)); done 2>/dev/null";
+    let usage = usage_of(&with(Limits::new().pids(Pids::new().max(limit))), bomb)?;
+    Some(usage.stats.pids.peak? as f64)
+}
+
+/// Of a loop device, which only root makes.
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn reads(with: &dyn Fn(Limits) -> Sandbox, limit: u64) -> Option<f64> {
+    let file = tempfile::NamedTempFile::new().ok()?;
+    file.as_file().set_len(16 << 20).ok()?;
+    let made = Command::new("losetup").args(["-f", "--show"]).arg(file.path()).output().ok()?;
+    let device = String::from_utf8(made.stdout).ok().filter(|_| made.status.success())?;
+    let device = Path::new(device.trim());
+    let io = Io::new().max(device, IoLimit::new().read_bytes(limit));
+    let bind = Bind::read_only(device, "/device").with_devices();
+    let sandbox = with(Limits::new().io(io)).bind(bind).as_host_root();
+    let usage = usage_of(&sandbox, "dd if=/device of=/dev/null bs=64k iflag=direct 2>/dev/null");
+    Command::new("losetup").arg("-d").arg(device).status().ok()?;
+    let usage = usage?;
+    let bytes = usage.stats.io_total()?.read_bytes as f64;
+    Some(bytes / f64::from(1 << 20) / usage.wall.as_secs_f64())
 }
 
 /// A sandbox with limits, and what others start a program with the same ones by.
