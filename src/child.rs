@@ -765,8 +765,12 @@ impl Child {
         if let Some(groups) = self.groups.as_ref().filter(|_| !self.own_pids) {
             // Init may have been killed before it had ended what it follows.
             let (policy, made) = (self.sandbox.policy(), self.pausable.take());
-            let make =
-                || made.map_or_else(|| make_pausable(policy, Some(groups)), |it| Ok(Some(it)));
+            let make = || {
+                made.map_or_else(
+                    || make_pausable(policy, Some(groups), self.pid),
+                    |it| Ok(Some(it)),
+                )
+            };
             groups.kill(self.pid, make);
         }
         // Read before the groups are removed.

@@ -91,6 +91,7 @@ tests! {
         a_paused_sandbox_does_nothing,
         stopped_sleeping_and_forking_children_are_paused,
         a_paused_sandbox_ends,
+        a_pause_leaves_no_name_inside,
     ];
     Needs::Undelegated => [
         without_delegation_a_limit_is_an_error,
@@ -615,6 +616,32 @@ fn a_paused_sandbox_ends() {
                 child.kill().unwrap();
                 assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
             }
+        }
+    }
+}
+
+fn a_pause_leaves_no_name_inside() {
+    for (limited, init) in [(true, true), (true, false), (false, true), (false, false)] {
+        let sandbox = if limited { counted("").0 } else { Sandbox::new() };
+        // A process that was there before starts one that is new.
+        let script = "exec 3<&0; (while read x <&3; do cat /proc/self/cgroup; echo; done) & wait";
+        let command = sandbox.init(init).command("sh").args(["-c", script]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut asked = child.stdin.take().unwrap();
+        let mut told = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut groups = || {
+            writeln!(asked, "groups").unwrap();
+            told.by_ref().take_while(|line| !line.is_empty()).collect::<Vec<_>>()
+        };
+        let before = groups();
+        for _ in 0..3 {
+            child.pause().unwrap();
+            let program = child.program_id().unwrap();
+            let outside = fs::read_to_string(format!("/proc/{program}/cgroup")).unwrap();
+            assert!(outside.contains("/paused"), "{outside}");
+            child.resume().unwrap();
+            assert_eq!(groups(), before);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::group::{self, Group, Groups};
@@ -63,6 +63,8 @@ pub(crate) struct Pausable {
     dir: OwnedFd,
     path: PathBuf,
     version: CgroupVersion,
+    /// The list of processes of the group that they were in, if the caller may write to it.
+    home: Option<OwnedFd>,
 }
 
 impl Pausable {
@@ -70,6 +72,7 @@ impl Pausable {
     pub(crate) fn make(
         parent: &CgroupParent,
         groups: Option<&Groups>,
+        first: u32,
         told: impl FnOnce(Arc<Place>) -> Result<()>,
     ) -> Result<Option<Self>> {
         let hierarchies = known::hierarchies()?;
@@ -99,7 +102,14 @@ impl Pausable {
             .map_err(failed("make control group"))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let dir = openat(&within.dir, PAUSED, flags, Mode::empty()).map_err(failed("open"))?;
-        Ok(Some(Pausable { outer, dir, path, version: hierarchy.version }))
+        let home = match outer {
+            Some(_) => known::group_of(first, hierarchy),
+            None => Some(within.path()),
+        };
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let open = |home: PathBuf| open(&home.join("cgroup.procs"), flags, Mode::empty()).ok();
+        let home = home.and_then(open);
+        Ok(Some(Pausable { outer, dir, path, version: hierarchy.version, home }))
     }
 
     /// Stops everything, what is forked meanwhile included, but `init`.
@@ -114,8 +124,14 @@ impl Pausable {
         frozen
     }
 
-    /// Lets everything run on.
+    /// Lets everything run on: first where it was, as the name of this group would be seen inside. What
+    /// leaves it is not frozen any more.
     pub(crate) fn thaw(&self) -> Result<()> {
+        if let Some(home) = &self.home {
+            for pid in group::members(self.dir.as_fd(), "").unwrap_or_default() {
+                let _runs_on_here = nix::unistd::write(home, pid.to_string().as_bytes());
+            }
+        }
         self.set(Freezer::Thawed)
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
@@ -89,6 +90,14 @@ pub(crate) fn hierarchies() -> Result<Arc<Hierarchies>> {
 pub(crate) fn look() -> Result<Hierarchies> {
     let text = |path| read_path(path).map_err(unreadable);
     Ok(Hierarchies::of_texts(&text("/proc/self/mountinfo")?, &text("/proc/self/cgroup")?))
+}
+
+/// The group that another process is in, in one hierarchy.
+pub(crate) fn group_of(pid: u32, hierarchy: &Hierarchy) -> Option<PathBuf> {
+    let text = |path: &str| read_path(path).ok();
+    let (mounts, own) = (text("/proc/self/mountinfo")?, text(&format!("/proc/{pid}/cgroup"))?);
+    let all = Hierarchies::of_texts(&mounts, &own).all;
+    all.into_iter().find(|one| one.point == hierarchy.point)?.own
 }
 
 fn unreadable(errno: Errno) -> Error {

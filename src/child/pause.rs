@@ -25,8 +25,8 @@ impl Child {
     /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html), freezer). The wall time
     /// stands still meanwhile; waiting for the end does not end.
     ///
-    /// Where the caller may use a freezer of control groups, the program is not interrupted, and
-    /// can see only in /proc/self/cgroup that it was.
+    /// Where the caller may use a freezer of control groups, the program is not interrupted. It can see
+    /// in /proc/self/cgroup that it was only if the caller may not put it back into the group before.
     /// Elsewhere init stops every process by SIGSTOP and continues it by SIGCONT, which also
     /// continues what was stopped before. Ending a paused sandbox is possible in every way.
     ///
@@ -56,7 +56,7 @@ impl Child {
         }
         if self.pausable.is_none() {
             let policy = self.sandbox.policy();
-            self.pausable = make_pausable(policy, self.groups.as_ref())?;
+            self.pausable = make_pausable(policy, self.groups.as_ref(), self.pid)?;
         }
         let by_signal = self.pausable.is_none();
         if by_signal && !(self.supervised && self.own_pids) {
@@ -140,6 +140,10 @@ impl Child {
 }
 
 /// Where the sandbox can be frozen; the warden is told first.
-pub(super) fn make_pausable(policy: &Policy, groups: Option<&Groups>) -> Result<Option<Pausable>> {
-    Pausable::make(&policy.cgroup_parent, groups, |place| tell_places(policy, &[place]))
+pub(super) fn make_pausable(
+    policy: &Policy,
+    groups: Option<&Groups>,
+    first: u32,
+) -> Result<Option<Pausable>> {
+    Pausable::make(&policy.cgroup_parent, groups, first, |place| tell_places(policy, &[place]))
 }
