@@ -40,9 +40,12 @@ pub(crate) fn host() -> Vec<String> {
     host
 }
 
-/// What a new socket's packets are marked with, by the class of the group.
-pub(crate) fn mark() -> u32 {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+/// What a new socket's packets are marked with, by the class of the group, or why there is none.
+pub(crate) fn mark() -> String {
+    let socket = match std::net::UdpSocket::bind("0.0.0.0:0") {
+        Ok(socket) => socket,
+        Err(error) => return error.kind().to_string(),
+    };
     let (mut mark, mut length) = (u32::MAX, 4);
     let (value, socket) = ((&raw mut mark).cast(), std::os::fd::AsRawFd::as_raw_fd(&socket));
     // SAFETY: there is room for the number.
@@ -50,7 +53,7 @@ pub(crate) fn mark() -> u32 {
         libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_MARK, value, &raw mut length)
     };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-    mark
+    mark.to_string()
 }
 
 fn namespace(kind: &str) -> String {
