@@ -185,8 +185,15 @@ fn before(
 
 /// Starts with a system call filter that answers these calls with an error number.
 fn without_calls(command: &mut Command, calls: &[libc::c_long], errno: i32) {
+    filter(command, calls.iter().map(|call| (*call, Vec::new())).collect(), errno);
+}
+
+fn filter(
+    command: &mut Command,
+    rules: std::collections::BTreeMap<libc::c_long, Vec<seccompiler::SeccompRule>>,
+    errno: i32,
+) {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
     let (allow, deny) = (SeccompAction::Allow, SeccompAction::Errno(errno.cast_unsigned()));
     let architecture = std::env::consts::ARCH.try_into().unwrap();
     let filter = SeccompFilter::new(rules, allow, deny, architecture).unwrap();
@@ -1889,15 +1896,30 @@ fn ended_with_a_detached_daemon() {
     life::await_no_child("the warden");
 }
 
+/// Before Linux 6.15 only a parent that does not ignore them is told how its children ended.
 fn child_signals_ignored() {
-    for options in [&[][..], &["--no-init"]] {
+    for (options, old) in
+        [(&[][..], false), (&[], true), (&["--no-init"], false), (&["--no-init"], true)]
+    {
         for code in [0, 9] {
             let mut command = with(options, &format!("exit {code}"));
             before(&mut command, || {
                 life::ignore(libc::SIGCHLD);
                 Ok(())
             });
-            assert_eq!(Ran::of(command).code, Some(code), "{options:?}");
+            if old {
+                without_questions_to_pidfds(&mut command);
+            }
+            assert_eq!(Ran::of(command).code, Some(code), "{options:?} {old}");
         }
     }
+}
+
+/// As on a kernel that knows no ioctl of a pidfd's; their numbers are of the type 0xff.
+fn without_questions_to_pidfds(command: &mut Command) {
+    use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+    let kind = SeccompCmpOp::MaskedEq(0xff00);
+    let kind = SeccompCondition::new(1, SeccompCmpArgLen::Dword, kind, 0xff00).unwrap();
+    let rule = SeccompRule::new(vec![kind]).unwrap();
+    filter(command, [(libc::SYS_ioctl, vec![rule])].into(), libc::ENOTTY);
 }

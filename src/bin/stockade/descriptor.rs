@@ -1,4 +1,4 @@
-//! Descriptors that the caller names by number, and what `nix` does not ask of one.
+//! Descriptors that the caller names by number, and what `nix` does not ask of one, or of a signal.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,4 +29,12 @@ pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> Option<(u16, u16)> {
     // SAFETY: the kernel writes one struct winsize, which lives across the call.
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     (result == 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Has the kernel keep what became of children, where whoever started this process ignores their end:
+/// before Linux 6.15 nobody is told otherwise.
+pub(crate) fn keep_children() -> io::Result<()> {
+    // SAFETY: the default runs no handler.
+    let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

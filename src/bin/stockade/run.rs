@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use stockade::{Child, Command, Feature, Status};
 
+use crate::descriptor;
 use crate::failure::Failure;
 use crate::terminal::{Session, Terminal};
 
@@ -27,6 +28,7 @@ pub(crate) fn run(
     terminal: Option<Terminal>,
     learn: bool,
 ) -> Result<(Status, Vec<Feature>), Failure> {
+    descriptor::keep_children().map_err(|error| Failure::Io("signal", error))?;
     let signals = Signals::block(terminal.is_some())?;
     let (mut child, waiting) = spawn(command, &signals)?;
     match waiting {
