@@ -42,6 +42,7 @@ tests! {
         bursts_use_what_was_saved,
     ];
     Needs::RootAndController("cpuset") => [cpus_that_the_parent_lacks_are_an_error];
+    Needs::GroupsAndSwap => [swap_is_what_is_allowed];
     Needs::GroupsAndV2("memory") => [
         memory_high_holds_back_and_kills_nothing,
         an_oom_group_ends_as_one,
@@ -154,12 +155,25 @@ fn under_pressure(parent: &Delegated, memory: Memory) -> (u64, u64, Outcome) {
 fn what_is_protected_is_taken_last_or_never() {
     let parent = Delegated::to(0);
     fs::write(parent.v2().join("memory.max"), (32 * MIB).to_string()).unwrap();
+    fs::write(parent.v2().join("memory.swap.max"), "0").unwrap();
     let (kept, low, outcome) = under_pressure(&parent, Memory::new());
     assert!(kept < 14 * MIB && low == 0 && outcome == Outcome::Exited(0), "{kept} {low} {outcome}");
     let (kept, low, outcome) = under_pressure(&parent, Memory::new().low(24 * MIB));
     assert!(kept < 14 * MIB && low > 0 && outcome == Outcome::Exited(0), "{kept} {low} {outcome}");
     let (kept, _, outcome) = under_pressure(&parent, Memory::new().min(24 * MIB));
     assert!(kept >= 15 * MIB && outcome == Outcome::Exited(7), "{kept} {outcome}");
+}
+
+fn swap_is_what_is_allowed() {
+    let with = |memory: Memory| {
+        let sandbox = Sandbox::new().limits(Limits::new().memory(memory.max(32 * MIB)));
+        let output = shell(&sandbox, "head -c 48M /dev/zero | tail -c 48M >/dev/null || exit 7");
+        (output.outcome, output.usage.unwrap().stats.memory.oom_kills)
+    };
+    assert_eq!(with(Memory::new()), (Outcome::Exited(7), Some(1)), "none by default");
+    assert_eq!(with(Memory::new().swap(4 * MIB)), (Outcome::Exited(7), Some(1)));
+    assert_eq!(with(Memory::new().swap(64 * MIB)), (Outcome::Exited(0), Some(0)));
+    assert_eq!(with(Memory::new().swap(Max::Unlimited)), (Outcome::Exited(0), Some(0)));
 }
 
 /// A busy loop on the first CPU.

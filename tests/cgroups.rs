@@ -30,7 +30,7 @@ use std::time::Duration;
 use common::{HugePages, Needs, is_v1, moment, rounds, slowness};
 use groups::{Delegated, delegated_to_me, group_file, group_path};
 use inside::{is_root, myself, myself_outside, refused, role, sh, shell};
-use mounts::{mount, own_mounts, private_hierarchies, unmount_all};
+use mounts::{mount, own_mounts, private_hierarchies, unmount, unmount_all};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
     Bind, CgroupParent, Child, Cpu, DeviceRule, Devices, Error, Event, Feature, Hint, IoLimit,
@@ -55,6 +55,8 @@ tests! {
         a_group_that_somebody_else_removes,
         a_hierarchy_that_becomes_read_only,
         a_stranger_in_the_group_delays_its_removal,
+        groups_in_the_group_go_with_it,
+        a_cgroup_namespace_around_the_caller,
     ];
     Needs::RootAndV1("devices") => [denied_devices_cannot_be_opened];
     Needs::RootAndController("blkio") => [reads_are_held_back_and_counted];
@@ -971,6 +973,67 @@ fn a_stranger_in_the_group_delays_its_removal() {
     stranger.wait().unwrap();
     assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
     assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+fn groups_in_the_group_go_with_it() {
+    let parent = Delegated::to(0);
+    let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
+    let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let group = group_path(&child, "pids");
+    for inner in ["one/deep/deeper", "one/other", "two"] {
+        fs::create_dir_all(group.join(inner)).unwrap();
+    }
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+    // And so do those of an owner who is gone.
+    let left = group.with_file_name("stockade-0000000000000000-1");
+    fs::create_dir_all(left.join("one/deep")).unwrap();
+    let mut command = myself_outside("many_spawns_leave_nothing", "one");
+    let CgroupParent::Path(path) = parent.parent() else { unreachable!() };
+    command.env("DELEGATED", path.file_name().unwrap());
+    assert!(command.status().unwrap().success());
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+/// What was mounted before the namespace was made shows more than that; what is mounted inside is its
+/// own part.
+fn a_cgroup_namespace_around_the_caller() {
+    if role().is_some() {
+        return inside_of_a_cgroup_namespace();
+    }
+    let parent = Delegated::to(0);
+    // On v2 no group with processes has groups below it.
+    let v1 = is_v1("pids") == Some(true);
+    let of_pids = parent.of("pids");
+    let own = if v1 { of_pids.to_owned() } else { of_pids.join("caller") };
+    let mut command = myself_outside("a_cgroup_namespace_around_the_caller", "inside");
+    let status = command.env("GROUP", own).env("POINT", of_pids.parent().unwrap()).status();
+    assert!(status.unwrap().success());
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+fn inside_of_a_cgroup_namespace() {
+    let [own, point] = ["GROUP", "POINT"].map(|name| PathBuf::from(std::env::var(name).unwrap()));
+    fs::write(own.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    // SAFETY: this process has one thread and no pointer is passed.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }, 0);
+    own_mounts();
+    let sandbox = Sandbox::new().pids_limit(5);
+    let error = refused(&sandbox);
+    assert!(error.to_string().contains("mount it anew in this cgroup namespace"), "{error}");
+    let v1 = is_v1("pids") == Some(true);
+    unmount(&point);
+    let (kind, options) = if v1 { ("cgroup", "pids") } else { ("cgroup2", "") };
+    mount(kind, &point, options, 0);
+    if v1 {
+        let bomb = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done";
+        assert_ne!(shell(&sandbox, bomb).outcome, Outcome::Exited(0));
+        assert_eq!(shell(&sandbox.pids_limit(50), bomb).outcome, Outcome::Exited(0));
+    } else {
+        // The caller's group is the root of what it sees, and has processes.
+        let error = refused(&sandbox);
+        assert_eq!(error.hint(), Some(&Hint::InnerProcesses), "{error}");
+    }
 }
 
 /// Needs a group of v2, where that has hugetlb.

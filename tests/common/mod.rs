@@ -48,6 +48,8 @@ pub(crate) enum Needs {
     Groups,
     /// The same, and a hierarchy of cgroup v2 with this controller.
     GroupsAndV2(&'static str),
+    /// The same, a controller of memory, and room to swap to.
+    GroupsAndSwap,
     /// uid 0, and a group of cgroup v1 that real-time processes are given time of.
     RootAndRealTimeGroups,
     /// uid 0, the controller of RDMA, and a device for it.
@@ -154,6 +156,11 @@ impl Needs {
             }
             Needs::Groups if root => None,
             Needs::Groups => Needs::DelegatedCgroup2.missing(),
+            Needs::GroupsAndSwap => {
+                let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+                let none = || (swaps.lines().count() < 2).then(|| "needs swap".to_owned());
+                Needs::Groups.missing().or_else(|| lacks("memory", None)).or_else(none)
+            }
             Needs::GroupsAndV2(name) => {
                 Needs::Groups.missing().or_else(|| lacks(name, Some(false)))
             }
