@@ -30,11 +30,15 @@ use crate::wire::DETACH;
 use crate::{sys, warden};
 
 mod account;
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod limits;
 mod pause;
 mod reader;
 
 pub(crate) use account::Account;
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncChild;
 use pause::{Paused, make_pausable};
 use reader::Reader;
 
@@ -617,18 +621,7 @@ impl Child {
         for reader in &mut readers {
             reader.read_available();
         }
-        let [out, err] = readers;
-        Ok(Output {
-            outcome: status.outcome,
-            usage: status.usage,
-            left_count: status.left_count,
-            left: status.left,
-            disk_full: status.disk_full,
-            stdout: out.kept,
-            stderr: err.kept,
-            stdout_truncated: out.truncated,
-            stderr_truncated: err.truncated,
-        })
+        Ok(collected(status, readers))
     }
 
     /// A word to init, if there is one; it may have ended.
@@ -794,6 +787,21 @@ impl Child {
         self.pausable = None;
         self.groups = None;
         true
+    }
+}
+
+/// An end, with what was read until then.
+fn collected(status: Status, [out, err]: [Reader; 2]) -> Output {
+    Output {
+        outcome: status.outcome,
+        usage: status.usage,
+        left_count: status.left_count,
+        left: status.left,
+        disk_full: status.disk_full,
+        stdout: out.kept,
+        stderr: err.kept,
+        stdout_truncated: out.truncated,
+        stderr_truncated: err.truncated,
     }
 }
 

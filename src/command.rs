@@ -438,10 +438,15 @@ impl Command {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn output(mut self) -> Result<Output> {
+        self.collect_output();
+        self.spawn()?.wait_with_output()
+    }
+
+    /// Pipes what was not given.
+    pub(crate) fn collect_output(&mut self) {
         for stream in self.streams[1..].iter_mut().filter(|_| self.pty.is_none()) {
             stream.get_or_insert_with(Stdio::piped);
         }
-        self.spawn()?.wait_with_output()
     }
 
     /// Does everything but the exec, in a sandbox that ends at once.

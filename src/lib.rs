@@ -61,6 +61,8 @@ pub use cgroup::{
     Rdma, Stats,
 };
 pub use changes::{Change, ChangeKind, Changes, FileKind};
+#[cfg(feature = "tokio")]
+pub use child::AsyncChild;
 pub use child::Child;
 pub use command::{Command, Stdio};
 pub use error::{Error, Failed, Feature, Result, Stage, UnknownName};

@@ -29,11 +29,11 @@ impl Reader {
     }
 
     /// Reads what is there; a bounded number of times, so that a flood on one pipe does not keep
-    /// the other, or the time, from being looked at.
-    pub(super) fn read_available(&mut self) {
+    /// the other, or the time, from being looked at. Whether there may be more.
+    pub(super) fn read_available(&mut self) -> bool {
         let mut buffer = [0; 64 * 1024];
         for _ in 0..32 {
-            let Some(pipe) = &mut self.pipe else { return };
+            let Some(pipe) = &mut self.pipe else { return false };
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
                 // The end of a terminal.
@@ -42,10 +42,11 @@ impl Reader {
                 }
                 Ok(length) => self.keep(buffer.get(..length).unwrap_or(&[])),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
                 Err(_) => (self.pipe, self.truncated) = (None, true),
             }
         }
+        true
     }
 
     fn keep(&mut self, bytes: &[u8]) {
