@@ -51,7 +51,11 @@ tests! {
     Needs::RootAndV2("cpuset") => [a_partition_has_its_cpus_alone, a_partition_that_cannot_be_is_an_error];
     Needs::RootAndV2("misc") => [scalar_resources_are_those_that_there_are];
     Needs::RootAndRdma => [rdma_devices_are_limited];
-    Needs::RootAndRealTimeGroups => [real_time_stops_at_its_runtime, a_real_time_period_changes];
+    Needs::RootAndRealTimeGroups => [
+        real_time_stops_at_its_runtime,
+        a_real_time_period_changes,
+        a_real_time_caller_has_groups_as_others,
+    ];
     Needs::RootAndUnmounted(&["perf_event"]) => [events_are_counted_by_group];
 }
 
@@ -367,6 +371,22 @@ fn a_real_time_period_changes() {
             assert_eq!(group_file(&child, "cpu", file), (value * 1000).to_string());
         }
     }
+}
+
+fn a_real_time_caller_has_groups_as_others() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: valid for reading.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    for init in [true, false] {
+        let sandbox = Sandbox::new().cpu_limit(0.5).pids_limit(5).init(init);
+        let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+        let program = child.program_id().unwrap();
+        let group = fs::read_to_string(format!("/proc/{program}/cgroup")).unwrap();
+        assert!(group.lines().any(|line| line.contains("cpu:/stockade-")), "{group}");
+    }
+    // SAFETY: takes a number.
+    assert_eq!(unsafe { libc::sched_getscheduler(0) }, libc::SCHED_FIFO);
 }
 
 /// How long a group was on the first CPU, by a counter of the kernel's.
