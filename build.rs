@@ -1,4 +1,4 @@
-//! Builds the freestanding programs, init and warden, with the compiler that builds the crate, for
+//! Builds the freestanding programs with the compiler that builds the crate, for
 //! embedding.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a build script reports by panicking")]
@@ -19,10 +19,11 @@ fn main() {
         println!("cargo:rerun-if-changed={watched}");
     }
     println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
-    // One source, three programs: what only the others do is not mapped at every spawn.
-    build("stockade-init", "init");
-    build("stockade-warden", "warden");
-    build("stockade-probe", "probe");
+    // One source, four programs: what only the others do is not mapped at every spawn.
+    build("stockade-init", &["init"]);
+    build("stockade-session", &["init", "session"]);
+    build("stockade-warden", &["warden"]);
+    build("stockade-probe", &["probe"]);
     if env::var_os("CARGO_FEATURE_ATTACK").is_some() {
         build_attack();
     }
@@ -58,7 +59,7 @@ fn build_attack() {
     }
 }
 
-fn build(name: &str, part: &str) {
+fn build(name: &str, parts: &[&str]) {
     let crate_root = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let source = crate_root.join("src/init/main.rs");
     let output = PathBuf::from(variable("OUT_DIR")).join(name);
@@ -71,7 +72,9 @@ fn build(name: &str, part: &str) {
     let script = crate_root.join("src/init/init.ld");
     let mut rustc = Command::new(variable("RUSTC"));
     rustc.args(["--edition=2024", "--crate-type=bin", "--crate-name=stockade_init"]);
-    rustc.args(["--cfg", part]);
+    for part in parts {
+        rustc.args(["--cfg", part]);
+    }
     rustc.arg("--target").arg(variable("TARGET")).arg(&source).arg("-o").arg(&output);
     for option in [
         "opt-level=z",

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, TryLockError};
@@ -22,9 +22,10 @@ use crate::learn::{Denials, Journal};
 use crate::learn::{Footprint, Gap};
 use crate::outcome::{End, Output, Status};
 use crate::output::Remains;
-use crate::process::{kill, pid_of_pidfd};
+use crate::process::{Launched, kill, pid_of_pidfd};
 use crate::pty::Pty;
 use crate::sandbox::Sandbox;
+use crate::session::Hosted;
 use crate::spawn::{COUNTING, Made, SLACK};
 use crate::wire::DETACH;
 use crate::{sys, warden};
@@ -99,6 +100,8 @@ pub struct Child {
     listener: Option<OwnedFd>,
     /// What notes what the program was refused.
     journal: Option<Journal>,
+    /// It is one of a session's.
+    hosted: Option<Hosted>,
     /// There is something of the caller's to read from.
     #[cfg(feature = "footprint")]
     passed: bool,
@@ -121,7 +124,6 @@ pub(crate) struct Attached {
     pub(crate) sandbox: Sandbox,
     pub(crate) remains: Remains,
     pub(crate) listener: Option<OwnedFd>,
-    pub(crate) journal: Option<Journal>,
     #[cfg(feature = "footprint")]
     pub(crate) passed: bool,
 }
@@ -142,7 +144,6 @@ impl Child {
             sandbox,
             remains,
             listener,
-            journal,
             #[cfg(feature = "footprint")]
             passed,
         } = attached;
@@ -178,12 +179,65 @@ impl Child {
             sandbox,
             remains,
             listener,
-            journal,
+            journal: made.journal,
+            hosted: None,
             #[cfg(feature = "footprint")]
             passed,
         };
         made.early.into_iter().for_each(|report| child.account.note(report));
         child
+    }
+
+    pub(crate) fn hosted(mut self, hosted: Hosted) -> Self {
+        self.hosted = Some(hosted);
+        self
+    }
+
+    /// The first process and its socket, for who starts programs in it.
+    pub(crate) fn init(&self) -> Result<(Launched, OwnedFd)> {
+        let control = self.control.as_ref().ok_or_else(|| self.gone())?;
+        let control = sys::duplicate(control.as_raw_fd());
+        let control =
+            control.map_err(|errno| Error::new(Stage::Run, "dup", "of init's socket", errno))?;
+        Ok((self.launched(), control))
+    }
+
+    /// The same, of a sandbox that is to have one program.
+    pub(crate) fn hand_over(&mut self) -> Result<(Launched, OwnedFd)> {
+        let control = self.control.take().ok_or_else(|| self.gone())?;
+        Ok((self.launched(), control))
+    }
+
+    fn launched(&self) -> Launched {
+        let pidfd = Arc::clone(&self.pidfd);
+        Launched { pid: self.pid, pidfd, armed: false, born_inside: true, session: None }
+    }
+
+    fn gone(&self) -> Error {
+        let object = format!("(process {} has ended)", self.pid);
+        Error::new(Stage::Run, "talk to init", object, Errno::ESRCH)
+    }
+
+    pub(crate) fn warden_id(&self) -> u64 {
+        self.warden_id
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        sys::wait_readable(self.pidfd.as_fd(), Some(Duration::ZERO))
+    }
+
+    /// From now on it is the handle of this program, for which it has waited.
+    pub(crate) fn take_on(&mut self, made: Made, attached: Attached) {
+        let Attached { stdin, stdout, stderr, limit, keep_bytes, listener, .. } = attached;
+        (self.stdin, self.stdout, self.stderr) = (stdin, stdout, stderr);
+        (self.keep_bytes, self.listener) = (keep_bytes, listener);
+        self.deadline = limit.and_then(|limit| made.started.checked_add(limit));
+        self.started = made.started;
+        self.terminal = made.terminal;
+        self.inner_pid = made.inner_pid;
+        self.program = made.program;
+        self.control = Some(made.control);
+        made.early.into_iter().for_each(|report| self.account.note(report));
     }
 
     /// The host's pid of the sandbox's first process: init, or without it the program
@@ -694,9 +748,12 @@ impl Child {
     /// Ends the sandbox if it is past its deadline and has not ended itself; returns how long to
     /// sleep.
     fn enforce_deadline(&mut self, left: Option<Duration>) -> Option<Duration> {
-        let Some(deadline) = self.deadline.filter(|_| self.paused.is_none()) else {
+        let stood = self.hosted.as_ref().map_or(Some(Duration::ZERO), Hosted::stood);
+        let deadline = self.deadline.filter(|_| self.paused.is_none());
+        let (Some(deadline), Some(stood)) = (deadline, stood) else {
             return left;
         };
+        let deadline = deadline + stood;
         let past = |slack| (deadline + slack).saturating_duration_since(Instant::now());
         let mut until = past(SLACK);
         if until.is_zero() {
@@ -786,6 +843,7 @@ impl Child {
         self.control = None;
         self.pausable = None;
         self.groups = None;
+        self.hosted = None;
         true
     }
 }

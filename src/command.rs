@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,11 +18,14 @@ use crate::namespace::user;
 use crate::outcome::{Output, Status};
 use crate::output::Remains;
 use crate::plan::Plan;
+use crate::pool;
+use crate::prepared;
 use crate::pty::Size;
 use crate::rootfs::{self, Held, Overlay, Trees};
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
-use crate::spawn::{Kept, Refused, Start, make, make_groups};
+use crate::session;
+use crate::spawn::{Count, Kept, Made, Refused, Role, Start, make, make_groups};
 use crate::wire;
 
 mod checks;
@@ -31,6 +34,7 @@ mod refused;
 mod stdio;
 
 pub use stdio::Stdio;
+use stdio::Streams;
 
 /// PATH inside, unless the command sets another.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -75,6 +79,27 @@ pub struct Command {
     terminal: bool,
     pty: Option<Size>,
     keep: usize,
+    within: Within,
+}
+
+/// A sandbox that was made for a command, and what it was made from.
+#[derive(Debug)]
+pub(crate) struct New {
+    pub(crate) child: Child,
+    pub(crate) lowered: Arc<Lowered>,
+    /// What init reads the CPU time from.
+    pub(crate) cpu_usage: Option<OwnedFd>,
+}
+
+/// Where a command is started.
+#[derive(Debug, Clone)]
+pub(crate) enum Within {
+    /// In a sandbox of its own.
+    Own,
+    /// The same, and what does not depend on the command is made.
+    Prepared(Arc<prepared::Inner>),
+    Session(Arc<session::Inner>),
+    Pool(Arc<pool::Inner>),
 }
 
 impl Command {
@@ -94,7 +119,13 @@ impl Command {
             terminal: false,
             pty: None,
             keep: KEEP,
+            within: Within::Own,
         }
+    }
+
+    pub(crate) fn within(mut self, within: Within) -> Self {
+        self.within = within;
+        self
     }
 
     /// Adds an argument, of 131071 bytes at the most
@@ -403,7 +434,7 @@ impl Command {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn spawn(self) -> Result<Child> {
-        self.start(false)
+        self.start(Role::Program)
     }
 
     /// Starts the program and waits for its end.
@@ -465,7 +496,7 @@ impl Command {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn check(self) -> Result<()> {
-        self.start(true).map(drop)
+        self.start(Role::Check).map(drop)
     }
 
     /// What would be done to make the sandbox, as a value; nothing is done.
@@ -521,17 +552,44 @@ impl Command {
         self.env.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
     }
 
-    fn start(self, check_only: bool) -> Result<Child> {
-        self.make(check_only).map_err(Error::explained)
+    fn start(self, role: Role) -> Result<Child> {
+        let started = match (&self.within, role) {
+            (Within::Session(session), Role::Program) => {
+                let session = Arc::clone(session);
+                session.start(self)
+            }
+            (Within::Pool(pool), Role::Program) => {
+                let pool = Arc::clone(pool);
+                pool.start(self)
+            }
+            _ => self.make(role).map(|made| made.child),
+        };
+        started.map_err(Error::explained)
     }
 
-    fn make(mut self, check_only: bool) -> Result<Child> {
+    /// What was prepared, if it is for this PATH.
+    fn lowered(&self) -> Result<Arc<Lowered>> {
+        let search = self.search();
+        match &self.within {
+            Within::Prepared(prepared) if prepared.search == search => {
+                Ok(Arc::clone(&prepared.lowered))
+            }
+            _ => lower::lower(&self.sandbox, &search).map(Arc::new),
+        }
+    }
+
+    /// A sandbox that waits for programs.
+    pub(crate) fn wait_for_programs(self, count: Count) -> Result<New> {
+        self.make(Role::Waiting(count)).map_err(Error::explained)
+    }
+
+    fn make(mut self, role: Role) -> Result<New> {
         let began = Instant::now();
         self.validate()?;
         reap_the_detached();
         let sandbox = self.sandbox.clone();
         let policy = sandbox.policy();
-        let mut lowered = lower::lower(&sandbox, &self.search())?;
+        let mut lowered = self.lowered()?;
         log::debug!(
             "prepare: lowered to {} operations in {:?}",
             lowered.plan.len(),
@@ -547,7 +605,7 @@ impl Command {
             false => None,
         };
         if let Some((_, id)) = &own_id {
-            lowered.choose(*id);
+            Arc::make_mut(&mut lowered).choose(*id);
         }
         let own_id = own_id.as_ref().map(|(namespace, _)| namespace.as_fd());
         let held = rootfs::prepare(policy.tree.overlays().map(|(_, overlay)| overlay))?;
@@ -557,20 +615,13 @@ impl Command {
             lowered.trees.len(),
             copying.elapsed()
         );
-        #[cfg(feature = "footprint")]
-        let passed =
-            self.streams[0].is_some() || self.pty.is_some() || !self.descriptors.is_empty();
-        let mut pairs = Vec::new();
-        for (target, theirs) in (0..).zip(&streams.theirs) {
-            pairs.push((theirs.as_fd(), target));
-        }
-        pairs.extend(self.descriptors.iter().map(|(number, fd)| (fd.as_fd(), *number)));
+        let pairs = self.pairs(&streams);
         // Declared before what is in them, and so removed after it.
         let mut groups = make_groups(policy)?;
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
-        let (program, filter) =
-            self.encode(policy, &lowered.plan, &pairs, cpu_usage.as_ref(), check_only)?;
+        let cpu_fd = cpu_usage.as_ref().map(AsRawFd::as_raw_fd);
+        let (program, filter) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role)?;
         let start = Start {
             groups: groups.as_ref(),
             cpu_usage: cpu_usage.as_ref(),
@@ -580,47 +631,115 @@ impl Command {
             own_id,
             program,
             descriptors: pairs.iter().map(|(source, _)| source.as_raw_fd()).collect(),
-            supervised: policy.init && !check_only,
             terminal: self.pty,
-            journal: (policy.is_journaled() && !check_only).then(|| (sandbox.clone(), filter)),
-            check_only,
+            journal: (policy.is_journaled() && role == Role::Program)
+                .then(|| (sandbox.clone(), filter)),
+            role,
         };
-        let mut made = make(&start).map_err(|refused| match refused {
-            Refused::Error(error) => error.with_hint(out_of_memory(groups.as_ref())),
-            Refused::Start(report, interpreter) => self
-                .not_started(&lowered.plan, &report, interpreter)
-                .with_hint(out_of_memory(groups.as_ref())),
+        let mut made = make(&start).map_err(|refused| {
+            self.refused(&lowered.plan, refused).with_hint(out_of_memory(groups.as_ref()))
         })?;
         if let Some(groups) = &mut groups {
             groups.close_entrances();
         }
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
-        let others = &mut made.kept.others;
-        let asks = others.iter().position(|(index, _)| *index == wire::report::LISTENER);
-        let listener = asks.map(|at| others.remove(at).1);
-        let remains = self.remains(&lowered, std::mem::take(&mut made.kept), held, check_only);
+        let mut kept = std::mem::take(&mut made.kept);
+        let listener = kept.take_listener();
+        let remains = self.remains(&lowered, kept, held, role == Role::Check);
         let mut missing = lowered.missing.clone();
         missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
-        let [stdin, stdout, stderr] = streams.ours;
         let attached = Attached {
+            own_pids: policy.has_own_pids(),
+            groups,
+            remains,
+            listener,
+            missing,
+            ..self.attached(streams, &lowered, role)
+        };
+        Ok(New { child: Child::new(made, attached), lowered, cpu_usage })
+    }
+
+    /// Starts it in a sandbox that has waited for it: `start` is given all that is to be told.
+    pub(crate) fn start_later(
+        mut self,
+        lowered: &Lowered,
+        cpu_usage: Option<&OwnedFd>,
+        count: Count,
+        start: impl FnOnce(&Start<'_>) -> Result<Made, Refused>,
+    ) -> Result<(Made, Attached)> {
+        let mut problems = Vec::new();
+        self.problems(&mut problems);
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
+        }
+        let (sandbox, role) = (self.sandbox.clone(), Role::Later(count));
+        let streams = self.open_streams()?;
+        let pairs = self.pairs(&streams);
+        let mut descriptors: Vec<_> = pairs.iter().map(|(source, _)| source.as_raw_fd()).collect();
+        // It comes after them.
+        let cpu_fd =
+            cpu_usage.and(i32::try_from(descriptors.len()).ok()).map(|at| wire::HANDED + at);
+        descriptors.extend(cpu_usage.map(AsRawFd::as_raw_fd));
+        let (program, _) = self.encode(sandbox.policy(), &lowered.plan, &pairs, cpu_fd, role)?;
+        let given = Start {
+            groups: None,
+            cpu_usage: None,
+            policy: sandbox.policy(),
+            lowered,
+            trees: &[],
+            own_id: None,
+            program,
+            descriptors,
+            terminal: self.pty,
+            journal: None,
+            role,
+        };
+        let mut made = start(&given).map_err(|refused| self.refused(&lowered.plan, refused))?;
+        let mut kept = std::mem::take(&mut made.kept);
+        let listener = kept.take_listener();
+        let remains = self.remains(lowered, kept, Vec::new(), false);
+        let attached = self.attached(streams, lowered, role);
+        Ok((made, Attached { remains, listener, ..attached }))
+    }
+
+    /// The program's descriptors: the caller's, and their numbers inside.
+    fn pairs<'a>(&'a self, streams: &'a Streams) -> Vec<(BorrowedFd<'a>, RawFd)> {
+        let standard = (0..).zip(&streams.theirs).map(|(target, theirs)| (theirs.as_fd(), target));
+        let others = self.descriptors.iter().map(|(number, fd)| (fd.as_fd(), *number));
+        standard.chain(others).collect()
+    }
+
+    fn refused(&self, plan: &Plan, refused: Refused) -> Error {
+        match refused {
+            Refused::Error(error) => error,
+            Refused::Start(report, interpreter) => self.not_started(plan, &report, interpreter),
+        }
+    }
+
+    /// What a handle is made of, as far as the command tells.
+    fn attached(&self, streams: Streams, lowered: &Lowered, role: Role) -> Attached {
+        let policy = self.sandbox.policy();
+        #[cfg(feature = "footprint")]
+        let passed = streams.passed;
+        let [stdin, stdout, stderr] = streams.ours;
+        let limit = policy.wall.map(|wall| wall.saturating_add(policy.grace));
+        Attached {
             stdin: stdin.map(Into::into),
             stdout: stdout.map(Into::into),
             stderr: stderr.map(Into::into),
-            missing,
+            missing: Vec::new(),
             supervised: policy.init,
-            own_pids: policy.has_own_pids(),
-            limit: policy.wall.map(|wall| wall.saturating_add(policy.grace)),
+            own_pids: false,
+            limit: limit.filter(|_| !matches!(role, Role::Waiting(_))),
             keep_bytes: self.keep,
             memory_mounts: lowered.plan.memory_mounts(),
-            groups,
+            groups: None,
             sandbox: self.sandbox.clone(),
-            remains,
-            listener,
-            journal: made.journal.take(),
+            remains: Remains::default(),
+            listener: None,
             #[cfg(feature = "footprint")]
-            passed,
-        };
-        Ok(Child::new(made, attached))
+            passed: passed || self.pty.is_some() || !self.descriptors.is_empty(),
+        }
     }
 
     /// What stays of the tree: what the operations that keep something have sent, in their order.

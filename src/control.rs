@@ -1,43 +1,44 @@
 //! The library's end of the sockets to init.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, shutdown, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown,
+    socketpair,
 };
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result, Stage};
 use crate::process::Launched;
 use crate::sys;
-use crate::wire::{self, Report};
+use crate::wire::{self, BY_SIGNAL, RESUME, Report};
 
 /// The descriptors between the embedder and init.
 #[derive(Debug)]
 pub(crate) struct Lines {
     pub(crate) ours: OwnedFd,
-    pub(crate) embedder: OwnedFd,
     pub(crate) proc: OwnedFd,
 }
 
 impl Lines {
+    /// And the other end.
     pub(crate) fn new() -> Result<(Self, OwnedFd)> {
-        let failed = |operation, object: &'static str| {
-            move |errno| Error::new(Stage::Launch, operation, object, errno)
-        };
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(failed("socketpair", ""))?;
+                .map_err(|errno| Error::new(Stage::Launch, "socketpair", "", errno))?;
+        Ok((Lines::with(ours)?, theirs))
+    }
+
+    /// Of a socket that is there.
+    pub(crate) fn with(ours: OwnedFd) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let embedder = sys::own_pidfd()
-            .map_err(failed("pidfd_open", "of the caller"))
-            .map_err(Error::explained)?;
-        let proc = open("/proc", flags, Mode::empty()).map_err(failed("open", "\"/proc\""))?;
-        Ok((Lines { ours, embedder, proc }, theirs))
+        let proc = open("/proc", flags, Mode::empty());
+        let failed = |errno| Error::new(Stage::Launch, "open", "\"/proc\"", errno);
+        Ok(Lines { ours, proc: proc.map_err(failed)? })
     }
 }
 
@@ -50,23 +51,36 @@ pub(crate) fn transmit(
     transmit_slices(lines, &[IoSlice::new(bytes)], launched, stage)
 }
 
-/// Sends one message; waits while the socket is full, as long as init lives.
+/// The same, of several parts.
 pub(crate) fn transmit_slices(
     lines: &Lines,
     slices: &[IoSlice<'_>],
     launched: &Launched,
     stage: Stage,
 ) -> Result<()> {
+    send_with(lines.ours.as_fd(), slices, &[], launched, stage)
+}
+
+/// Sends one message, with descriptors; waits while the socket is full, as long as init lives.
+pub(crate) fn send_with(
+    control: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    fds: &[RawFd],
+    launched: &Launched,
+    stage: Stage,
+) -> Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let rights = [ControlMessage::ScmRights(fds)];
+    let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     loop {
         let sent =
-            nix::sys::socket::sendmsg::<()>(lines.ours.as_raw_fd(), slices, &[], flags, None);
+            nix::sys::socket::sendmsg::<()>(control.as_raw_fd(), slices, rights, flags, None);
         match sent {
             Ok(_) => return Ok(()),
             Err(Errno::EAGAIN) => {
                 let mut set = [
-                    PollFd::new(lines.ours.as_fd(), PollFlags::POLLOUT),
+                    PollFd::new(control, PollFlags::POLLOUT),
                     PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
                 ];
                 let waited = poll(&mut set, PollTimeout::NONE);
@@ -126,9 +140,15 @@ pub(crate) enum Received {
     Failed(Errno),
 }
 
+/// How long a program of a session may take to start until it is looked whether another has stopped it, in
+/// milliseconds, and how often.
+const STOPPED_FOR: u16 = 1000;
+const CONTINUED: u32 = 30;
+
 /// Waits for a report, the socket's end or the end of init.
 pub(crate) fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut continued = 0;
     loop {
         if let Some(received) = receive_now(control) {
             return received;
@@ -137,9 +157,23 @@ pub(crate) fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received 
             PollFd::new(control, PollFlags::POLLIN),
             PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut set, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Received::Failed(errno),
+        let timeout = match launched.session {
+            Some(_) => PollTimeout::from(STOPPED_FOR),
+            None => PollTimeout::NONE,
+        };
+        match (poll(&mut set, timeout), &launched.session) {
+            (Ok(0), Some(session)) => {
+                continued += 1;
+                if continued > CONTINUED {
+                    return Received::Failed(Errno::ETIMEDOUT);
+                }
+                let word = [RESUME | BY_SIGNAL];
+                // Who has ended is seen next.
+                let told = send(session.as_raw_fd(), &word, MsgFlags::MSG_NOSIGNAL);
+                log::trace!("a program of a session does not start: continued, {told:?}");
+            }
+            (Ok(_) | Err(Errno::EINTR), _) => {}
+            (Err(errno), _) => return Received::Failed(errno),
         }
         let ended = set[1].revents().is_some_and(|seen| !seen.is_empty());
         if ended {

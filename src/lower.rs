@@ -34,7 +34,7 @@ pub(crate) struct Lower {
 }
 
 /// A plan, and what it needs to be carried out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lowered {
     pub(crate) plan: Plan,
     /// What its numbers of trees stand for.

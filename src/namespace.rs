@@ -69,7 +69,7 @@ bitflags::bitflags! {
 }
 
 impl Namespaces {
-    /// The name under which /proc/PID/ns and the documentation know a single kind.
+    /// The name under which the documentation knows a single kind.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Namespaces::TIME => "time",
@@ -81,6 +81,15 @@ impl Namespaces {
             Namespaces::PID => "pid",
             Namespaces::NET => "network",
             _ => "several",
+        }
+    }
+
+    /// The name of a single kind's file in /proc/PID/ns.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Namespaces::MOUNT => "mnt",
+            Namespaces::NET => "net",
+            other => other.name(),
         }
     }
 

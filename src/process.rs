@@ -27,6 +27,8 @@ pub(crate) struct Launched {
     pub(crate) armed: bool,
     /// Whether it is in the control group that it was launched into.
     pub(crate) born_inside: bool,
+    /// The socket of the session's init, if it is a session's: what runs there can stop it.
+    pub(crate) session: Option<Arc<OwnedFd>>,
 }
 
 impl Launched {
@@ -38,6 +40,12 @@ impl Launched {
         if let Err(errno) = sys::reap(self.pidfd.as_fd()) {
             log::trace!("reaped elsewhere: {errno}");
         }
+    }
+
+    /// The same process; somebody else answers for it unless this is `armed`.
+    pub(crate) fn again(&self, armed: bool) -> Self {
+        let (pidfd, session) = (Arc::clone(&self.pidfd), self.session.clone());
+        Launched { pidfd, session, armed, ..*self }
     }
 
     pub(crate) fn keep(mut self) -> (u32, Arc<OwnedFd>) {
@@ -132,7 +140,8 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
             let error = Error::new(Stage::Launch, "clone", format!("({names})"), errno);
             error.with_hint(hint::for_clone(errno, with_user))
         })?;
-    let mut launched = Launched { pid, pidfd: Arc::new(pidfd), armed: true, born_inside };
+    let mut launched =
+        Launched { pid, pidfd: Arc::new(pidfd), armed: true, born_inside, session: None };
     match stage.fault {
         None => Ok(launched),
         Some(fault) => {

@@ -281,7 +281,7 @@ numbers! {
     PREAD64 17 67;
     UNLINKAT 263 35;
     PIDFD_SEND_SIGNAL 424 424;
-    PIDFD_OPEN 434 434;
+    PIDFD_OPEN 434 434; GETPID 39 172;
     OPEN_TREE 428 428;
     MOVE_MOUNT 429 429;
     FSOPEN 430 430;
@@ -332,7 +332,7 @@ mod tests {
                     PRLIMIT64 SYS_prlimit64; SETNS SYS_setns; SECCOMP SYS_seccomp;
                    EXECVEAT SYS_execveat; SIGNALFD4 SYS_signalfd4;
                    FCHMOD SYS_fchmod; GETDENTS64 SYS_getdents64; PREAD64 SYS_pread64; UNLINKAT SYS_unlinkat;
-                   PIDFD_SEND_SIGNAL SYS_pidfd_send_signal; PIDFD_OPEN SYS_pidfd_open; OPEN_TREE SYS_open_tree;
+                   PIDFD_SEND_SIGNAL SYS_pidfd_send_signal; PIDFD_OPEN SYS_pidfd_open; GETPID SYS_getpid; OPEN_TREE SYS_open_tree;
                    MOVE_MOUNT SYS_move_mount; FSOPEN SYS_fsopen; FSCONFIG SYS_fsconfig;
                    FSMOUNT SYS_fsmount; CLONE3 SYS_clone3; CLOSE_RANGE SYS_close_range; OPENAT2 SYS_openat2;
         MOUNT_SETATTR SYS_mount_setattr;

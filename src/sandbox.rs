@@ -275,8 +275,8 @@ impl Sandbox {
     /// (`vm.memfd_noexec`, Linux 6.3,
     /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html); SELinux). Made
     /// if it is missing; if it is there it must hold exactly the program, belong to the caller or
-    /// root, and be writable by nobody else. The programs of the warden and of an audit's
-    /// probe are put beside it, with `.warden` and `.probe` added to the name. Choose a directory that the sandbox cannot see, on a file system without
+    /// root, and be writable by nobody else. The programs of the warden, of an audit's
+    /// probe and of sessions and pools are put beside it, with `.warden`, `.probe` and `.session` added to the name. Choose a directory that the sandbox cannot see, on a file system without
     /// noexec.
     ///
     /// # Examples

@@ -490,6 +490,11 @@ pub(crate) struct Assembled {
 }
 
 impl Assembled {
+    /// Whether an init that waits for programs can install it, for them to have it from there.
+    pub(crate) fn can_be_inherited(&self) -> bool {
+        self.listener.is_none() && self.allow_setup && self.programs.allow_supervision()
+    }
+
     /// What is answered to a call that a journal is asked about: `None` to let it go on, or an error number.
     pub(crate) fn answer(&self, number: u32, args: [u64; 6]) -> Option<i32> {
         let (code, _) = bpf::answer(self.decides.as_ref()?, number, args)?;
@@ -519,6 +524,39 @@ impl Programs {
             let answer = bpf::answer(program, number, args);
             answer.is_some_and(|(code, _)| Action::is_allowed(code))
         })
+    }
+
+    /// Whether an init that has bound itself can still start programs and look after them: all that it does,
+    /// by arguments that a profile may look at.
+    fn allow_supervision(&self) -> bool {
+        let with = |first| [first, 0, 0, 0, 0, 0];
+        let copies = [libc::CLONE_VM, 0].map(|shared| shared | libc::CLONE_PIDFD | libc::SIGCHLD);
+        let calls = [
+            libc::SYS_clock_gettime,
+            libc::SYS_execve,
+            libc::SYS_exit,
+            libc::SYS_fstatfs,
+            libc::SYS_getrusage,
+            libc::SYS_kill,
+            libc::SYS_mmap,
+            libc::SYS_munmap,
+            libc::SYS_getpid,
+            libc::SYS_pidfd_open,
+            libc::SYS_pidfd_send_signal,
+            libc::SYS_ppoll,
+            libc::SYS_read,
+            libc::SYS_sched_yield,
+            libc::SYS_setsid,
+            libc::SYS_signalfd4,
+            libc::SYS_socketpair,
+            libc::SYS_tgkill,
+            libc::SYS_waitid,
+        ];
+        let unix = with(libc::AF_UNIX.unsigned_abs().into());
+        calls.into_iter().all(|call| self.allow(call, [0; 6]) || self.allow(call, unix))
+            && copies
+                .iter()
+                .all(|flags| self.allow(libc::SYS_clone, with(flags.unsigned_abs().into())))
     }
 
     /// Whether a process can say that its exec failed.

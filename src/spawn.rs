@@ -17,7 +17,7 @@ use crate::cgroup::group::Groups;
 use crate::cgroup::place::Place;
 use crate::control::{
     FOLLOW_WAIT, Lines, Received, end_followed, init_died, next_report, receive, receive_now,
-    transmit, transmit_slices, unheard,
+    send_with, transmit, transmit_slices, unheard,
 };
 use crate::error::{Error, Result, Stage, quoted};
 use crate::learn::Journal;
@@ -32,7 +32,9 @@ use crate::program::interpreter_of;
 use crate::pty::{Pty, Size};
 use crate::sandbox::Sandbox;
 use crate::seccomp::Assembled;
-use crate::wire::{self, CHUNK, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report};
+use crate::wire::{
+    self, CHUNK, COMMAND, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report,
+};
 use crate::{executable, hint, sys, warden};
 
 /// How long past its deadline a sandbox has to end itself before the warden or the handle does it.
@@ -43,6 +45,28 @@ pub(crate) const COUNTING: Duration = Duration::from_secs(2);
 /// How long past the deadline the warden waits, to whom init says nothing.
 pub(crate) fn patience(policy: &Policy) -> Duration {
     if policy.init && policy.has_own_pids() { SLACK + COUNTING } else { SLACK }
+}
+
+/// What a process is told to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A sandbox, and its program.
+    Program,
+    /// All but the exec.
+    Check,
+    /// A sandbox that waits for programs.
+    Waiting(Count),
+    /// A program in a sandbox that has waited for it.
+    Later(Count),
+}
+
+/// How many programs a sandbox waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Its end is that of the sandbox.
+    One,
+    /// Each has a supervisor of its own.
+    Any,
 }
 
 /// What [`make`] is given besides the sandbox.
@@ -56,9 +80,8 @@ pub(crate) struct Start<'a> {
     pub(crate) own_id: Option<BorrowedFd<'a>>,
     /// The encoded program.
     pub(crate) program: Vec<u8>,
-    /// Descriptors that the program gets, as the program part numbers them.
+    /// Descriptors that the program gets, in the order of the program part.
     pub(crate) descriptors: Vec<RawFd>,
-    pub(crate) supervised: bool,
     /// What the sandbox is put into; outlives this, to be removed after everything in it.
     pub(crate) groups: Option<&'a Groups>,
     /// What init reads the CPU time from.
@@ -67,11 +90,19 @@ pub(crate) struct Start<'a> {
     pub(crate) terminal: Option<Size>,
     /// What a journal of the program's calls needs, if one is wanted.
     pub(crate) journal: Option<(Sandbox, Arc<Assembled>)>,
-    /// All but the exec.
-    pub(crate) check_only: bool,
+    pub(crate) role: Role,
 }
 
 impl Start<'_> {
+    /// Whether init looks after the program.
+    fn is_supervised(&self) -> bool {
+        self.policy.init && matches!(self.role, Role::Program | Role::Later(_))
+    }
+
+    fn checks_only(&self) -> bool {
+        self.role == Role::Check
+    }
+
     /// Whether init is cloned by a process that joins namespaces, or takes an id, before: what cannot be
     /// done in memory that is shared with the embedder.
     fn is_made_by_another(&self) -> bool {
@@ -97,12 +128,41 @@ pub(crate) struct Made {
     pub(crate) journal: Option<Journal>,
 }
 
+impl Made {
+    /// As far as init has told.
+    fn new(lines: Lines, launched: Launched, ready: &Report) -> Self {
+        let (pid, pidfd) = launched.keep();
+        Made {
+            pid,
+            pidfd,
+            control: lines.ours,
+            program: None,
+            kept: Kept::default(),
+            terminal: None,
+            inner_pid: u32::try_from(ready.numbers[0]).unwrap_or(0),
+            skipped: ready.numbers[1],
+            warden_id: 0,
+            started: Instant::now(),
+            early: None,
+            journal: None,
+        }
+    }
+}
+
 /// Descriptors of the inside, for what is asked for later.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) root: Option<OwnedFd>,
     /// What the plan keeps, by the number of the operation.
     pub(crate) others: Vec<(u64, OwnedFd)>,
+}
+
+impl Kept {
+    /// What the program's filter asks with, if the caller is asked.
+    pub(crate) fn take_listener(&mut self) -> Option<OwnedFd> {
+        let at = self.others.iter().position(|(index, _)| *index == report::LISTENER)?;
+        Some(self.others.remove(at).1)
+    }
 }
 
 /// Why the program did not start, for the caller to put into words.
@@ -145,15 +205,21 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let began = Instant::now();
     let policy = start.policy;
     let init_file = policy.init_file.as_deref();
-    let mut executable = executable::INIT.open(init_file)?;
+    let init = match start.role {
+        Role::Waiting(_) => &executable::SESSION,
+        _ => &executable::INIT,
+    };
+    let mut executable = init.open(init_file)?;
     let groups = start.groups;
     // Declared first, dropped last: without its socket init ends, even if it cannot be killed.
     let (mut launched, message);
     let (lines, theirs) = Lines::new()?;
-    (launched, message) =
-        with_fallback(&executable::INIT, &mut executable, init_file, |executable| {
-            launch_first(start, executable, &lines, &theirs)
-        })?;
+    let embedder = sys::own_pidfd().map_err(|errno| {
+        Error::new(Stage::Launch, "pidfd_open", "of the caller", errno).explained()
+    })?;
+    (launched, message) = with_fallback(init, &mut executable, init_file, |executable| {
+        launch_first(start, executable, &lines, [&theirs, &embedder])
+    })?;
     // Init has it now; an end of init's must be one here.
     drop(theirs);
     log::debug!("launch: init is {}, in {:?}", launched.pid, began.elapsed());
@@ -167,14 +233,18 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     }
     let joining = Instant::now();
     let by_another = start.is_made_by_another();
+    let setup = start.lowered.plan.encode(start.trees);
     if !by_another {
-        send_plan(&lines, start, &launched)?;
+        send_plan(&lines, &setup, &start.program, &launched)?;
     }
     let shared = !policy.has_own_pids();
     let mut warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
     if by_another {
-        launched = join(start, &lines, launched, &message)?;
-        send_plan(&lines, start, &launched)?;
+        transmit(&lines, &message, &launched, Stage::Join)?;
+        let answer = next_report(&lines, &launched, Stage::Join);
+        launched.finish();
+        launched = joined(start, &lines, answer)?;
+        send_plan(&lines, &setup, &start.program, &launched)?;
         warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
         log::debug!("join: ({}) in {:?}", policy.joined_namespaces(), joining.elapsed());
     }
@@ -188,8 +258,38 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
             _ => Refused::Error(error),
         })?;
     log::debug!("identity: id maps in {:?}", mapping.elapsed());
+    let mut made = match start.role {
+        Role::Waiting(_) => {
+            let mut kept = Kept::default();
+            let ready = await_ready(start, &lines, &launched, &mut kept)?;
+            Made { kept, ..Made::new(lines, launched, &ready.report) }
+        }
+        _ => run(start, lines, launched, warden_id, score)?,
+    };
+    made.warden_id = warden_id;
+    Ok(made)
+}
+
+/// Waits until the program runs of which init was told.
+fn run(
+    start: &Start<'_>,
+    lines: Lines,
+    mut launched: Launched,
+    mut warden_id: u64,
+    score: Option<OwnedFd>,
+) -> Result<Made, Refused> {
+    let policy = start.policy;
+    let init_file = policy.init_file.as_deref();
     let mut kept = Kept::default();
-    let (ready, starting, program) = await_ready(start, &lines, &launched, &mut kept)?;
+    let Ready { report: ready, starting, program, supervisor } =
+        await_ready(start, &lines, &launched, &mut kept)?;
+    let starting = starting.ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
+    if let Some(pidfd) = supervisor {
+        let (pid, pidfd) = (pid_of(&lines, &pidfd).unwrap_or(0), Arc::new(pidfd));
+        let session = launched.session.take();
+        launched = Launched { pid, pidfd, armed: true, born_inside: true, session };
+        warden_id = warden::watch(init_file, &launched.pidfd, true)?;
+    }
     // From here on the program's process waits for answers.
     let journal = start_journal(start, &launched, &mut kept)?;
     let executed = await_exec(start, &lines, &launched, &starting, program.as_ref());
@@ -201,30 +301,51 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         }
         Ok(executed)
     });
+    let follows = !policy.has_own_pids() || start.role == Role::Later(Count::Any);
     let (terminal, early) = limited.inspect_err(|_| {
-        if shared && end_followed(lines.ours.as_fd()) {
+        if follows && end_followed(lines.ours.as_fd()) {
             sys::wait_readable(launched.pidfd.as_fd(), Some(FOLLOW_WAIT));
         }
     })?;
     drop(starting);
-    if policy.init {
+    if policy.init && start.role == Role::Program {
         spare_init(start, &lines, &launched, score);
     }
-    let (pid, pidfd) = launched.keep();
-    Ok(Made {
-        pid,
-        pidfd,
-        control: lines.ours,
-        program,
-        kept,
-        terminal,
-        inner_pid: u32::try_from(ready.numbers[0]).unwrap_or(0),
-        skipped: ready.numbers[1],
-        warden_id,
-        started,
-        early,
-        journal,
-    })
+    let made = Made::new(lines, launched, &ready);
+    Ok(Made { program, kept, terminal, started, early, journal, warden_id, ..made })
+}
+
+/// Starts a program in a sandbox that waits for it; `control` is init's socket.
+pub(crate) fn start_later(
+    start: &Start<'_>,
+    init: &Launched,
+    control: OwnedFd,
+    warden_id: u64,
+) -> Result<Made, Refused> {
+    let lines = Lines::with(control)?;
+    let launched = init.again(true);
+    hand_over(start, &lines, &launched)?;
+    run(start, lines, launched, warden_id, None)
+}
+
+/// Starts a program in a sandbox that waits for any number, with a supervisor of its own.
+pub(crate) fn start_inside(start: &Start<'_>, init: &Launched) -> Result<Made, Refused> {
+    let (lines, theirs) = Lines::new()?;
+    let word = [IoSlice::new(&[COMMAND])];
+    let control = init.session.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
+    send_with(control.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
+    drop(theirs);
+    hand_over(start, &lines, init)?;
+    run(start, lines, init.again(false), 0, None)
+}
+
+/// Sends the program part, and then its descriptors.
+fn hand_over(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<()> {
+    send_plan(lines, &[], &start.program, init)?;
+    for fd in &start.descriptors {
+        send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], &[*fd], init, Stage::Start)?;
+    }
+    Ok(())
 }
 
 /// Who answers what the program's filter asks, if that is to be noted.
@@ -234,9 +355,8 @@ fn start_journal(
     kept: &mut Kept,
 ) -> Result<Option<Journal>> {
     let Some((sandbox, filter)) = &start.journal else { return Ok(None) };
-    let asks = kept.others.iter().position(|(index, _)| *index == report::LISTENER);
-    let asks = asks.ok_or_else(|| unheard(Stage::Setup, Errno::EPROTO))?;
-    let (_, listener) = kept.others.remove(asks);
+    let listener = kept.take_listener();
+    let listener = listener.ok_or_else(|| unheard(Stage::Setup, Errno::EPROTO))?;
     let (sandbox, filter) = (sandbox.clone(), Arc::clone(filter));
     let inside = start.lowered.ids.inside;
     Journal::start(sandbox, filter, inside, listener, Arc::clone(&launched.pidfd)).map(Some)
@@ -247,11 +367,11 @@ fn launch_first(
     start: &Start<'_>,
     executable: &OwnedFd,
     lines: &Lines,
-    theirs: &OwnedFd,
+    init: [&OwnedFd; 2],
 ) -> Result<(Launched, Vec<u8>)> {
     let into = start.groups.and_then(Groups::v2);
     let entrances = &start.groups.map_or(Vec::new(), Groups::entrances)[..];
-    let numbers = [theirs.as_raw_fd(), lines.embedder.as_raw_fd()];
+    let numbers = init.map(AsRawFd::as_raw_fd);
     let mut keep = start.descriptors.clone();
     keep.push(lines.proc.as_raw_fd());
     keep.extend(start.cpu_usage.map(AsRawFd::as_raw_fd));
@@ -323,32 +443,25 @@ fn open_joined(policy: &Policy) -> Result<Vec<(OwnedFd, Namespaces)>> {
     Ok(opened)
 }
 
-/// Waits until the joining process has made the sandbox's first one, and reaps it.
-fn join(
+/// The process that was made by another, by that one's answer.
+fn joined(
     start: &Start<'_>,
     lines: &Lines,
-    mut joiner: Launched,
-    message: &[u8],
+    answer: Result<(Report, Vec<OwnedFd>)>,
 ) -> Result<Launched, Refused> {
-    transmit(lines, message, &joiner, Stage::Join)?;
-    let answer = next_report(lines, &joiner, Stage::Join);
-    joiner.finish();
+    let made = |pid, pidfd| {
+        let pidfd = Arc::new(pidfd);
+        Launched { pid, pidfd, armed: true, born_inside: true, session: None }
+    };
     match answer {
         Ok((answer, mut fds)) if answer.kind == report::JOINED && !fds.is_empty() => {
             let pidfd = fds.swap_remove(0);
-            let pid = pid_of(lines, &pidfd).unwrap_or(0);
-            Ok(Launched { pid, pidfd: Arc::new(pidfd), armed: true, born_inside: true })
+            Ok(made(pid_of(lines, &pidfd).unwrap_or(0), pidfd))
         }
         other => {
-            // The sandbox's first process may be there all the same, a child of the caller's.
+            // It may be there all the same, and the caller's child.
             if let Some(Received::Report(_, fds)) = receive_now(lines.ours.as_fd()) {
-                let made = |pidfd| Launched {
-                    pid: 0,
-                    pidfd: Arc::new(pidfd),
-                    armed: true,
-                    born_inside: true,
-                };
-                fds.into_iter().map(made).for_each(drop);
+                fds.into_iter().map(|pidfd| made(0, pidfd)).for_each(drop);
             }
             Err(other
                 .map_or_else(Refused::Error, |(answer, fds)| failed_report(start, &answer, fds)))
@@ -386,19 +499,18 @@ fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<Opti
     Ok(score)
 }
 
-fn send_plan(lines: &Lines, start: &Start<'_>, launched: &Launched) -> Result<()> {
-    let setup = start.lowered.plan.encode(start.trees);
+fn send_plan(lines: &Lines, setup: &[u8], program: &[u8], launched: &Launched) -> Result<()> {
     let header = Header {
         magic: MAGIC,
         version: VERSION,
         setup: setup.len() as u64,
-        program: start.program.len() as u64,
+        program: program.len() as u64,
         proc_fd: lines.proc.as_raw_fd(),
     };
     let mut bytes = Vec::with_capacity(HEADER);
     header.put(&mut bytes);
     transmit(lines, &bytes, launched, Stage::Setup)?;
-    let mut parts = [setup.as_slice(), start.program.as_slice()];
+    let mut parts = [setup, program];
     while parts.iter().any(|part| !part.is_empty()) {
         let sent = {
             let first = parts[0].len().min(CHUNK);
@@ -412,14 +524,25 @@ fn send_plan(lines: &Lines, start: &Start<'_>, launched: &Launched) -> Result<()
     Ok(())
 }
 
-/// Waits for init's word that everything is there: with the socket that closes at the exec, and with a
-/// supervisor the program's pidfd.
+/// Init's word that everything is there, and what came with it.
+#[derive(Debug)]
+struct Ready {
+    report: Report,
+    /// Closes at the exec.
+    starting: Option<OwnedFd>,
+    program: Option<OwnedFd>,
+    /// Who looks after the program, if that is not init.
+    supervisor: Option<OwnedFd>,
+}
+
+/// Waits for init's word that everything is there: with the socket that closes at the exec, if there is
+/// to be one, and with a supervisor the program's pidfd.
 fn await_ready(
     start: &Start<'_>,
     lines: &Lines,
     launched: &Launched,
     kept: &mut Kept,
-) -> Result<(Report, OwnedFd, Option<OwnedFd>), Refused> {
+) -> Result<Ready, Refused> {
     let waiting = Instant::now();
     let (answer, fds) = loop {
         let (answer, fds) = next_report(lines, launched, Stage::Setup)?;
@@ -436,17 +559,24 @@ fn await_ready(
         return Err(failed_report(start, &answer, fds));
     }
     let mut fds = fds.into_iter();
-    let (starting, program) = (fds.next(), if start.supervised { fds.next() } else { None });
+    let starts = !matches!(start.role, Role::Waiting(_));
+    let starting = if starts { fds.next() } else { None };
+    let program = if start.is_supervised() { fds.next() } else { None };
     // The kernel drops a descriptor that a caller at its limit has no room for.
-    let (Some(starting), true) = (starting, program.is_some() == start.supervised) else {
+    if starting.is_some() != starts || program.is_some() != start.is_supervised() {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
-    };
+    }
     if start.policy.new_namespaces().contains(Namespaces::MOUNT) {
         let root = fds.next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
         kept.root = Some(root);
     }
+    let apart = start.role == Role::Later(Count::Any);
+    let supervisor = if apart { fds.next() } else { None };
+    if supervisor.is_some() != apart {
+        return Err(unheard(Stage::Start, Errno::EMFILE).into());
+    }
     log::debug!("setup: waited {:?} for init", waiting.elapsed());
-    Ok((answer, starting, program))
+    Ok(Ready { report: answer, starting, program, supervisor })
 }
 
 /// Waits for the exec, the other end of `starting`. Gives back the program's terminal, and what init has
@@ -478,11 +608,11 @@ fn await_exec(
     log::debug!("start: waited {:?} for the exec", starting_at.elapsed());
     match word {
         Received::Report(report, _)
-            if start.check_only && complete && report.kind == report::READY =>
+            if start.checks_only() && complete && report.kind == report::READY =>
         {
             Ok((terminal, None))
         }
-        Received::Closed | Received::Ended if complete && !start.check_only => {
+        Received::Closed | Received::Ended if complete && !start.checks_only() => {
             let exec = account.exec(process).map_err(unaccounted)?;
             Ok((terminal, confirm_exec(start, lines, launched, exec)?))
         }
@@ -510,7 +640,7 @@ fn confirm_exec(
         Exec::Done => Ok(None),
         Exec::Never => Err(never_executed(start, lines, launched)),
         // The embedder has it reaped elsewhere, and with it went what could tell.
-        Exec::Gone if !start.supervised => Ok(None),
+        Exec::Gone if !start.is_supervised() => Ok(None),
         // Init reaps it, and has said before if it had not executed anything.
         Exec::Gone => match said_of_the_end(lines) {
             None => Ok(None),
@@ -539,7 +669,7 @@ fn said_of_the_end(lines: &Lines) -> Option<Received> {
 
 /// The program's process has ended before its exec. Its supervisor knows how.
 fn never_executed(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Refused {
-    if !start.supervised {
+    if !start.is_supervised() {
         let object = "(it was killed before its exec)";
         return Error::new(Stage::Start, Call::Start.name(), object, Errno::ESRCH).into();
     }

@@ -318,6 +318,19 @@ pub(crate) const KILLABLE: u32 = 1 << 10;
 /// See [`KILLABLE`].
 pub(crate) const KILLABLE_SHIFT: u32 = 5;
 
+/// `Program::flags`: nothing is started yet: init binds itself by what binds the program, and waits. Of
+/// a program that is started later: what init is bound by, it has already, and its descriptors
+/// come one by one, each in a message of its own.
+pub(crate) const PARKED: u32 = 1 << 11;
+/// `Program::flags`: together with that, one program is all: it comes over init's own socket, and init
+/// becomes its supervisor.
+pub(crate) const ONCE: u32 = 1 << 12;
+
+/// The number in init of the first descriptor of a program that is started later; the others follow. Init's own
+/// are below: some, and one for each writable file system in memory.
+pub(crate) const HANDED: i32 = 320;
+const _: () = assert!(HANDED as usize >= WATCHED_MAX + 64);
+
 /// The name of a process that is about to become the program without a supervisor. An exec changes it,
 /// and to one without a slash.
 pub(crate) const BEFORE_EXEC: &[u8; 16] = b"stockade/exec\0\0\0";
@@ -684,6 +697,10 @@ pub(crate) mod ended {
 
 /// A message of the library's to a running init: go on when the library's end closes.
 pub(crate) const DETACH: u8 = b'd';
+/// To an init that waits for programs: with the socket of one that is to be started.
+pub(crate) const COMMAND: u8 = b'x';
+/// Eight bytes of this, and eight of for how many nanoseconds the time has stood still.
+pub(crate) const STOOD: u8 = b's';
 /// The time stands still from now on.
 pub(crate) const PAUSE: u8 = 1;
 /// It goes on.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{Needs, moment};
 use life::{await_byte, await_released, inside, is_held, my_role, pipe};
-use stockade::{Child, Outcome, Sandbox, Status, Stdio};
+use stockade::{Child, Namespaces, Outcome, Sandbox, Status, Stdio};
 
 tests! {
     Needs::Nothing => [
@@ -27,6 +27,7 @@ tests! {
         time_ends_it_for_a_caller_who_waits,
         time_ends_it_for_a_caller_who_never_waits,
         time_ends_it_without_init,
+        time_ends_what_it_started_without_a_pid_namespace,
         time_ends_a_daemon_for_a_caller_who_waits,
         time_ends_a_daemon_for_a_caller_who_never_waits,
         time_ends_a_daemon_that_does_not_heed_the_grace,
@@ -123,6 +124,16 @@ fn abort_is_told() {
 
 fn short() -> Duration {
     moment(60)
+}
+
+/// Init does it, and not the handle, which would not reach the second.
+fn time_ends_what_it_started_without_a_pid_namespace() {
+    let shared = Namespaces::all() - Namespaces::PID;
+    let sandbox = Sandbox::new().namespaces(shared).without_atomic_end().wall_time(short());
+    let (mut child, reading) =
+        spawn_telling(sh(&sandbox, "printf ! >&5; sh -c 'sleep 1000; :'; :"));
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    await_released(&reading, "what it has started");
 }
 
 const ENDLESS: &str = "trap '' TERM HUP INT; printf ! >&5; while :; do sleep 1000; done";

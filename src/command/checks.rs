@@ -19,12 +19,18 @@ impl Command {
                 Vec::new()
             }
         };
+        self.problems(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
+    /// Those of the command alone.
+    pub(super) fn problems(&self, problems: &mut Vec<String>) {
         if self.program.is_empty() {
             problems.push("the program has no name".to_owned());
         }
-        check_text("the program's name", &self.program, &mut problems);
+        check_text("the program's name", &self.program, problems);
         for arg in self.args.iter().chain(&self.arg0) {
-            check_text("the argument", arg, &mut problems);
+            check_text("the argument", arg, problems);
             if arg.len() >= LONGEST_ARGUMENT {
                 problems.push(format!(
                     "an argument of {} bytes is longer than the kernel's limit of {}",
@@ -34,7 +40,7 @@ impl Command {
             }
         }
         for (key, value) in &self.env {
-            check_text("the environment variable", key, &mut problems);
+            check_text("the environment variable", key, problems);
             // Values can be secrets, so they are not shown.
             if value.as_encoded_bytes().contains(&0) {
                 problems.push(format!("the value of {key:?} contains a NUL byte"));
@@ -44,11 +50,10 @@ impl Command {
             }
         }
         if let Some(directory) = &self.directory {
-            check_text("the working directory", &directory.clone().into(), &mut problems);
+            check_text("the working directory", &directory.clone().into(), problems);
         }
-        self.descriptor_problems(&mut problems);
-        self.terminal_problems(&mut problems);
-        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+        self.descriptor_problems(problems);
+        self.terminal_problems(problems);
     }
 
     fn descriptor_problems(&self, problems: &mut Vec<String>) {

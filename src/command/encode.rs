@@ -1,7 +1,7 @@
 //! The program's part of what init is told.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::rlimit::{Max, Resource};
 use crate::seccomp::{Assembled, Listener};
 use crate::secret::Secret;
+use crate::spawn::{Count, Role};
 use crate::sys;
 use crate::wire::{self, Program, Put};
 
@@ -43,8 +44,8 @@ impl Command {
         policy: &Policy,
         plan: &Plan,
         pairs: &[(BorrowedFd<'_>, RawFd)],
-        cpu_usage: Option<&OwnedFd>,
-        check_only: bool,
+        cpu_fd: Option<RawFd>,
+        role: Role,
     ) -> Result<(Vec<u8>, Arc<Assembled>)> {
         let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
             texts.iter().map(|text| text.as_bytes().to_vec()).collect()
@@ -55,29 +56,40 @@ impl Command {
             [key.as_bytes(), b"=", value.as_bytes()].concat()
         };
         let mut descriptors = Vec::new();
-        for (source, target) in pairs {
-            descriptors.extend(source.as_raw_fd().to_ne_bytes());
+        let later = matches!(role, Role::Later(_));
+        for (number, (source, target)) in (wire::HANDED..).zip(pairs) {
+            let source = if later { number } else { source.as_raw_fd() };
+            descriptors.extend(source.to_ne_bytes());
             descriptors.extend(target.to_ne_bytes());
         }
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let (first, operations) = plan.encode_own();
+        let (first, operations) = if later { (0, Vec::new()) } else { plan.encode_own() };
         let given = pairs.iter().map(|&(source, target)| Given::look(source, target));
         let given = given.collect::<Result<Vec<_>>>()?;
-        let journaled = policy.is_journaled() && !check_only;
-        let filters = policy.filter(given.iter().any(Given::writes_to_host), journaled);
+        let journaled = policy.is_journaled() && role == Role::Program;
+        // What a program is given that comes later, is not known when the filter is made.
+        let unknown = !matches!(role, Role::Program | Role::Check);
+        let filters = policy.filter(unknown || given.iter().any(Given::writes_to_host), journaled);
         let filters = filters.map_err(Error::Invalid)?;
-        // Without init nobody could tell that they are in place, nor that they are not.
-        let tried = !check_only || filters.allow_report;
-        let filter =
-            |at: usize| filters.programs.0.get(at).filter(|_| tried).cloned().unwrap_or_default();
+        let installs = match role {
+            Role::Program => true,
+            // Without init nobody could tell that they are in place, nor that they are not.
+            Role::Check => filters.allow_report,
+            Role::Waiting(_) => filters.can_be_inherited(),
+            Role::Later(_) => !filters.can_be_inherited(),
+        };
+        let filter = |at: usize| {
+            filters.programs.0.get(at).filter(|_| installs).cloned().unwrap_or_default()
+        };
+        let asks = installs && policy.init && matches!(role, Role::Program | Role::Later(_));
         let powerless = user::is_powerless(policy);
         let program = Program {
             first,
             operations,
-            flags: self.flags(policy, plan, check_only)
+            flags: self.flags(policy, plan, role)
                 | if filters.allow_setup { 0 } else { wire::FILTERS_LAST }
-                | match filters.listener.filter(|_| policy.init && !check_only) {
+                | match filters.listener.filter(|_| asks) {
                     None => 0,
                     Some(Listener::Init) => wire::LISTENS,
                     Some(Listener::Caller) => wire::LISTENS | wire::CALLER_LISTENS,
@@ -99,18 +111,18 @@ impl Command {
             wall: policy.wall.map_or(0, nanos),
             grace: nanos(policy.grace),
             linger: nanos(policy.linger),
-            cpu_time: policy.limits.cpu_time.filter(|_| cpu_usage.is_some()).map_or(0, nanos),
-            cpus: cpu_usage.map_or(1, |_| sys::cpus()),
-            cpu_fd: cpu_usage.map_or(-1, AsRawFd::as_raw_fd),
+            cpu_time: policy.limits.cpu_time.filter(|_| cpu_fd.is_some()).map_or(0, nanos),
+            cpus: cpu_fd.map_or(1, |_| sys::cpus()),
+            cpu_fd: cpu_fd.unwrap_or(-1),
             directory: self.directory_inside(policy).into_os_string().into_vec(),
             rlimits: self.rlimits(policy)?,
             descriptors,
             filter: filter(0),
             second_filter: filter(1),
-            ruleset: plan.ruleset.handled(),
+            ruleset: if later { Vec::new() } else { plan.ruleset.handled() },
             ruleset_flags: plan.ruleset.flags(),
-            places: plan.ruleset.places(),
-            rules: plan.ruleset.rules(&given),
+            places: if later { Vec::new() } else { plan.ruleset.places() },
+            rules: if later { Vec::new() } else { plan.ruleset.rules(&given) },
             candidates: self.candidates(),
             argv,
             envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
@@ -131,16 +143,20 @@ impl Command {
         }
     }
 
-    fn flags(&self, policy: &Policy, plan: &Plan, check_only: bool) -> u32 {
+    fn flags(&self, policy: &Policy, plan: &Plan, role: Role) -> u32 {
         let mut flags = 0;
+        let (waits, later) = (matches!(role, Role::Waiting(_)), matches!(role, Role::Later(_)));
+        let once = matches!(role, Role::Waiting(Count::One) | Role::Later(Count::One));
         for (on, flag) in [
-            (policy.init && !check_only, wire::SUPERVISED),
+            (policy.init && (later || role == Role::Program), wire::SUPERVISED),
+            (waits || later, wire::PARKED),
+            (once, wire::ONCE),
             (policy.new_privileges, wire::NEW_PRIVILEGES),
             (self.terminal, wire::CONTROLLING_TERMINAL),
             (self.pty.is_some(), wire::PTY),
-            (check_only, wire::CHECK_ONLY),
-            (policy.has_own_pids(), wire::OWN_PIDS),
-            (plan.ruleset.queues, wire::QUEUES),
+            (role == Role::Check, wire::CHECK_ONLY),
+            (policy.has_own_pids() && role != Role::Later(Count::Any), wire::OWN_PIDS),
+            (plan.ruleset.queues && !later, wire::QUEUES),
         ] {
             flags |= if on { flag } else { 0 };
         }

@@ -107,11 +107,19 @@ pub(super) struct Streams {
     /// One /dev/null serves all that are empty.
     pub(super) theirs: Vec<Rc<OwnedFd>>,
     pub(super) ours: [Option<OwnedFd>; 3],
+    /// Standard input is of the caller's choice.
+    #[cfg(feature = "footprint")]
+    pub(super) passed: bool,
 }
 
 impl Command {
     pub(super) fn open_streams(&mut self) -> Result<Streams> {
-        let mut streams = Streams { theirs: Vec::new(), ours: [None, None, None] };
+        let mut streams = Streams {
+            theirs: Vec::new(),
+            ours: [None, None, None],
+            #[cfg(feature = "footprint")]
+            passed: self.streams[0].is_some(),
+        };
         let failed = |number: usize, errno| {
             let names = ["standard input", "standard output", "standard error"];
             let name = names.get(number).copied().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The init program: PID 1 of a sandbox. With `--cfg warden`, the warden; with `--cfg probe`, the probe of
-//! an audit.
+//! The init program: PID 1 of a sandbox. With `--cfg session` as well, one that waits for programs; with
+//! `--cfg warden`, the warden; with `--cfg probe`, the probe of an audit.
 //!
 //! Freestanding: no standard library, no allocator, no threads. It is started with three or four
 //! arguments — a mode letter and numbers of descriptors — and gets everything else over its control
@@ -35,6 +35,8 @@ mod program;
 #[allow(dead_code, reason = "some numbers are the warden's alone")]
 #[path = "../raw.rs"]
 mod raw;
+#[cfg(session)]
+mod session;
 mod start;
 #[cfg(init)]
 mod supervise;

@@ -84,15 +84,10 @@ pub(crate) fn run(lines: Lines) -> ! {
     if let Err(fault) = sys::raise_limits().and_then(|()| sys::become_ordinary()) {
         lines.fail(report::LAUNCH, fault, 0, &[]);
     }
-    let (header, setup, rest) = match receive(lines) {
+    let (header, setup, wanted) = match receive(lines) {
         Ok(plan) => plan,
         Err(fault) => lines.fail(report::LAUNCH, fault, 0, &[]),
     };
-    let wanted = match Reader::new(rest).next::<Wanted<'_>>() {
-        Some(wanted) => sys::keep(wanted),
-        None => fault(Call::Plan, EPROTO),
-    };
-    let wanted = wanted.unwrap_or_else(|fault| lines.fail(report::LAUNCH, fault, 0, &[]));
     let supervised = wanted.flags & SUPERVISED != 0;
     let (mut skipped, mut late, mut process) = (0, None, None);
     let mut watched = Watched::NONE;
@@ -131,6 +126,10 @@ pub(crate) fn run(lines: Lines) -> ! {
     // The operations hold paths of the host.
     sys::unmap(setup);
     let done = Done { skipped, late, root, watched: &watched };
+    #[cfg(session)]
+    if wanted.flags & crate::wire::PARKED != 0 {
+        crate::session::park(lines, header.proc_fd, wanted, process, &done).end(lines);
+    }
     let failure = match program::start(lines, header.proc_fd, wanted, process, &done) {
         Ok(never) => match never {},
         Err(failure) => failure,
@@ -138,8 +137,11 @@ pub(crate) fn run(lines: Lines) -> ! {
     failure.end(lines)
 }
 
-/// Reads the header, and the two parts into memory of their own.
-fn receive(lines: Lines) -> Outcome<(Header, &'static mut [u8], &'static mut [u8])> {
+/// A plan's header, its operations, and the program.
+type Plan = (Header, &'static mut [u8], &'static Wanted<'static>);
+
+/// Reads a plan into memory of its own.
+pub(crate) fn receive(lines: Lines) -> Outcome<Plan> {
     let mut bytes = [0; HEADER];
     next(lines, &mut bytes, &mut [])?;
     let header = Reader::new(&bytes).next::<Header>();
@@ -157,7 +159,11 @@ fn receive(lines: Lines) -> Outcome<(Header, &'static mut [u8], &'static mut [u8
         got += next(lines, first, second)?;
     }
     let setup_length = header.setup as usize;
-    Ok((header, shorten(setup, setup_length), program))
+    let wanted = match Reader::new(program).next::<Wanted<'_>>() {
+        Some(wanted) => sys::keep(wanted)?,
+        None => return fault(Call::Plan, EPROTO),
+    };
+    Ok((header, shorten(setup, setup_length), wanted))
 }
 
 /// A mapping of one byte stands for an empty one, which the kernel does not make.

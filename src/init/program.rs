@@ -17,8 +17,10 @@ use crate::wire::{
     BEFORE_EXEC, CALLER_LISTENS, Call, Fault, LISTENS, OWN_PIDS, Program, REPORT, SUPERVISED, Text,
     Texts, report,
 };
+#[cfg(session)]
+use child::bind_itself;
 use child::{Tables, become_the_program, carry_out};
-use descriptors::descriptors;
+pub(crate) use descriptors::descriptors;
 
 /// The library's description of the program, as init reads it.
 pub(crate) type Wanted<'a> = Program<Text<'a>, Texts<'a>>;
@@ -265,6 +267,24 @@ pub(crate) fn start(
     supervised(lines, proc_fd, wanted, process, done)
 }
 
+/// Does what [`start`] does to a program, to an init that waits for programs: they have it from there.
+#[cfg(session)]
+pub(crate) fn bind(
+    lines: Lines,
+    proc_fd: i32,
+    wanted: &'static Wanted<'static>,
+    process: Option<Process>,
+) -> Result<(), Failure> {
+    sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
+    match process {
+        Some(helper) => helper.finish(lines)?,
+        None => carry_out(wanted, lines.control, proc_fd)?,
+    }
+    let rules = landlock::ruleset(wanted)?;
+    bind_itself(wanted)?;
+    Ok(landlock::restrict(wanted, rules.0)?)
+}
+
 /// Lets the program go, with the rules that bind it.
 fn give_word(starting: i32, rules: &landlock::Rules) -> Outcome {
     let ruleset = rules.0.as_ref().map(|ruleset| ruleset.0);
@@ -273,9 +293,24 @@ fn give_word(starting: i32, rules: &landlock::Rules) -> Outcome {
 
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
 /// library knows of it: not the control socket, which a forked copy of the embedder may hold open.
-/// The last descriptor is that of the root, or -1.
-fn announce(lines: Lines, numbers: [u64; 2], fds: &[i32]) -> Outcome {
+/// Then come the root, or -1, and a supervisor that is not the sandbox's PID 1.
+pub(crate) fn announce(lines: Lines, numbers: [u64; 2], fds: &[i32]) -> Outcome {
     sys::tell(lines.control, report::READY, numbers, fds)
+}
+
+/// That of a supervisor which init has made, for the library.
+#[cfg(session)]
+fn own_pidfd(wanted: &Wanted<'_>) -> Outcome<Fd> {
+    match wanted.flags & (crate::wire::PARKED | OWN_PIDS) {
+        crate::wire::PARKED => sys::pidfd(sys::own_pid()),
+        _ => Ok(Fd(-1)),
+    }
+}
+
+/// Who else supervises is known to the library.
+#[cfg(not(session))]
+fn own_pidfd(_wanted: &Wanted<'_>) -> Outcome<Fd> {
+    Ok(Fd(-1))
 }
 
 /// With init as PID 1, which does not wait for the exec.
@@ -306,7 +341,8 @@ fn supervised(
     }
     // What is kept is the program's.
     sys::capset(0, 0, 0)?;
-    let fds = [process.starting.0, process.pidfd.0, done.root.0];
+    let own = own_pidfd(wanted)?;
+    let fds = [process.starting.0, process.pidfd.0, done.root.0, own.0];
     announce(lines, [process.pid as u64, skipped], &fds)?;
     let told = process.told;
     let (pid, mut exec) = process.let_go();

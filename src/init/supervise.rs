@@ -167,6 +167,10 @@ impl Supervisor<'_> {
                 self.lines.control = -1;
             }
             Ok((1, _)) => self.pause_or_resume(word[0]),
+            #[cfg(session)]
+            Ok((16, None)) if word[0] == crate::wire::STOOD => {
+                self.go_on_after(u64::from_ne_bytes(limit));
+            }
             Ok((16, Some(fd))) if word[0] == CPU_TIME => {
                 // Of an earlier limit; closing none does no harm.
                 sys::close(self.running.cpu_fd);
@@ -187,12 +191,16 @@ impl Supervisor<'_> {
         } else {
             let stood = now.saturating_sub(self.paused);
             self.paused = 0;
-            self.running.started += stood;
-            self.deadline = self.deadline.saturating_add(stood);
+            self.go_on_after(stood);
         }
         if word & BY_SIGNAL != 0 {
             self.signal_all(if pauses { SIGSTOP } else { SIGCONT });
         }
+    }
+
+    fn go_on_after(&mut self, stood: u64) {
+        self.running.started += stood;
+        self.deadline = self.deadline.saturating_add(stood);
     }
 
     /// The embedder is gone, and the sandbox with it.
@@ -320,7 +328,9 @@ impl Supervisor<'_> {
             if child.pid == self.running.pid {
                 self.ended = Some(child);
                 self.end.numbers[ended::WALL] = sys::now().saturating_sub(self.running.started);
-            } else if self.phase == Phase::Killed && self.running.flags & OWN_PIDS == 0 {
+            }
+            if self.phase == Phase::Killed && self.running.flags & OWN_PIDS == 0 {
+                // What it has left is init's child now.
                 self.kill_all();
             }
         }

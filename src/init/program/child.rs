@@ -9,7 +9,7 @@ use crate::sys::{self, Fd, Outcome, fault};
 use crate::tree::Tree;
 use crate::wire::{
     CHECK_ONLY, CONTROLLING_TERMINAL, Call, FILTERS_LAST, Fault, KILLABLE, KILLABLE_SHIFT, LISTENS,
-    NEW_PRIVILEGES, Op, PTY, Reader, Text, report,
+    NEW_PRIVILEGES, Op, PARKED, PTY, Reader, Text, report,
 };
 
 /// The rest of the life of the process that becomes the program; `lines` has the socket for its
@@ -101,7 +101,10 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == NEW_PRIVILEGES {
         install_filters(wanted, *errors)?;
     }
-    privileges(wanted)?;
+    // An init that waits for programs has given them up itself.
+    if wanted.flags & PARKED == 0 {
+        privileges(wanted)?;
+    }
     if wanted.flags & CONTROLLING_TERMINAL != 0 {
         sys::take_terminal()?;
     }
@@ -111,6 +114,19 @@ fn stage(wanted: &Wanted<'_>, errors: &mut i32) -> Result<(), Failure> {
     }
     if wanted.flags & (NEW_PRIVILEGES | FILTERS_LAST) == 0 {
         install_filters(wanted, *errors)?;
+    }
+    Ok(())
+}
+
+/// What [`stage`] does for a program, of an init that waits for programs, which have it from there.
+#[cfg(session)]
+pub(crate) fn bind_itself(wanted: &Wanted<'_>) -> Result<(), Failure> {
+    if wanted.flags & NEW_PRIVILEGES != 0 {
+        install_filters(wanted, -1)?;
+    }
+    privileges(wanted)?;
+    if wanted.flags & NEW_PRIVILEGES == 0 {
+        install_filters(wanted, -1)?;
     }
     Ok(())
 }

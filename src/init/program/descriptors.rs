@@ -7,7 +7,7 @@ use crate::sys::{self, Outcome};
 use crate::wire::{Call, DESCRIPTORS_MAX, Fault, Reader};
 
 /// Pairs of a descriptor of init's and its number in the program.
-pub(super) fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + use<'a> {
+pub(crate) fn descriptors<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = (i32, i32)> + use<'a> {
     let mut pairs = Reader::new(wanted.descriptors.bytes());
     core::iter::from_fn(move || Some((pairs.next()?, pairs.next()?)))
 }

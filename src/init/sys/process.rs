@@ -111,9 +111,18 @@ pub(crate) fn child_signals() -> Outcome<Fd> {
 }
 
 /// pidfd_open(2).
-#[cfg(warden)]
+#[cfg(any(warden, session))]
 pub(crate) fn pidfd(pid: u32) -> Outcome<Fd> {
     with_pointers!(Call::Signals, PIDFD_OPEN, pid, 0).map(|fd| Fd(fd as i32))
+}
+
+/// The caller's own pid.
+#[cfg(session)]
+pub(crate) fn own_pid() -> u32 {
+    // SAFETY: it takes nothing.
+    let pid = unsafe { ask!(code(Call::Signals, nr::GETPID);) };
+    // This cannot fail.
+    pid.unwrap_or(0)
 }
 
 /// pidfd_send_signal(2).

@@ -1,0 +1,176 @@
+//! A sandbox of which everything is made once that does not depend on the command.
+
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+
+use crate::command::{Command, PATH, Within};
+use crate::error::{Error, Result};
+use crate::lower::{self, Lowered};
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::pool::Pool;
+use crate::sandbox::Sandbox;
+use crate::session::Session;
+use crate::spawn::Count;
+
+/// A [sandbox](Sandbox) that was looked through once, for any number of programs, from any thread
+/// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
+///
+/// What the host has is looked at when it is prepared: a link that replaces `/lib64` later, say, is not
+/// seen. Sources of binds are opened with each spawn. Copies of it are the same one.
+///
+/// # Examples
+///
+/// ```
+/// let prepared = stockade::Sandbox::new().prepare()?;
+/// for _ in 0..3 {
+///     assert!(prepared.command("true").status()?.outcome.is_success());
+/// }
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a prepared sandbox does nothing until a command is started in it"]
+pub struct Prepared(Arc<Inner>);
+
+/// What all copies share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) sandbox: Sandbox,
+    /// The PATH that scripts' interpreters were looked for in.
+    pub(crate) search: OsString,
+    pub(crate) lowered: Arc<Lowered>,
+}
+
+impl Sandbox {
+    /// Does once what does not depend on the command: finds contradictions, looks at the host, makes the
+    /// plan and the filter. [Sessions](Prepared::session) and [pools](Prepared::pool) are made from that
+    /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
+    ///
+    /// # Errors
+    ///
+    /// As [`plan`](Self::plan).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let prepared = stockade::Sandbox::new().hostname("build").prepare()?;
+    /// let output = prepared.command("uname").arg("-n").output()?;
+    /// assert_eq!(output.stdout, b"build\n");
+    /// // Contradictions are found here.
+    /// assert!(stockade::Sandbox::new().hostname("").prepare().is_err());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn prepare(&self) -> Result<Prepared> {
+        self.policy().validate()?;
+        let lowered = Arc::new(lower::lower(self, OsStr::new(PATH))?);
+        Ok(Prepared(Arc::new(Inner { sandbox: self.clone(), search: PATH.into(), lowered })))
+    }
+}
+
+impl Prepared {
+    /// A program to start in a sandbox of its own, as [`Sandbox::command`]
+    /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let prepared = stockade::Sandbox::new().prepare()?;
+    /// assert_eq!(prepared.command("echo").arg("x").output()?.stdout, b"x\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let within = Within::Prepared(Arc::clone(&self.0));
+        Command::new(self.0.sandbox.clone(), program.as_ref()).within(within)
+    }
+
+    /// What is done for each sandbox, as [`Sandbox::plan`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let sandbox = stockade::Sandbox::new();
+    /// assert_eq!(*sandbox.prepare()?.plan(), sandbox.plan()?);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.0.lowered.plan
+    }
+
+    /// Makes one sandbox in which many programs run, one after another or side by side; see [`Session`]
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`]; [`Error::Invalid`] for what a session cannot have: it needs init and a pid
+    /// namespace of its own, and a limit of [CPU time](Sandbox::cpu_time), [learning](Sandbox::learn) and
+    /// declared inputs are for a sandbox of one program.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// session.command("sh").args(["-c", "echo kept >/tmp/file"]).status()?;
+    /// assert_eq!(session.command("cat").arg("/tmp/file").output()?.stdout, b"kept\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn session(&self) -> Result<Session> {
+        let mut problems = waiting_problems(self.0.sandbox.policy());
+        if self.0.sandbox.policy().limits.cpu_time.is_some() {
+            problems.push("a session has no limit of CPU time, which ends a whole sandbox".into());
+        }
+        self.check(problems)?;
+        Session::new(self.command("/").wait_for_programs(Count::Any)?, &self.0.sandbox)
+    }
+
+    /// Makes up to `size` sandboxes that are complete but for the program, and keeps as many ready; see
+    /// [`Pool`] ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
+    ///
+    /// # Errors
+    ///
+    /// As [`Command::spawn`], of the first of them; [`Error::Invalid`] for what cannot wait: it needs init
+    /// and a pid namespace of its own, and [learning](Sandbox::learn) and declared inputs are for
+    /// a sandbox that is made for its program.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = stockade::Sandbox::new().prepare()?.pool(2)?;
+    /// assert_eq!(pool.command("echo").arg("x").output()?.stdout, b"x\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn pool(&self, size: usize) -> Result<Pool> {
+        self.check(waiting_problems(self.0.sandbox.policy()))?;
+        Pool::new(self.clone(), size)
+    }
+
+    fn check(&self, problems: Vec<String>) -> Result<()> {
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.0.sandbox
+    }
+}
+
+/// What keeps a sandbox from waiting for its program.
+fn waiting_problems(policy: &Policy) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !policy.init || !policy.has_own_pids() {
+        problems.push("only an init with a pid namespace of its own can wait for programs".into());
+    }
+    if policy.is_journaled() {
+        problems.push(
+            "learn() and declare_inputs(..) need a sandbox that is made for its program".into(),
+        );
+    }
+    let late = policy.filter(true, false).is_ok_and(|filter| !filter.can_be_inherited());
+    if policy.new_privileges && late {
+        problems.push(
+            "where exec may gain privileges, init has to install the seccomp profile, and this one would \
+             keep it from its work"
+                .into(),
+        );
+    }
+    problems
+}

@@ -1,0 +1,435 @@
+//! A sandbox in which many programs run.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{MsgFlags, send};
+use nix::sys::stat::Mode;
+
+use crate::cgroup::{Events, Limits, Stats};
+use crate::child::Child;
+use crate::command::{Command, New, Within};
+use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::lower::Lowered;
+use crate::namespace::Namespaces;
+use crate::process::Launched;
+use crate::sandbox::Sandbox;
+use crate::spawn::{Count, start_inside};
+use crate::wire::STOOD;
+
+/// One sandbox in which many programs run, one after another or side by side; made by
+/// [`Prepared::session`](crate::Prepared::session)
+/// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). Dropping it ends
+/// everything inside.
+///
+/// Each [command](Self::command) has a [`Child`] of its own, with streams, outcome, usage and wall time, and
+/// what it leaves ends with it. The rest they share: files that one has written the next one finds,
+/// they see each other's processes and may signal them, and the limits hold for all together. So they
+/// have to trust one another; the caller has to trust none of them. What they are bound by, init
+/// binds itself by once: a file that a program is given as a descriptor cannot be opened anew for writing
+/// by its name in /proc/self/fd, and files that have setuid bits cannot be made.
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Sandbox, Stdio};
+/// let session = Sandbox::new().prepare()?.session()?;
+/// let slow = session.command("sleep").arg("0.1").spawn()?;
+/// let fast = session.command("echo").arg("side by side").stdout(Stdio::piped()).spawn()?;
+/// assert_eq!(fast.wait_with_output()?.stdout, b"side by side\n");
+/// # drop(slow);
+/// session.end()?;
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session(Arc<Inner>);
+
+/// What the commands of a session share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    sandbox: Sandbox,
+    lowered: Arc<Lowered>,
+    missing: Vec<Feature>,
+    init: Launched,
+    clock: Mutex<Clock>,
+    /// The sandbox itself.
+    child: Mutex<Child>,
+}
+
+/// How long everything has stood still, and whom that is to be told.
+#[derive(Debug, Default)]
+struct Clock {
+    stood: Duration,
+    since: Option<Instant>,
+    last: u64,
+    supervisors: BTreeMap<u64, OwnedFd>,
+}
+
+/// A command of a session, while it runs.
+#[derive(Debug)]
+pub(crate) struct Hosted {
+    session: Arc<Inner>,
+    number: u64,
+    stood_before: Duration,
+}
+
+impl Hosted {
+    /// How long it has stood still; `None` while it does.
+    pub(crate) fn stood(&self) -> Option<Duration> {
+        let clock = lock(&self.session.clock);
+        clock.since.is_none().then(|| clock.stood.saturating_sub(self.stood_before))
+    }
+}
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        lock(&self.session.clock).supervisors.remove(&self.number);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it holds is whole after each of its changes.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    pub(crate) fn new(made: New, sandbox: &Sandbox) -> Result<Self> {
+        let New { child, lowered, .. } = made;
+        let (mut init, control) = child.init()?;
+        init.session = Some(Arc::new(control));
+        let missing = child.missing().to_vec();
+        let sandbox = sandbox.clone();
+        let (clock, child) = (Mutex::default(), Mutex::new(child));
+        let inner = Inner { sandbox, lowered, missing, init, clock, child };
+        Ok(Session(Arc::new(inner)))
+    }
+
+    /// A program to start in it, as [`Sandbox::command`]
+    /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)). Its spawn fails with `ESRCH`
+    /// once the session has ended, with `EBUSY` while it is paused, and with `ETIMEDOUT` if other
+    /// programs of the session keep it from starting for half a minute.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// assert_eq!(session.command("echo").arg("x").output()?.stdout, b"x\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let within = Within::Session(Arc::clone(&self.0));
+        Command::new(self.0.sandbox.clone(), program.as_ref()).within(within)
+    }
+
+    /// The host's pid of init
+    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// assert_ne!(session.id(), std::process::id());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.init.pid
+    }
+
+    /// A descriptor that becomes readable when the session has ended
+    /// ([pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), Linux 5.3).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// let mut set = [PollFd::new(session.pidfd(), PollFlags::POLLIN)];
+    /// assert_eq!(poll(&mut set, PollTimeout::ZERO), Ok(0));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.0.init.pidfd.as_fd()
+    }
+
+    /// What the sandbox lacks because the system could not give it and it was
+    /// [best effort](Sandbox::best_effort).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// println!("missing: {:?}", session.missing());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn missing(&self) -> &[Feature] {
+        &self.0.missing
+    }
+
+    /// The namespaces it is in, each with a descriptor, for
+    /// [`Sandbox::join`] or [setns(2)](https://man7.org/linux/man-pages/man2/setns.2.html). Whoever enters the
+    /// pid namespace by himself can be seen by what runs there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if it has ended, or if the caller has no /proc.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Namespaces, Sandbox};
+    /// let session = Sandbox::new().prepare()?.session()?;
+    /// let kinds: Namespaces = session.namespaces()?.iter().map(|(kind, _)| *kind).collect();
+    /// assert_eq!(kinds, Namespaces::all());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn namespaces(&self) -> Result<Vec<(Namespaces, OwnedFd)>> {
+        let own = self.0.sandbox.policy().new_namespaces();
+        let open = |kind: Namespaces| {
+            let path = format!("/proc/{}/ns/{}", self.id(), kind.file());
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let opened = open(path.as_str(), flags, Mode::empty());
+            let fd =
+                opened.map_err(|errno| Error::new(Stage::Run, "open", quoted(&path), errno))?;
+            // The number is nobody else's as long as this has not ended.
+            if self.0.has_ended() { Err(ended("open namespaces")) } else { Ok((kind, fd)) }
+        };
+        own.iter().map(open).collect()
+    }
+
+    /// Opens a file that a program has written, as [`Child::open_output`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::open_output`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// session.command("sh").args(["-c", "echo x >out"]).status()?;
+    /// assert_eq!(std::io::read_to_string(session.open_output("/home/user/out")?)?, "x\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_output(&self, path: impl AsRef<Path>) -> Result<File> {
+        lock(&self.0.child).open_output(path)
+    }
+
+    /// Stops everything inside, as [`Child::pause`]; the wall time of each command stands still.
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::pause`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// let mut child = session.command("sleep").arg("0.1").spawn()?;
+    /// session.pause()?;
+    /// session.resume()?;
+    /// assert_eq!(child.wait()?.outcome.code(), Some(0));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn pause(&self) -> Result<()> {
+        let mut child = lock(&self.0.child);
+        child.pause()?;
+        lock(&self.0.clock).since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Whether it is [paused](Self::pause).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// assert!(!session.is_paused());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        lock(&self.0.child).is_paused()
+    }
+
+    /// Lets a [paused](Self::pause) session go on, as [`Child::resume`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::resume`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// session.resume()?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn resume(&self) -> Result<()> {
+        let mut child = lock(&self.0.child);
+        let mut clock = lock(&self.0.clock);
+        if let Some(since) = clock.since {
+            let stood = since.elapsed();
+            // Told first: they find it before they look at the time.
+            clock.supervisors.values().try_for_each(|control| tell_stood(control, stood))?;
+            child.resume()?;
+            clock.since = None;
+            clock.stood = clock.stood.saturating_add(stood);
+        }
+        Ok(())
+    }
+
+    /// What the control groups tell of all commands together, as [`Child::stats`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::stats`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// // Without limits nothing is counted.
+    /// assert_eq!(session.stats()?.memory.current, None);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        lock(&self.0.child).stats()
+    }
+
+    /// Changes limits, which hold for all commands together, as [`Child::update`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::update`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// // Not run: it needs a control group that the caller may write to.
+    /// use stockade::{Limits, Memory, Sandbox};
+    /// let session = Sandbox::new().memory_limit(64 << 20).prepare()?.session()?;
+    /// session.update(&Limits::new().memory(Memory::new().max(128 << 20)))?;
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        if limits.cpu_time.is_some() {
+            let problem = "a session has no limit of CPU time, which ends a whole sandbox";
+            return Err(Error::Invalid(vec![problem.to_owned()]));
+        }
+        lock(&self.0.child).update(limits)
+    }
+
+    /// What the limits do from now on, as [`Child::events`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::events`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// let events = session.events()?;
+    /// session.end()?;
+    /// assert_eq!(events.count(), 0);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn events(&self) -> Result<Events> {
+        lock(&self.0.child).events()
+    }
+
+    /// Ends everything inside, and waits for that. A command that runs ends as if it had been
+    /// [killed](Child::kill).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with `ESRCH` if it had ended before: a program cannot end it, only somebody
+    /// outside, or the kernel short of memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let session = stockade::Sandbox::new().prepare()?.session()?;
+    /// let mut child = session.command("sleep").arg("1000").spawn()?;
+    /// session.end()?;
+    /// assert!(!child.wait()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn end(self) -> Result<()> {
+        if self.0.has_ended() {
+            return Err(ended("end session"));
+        }
+        self.0.end()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.end() {
+            log::error!("a session does not end: {error}");
+        }
+    }
+}
+
+fn ended(operation: &'static str) -> Error {
+    Error::new(Stage::Run, operation, "(the session has ended)", Errno::ESRCH)
+}
+
+impl Inner {
+    fn has_ended(&self) -> bool {
+        crate::sys::wait_readable(self.init.pidfd.as_fd(), Some(Duration::ZERO))
+    }
+
+    fn end(&self) -> Result<()> {
+        let mut child = lock(&self.child);
+        child.kill()?;
+        child.wait().map(drop)
+    }
+
+    fn host(self: Arc<Self>, control: OwnedFd) -> Hosted {
+        let mut clock = lock(&self.clock);
+        clock.last += 1;
+        let (number, stood_before) = (clock.last, clock.stood);
+        clock.supervisors.insert(number, control);
+        drop(clock);
+        Hosted { session: self, number, stood_before }
+    }
+
+    /// Starts a program in it.
+    pub(crate) fn start(self: Arc<Self>, command: Command) -> Result<Child> {
+        if self.has_ended() {
+            return Err(ended("start program"));
+        }
+        if lock(&self.clock).since.is_some() {
+            let object = "(the session is paused)";
+            return Err(Error::new(Stage::Start, "start program", object, Errno::EBUSY));
+        }
+        let (made, mut attached) =
+            command.start_later(&self.lowered, None, Count::Any, |start| {
+                start_inside(start, &self.init)
+            })?;
+        attached.missing.clone_from(&self.missing);
+        let child = Child::new(made, attached);
+        let (_, control) = child.init()?;
+        Ok(child.hosted(self.host(control)))
+    }
+}
+
+fn tell_stood(control: &OwnedFd, stood: Duration) -> Result<()> {
+    let nanos = u64::try_from(stood.as_nanos()).unwrap_or(u64::MAX).to_ne_bytes();
+    let word = [&[STOOD; 8][..], &nanos].concat();
+    match send(control.as_raw_fd(), &word, MsgFlags::MSG_NOSIGNAL) {
+        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(errno) => Err(Error::new(Stage::Run, "tell init", "", errno)),
+    }
+}

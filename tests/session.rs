@@ -1,0 +1,602 @@
+//! One sandbox in which many programs run, and sandboxes that wait for their program.
+#![allow(
+    clippy::exit,
+    clippy::incompatible_msrv,
+    clippy::cast_possible_truncation,
+    reason = "a test process, built by a current toolchain"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
+
+mod common;
+#[path = "common/groups.rs"]
+mod groups;
+#[path = "common/life.rs"]
+mod life;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use common::{Needs, moment, rounds};
+use life::{await_byte, await_released, is_held, my_role, start};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use stockade::{
+    Action, Child, Command, Error, Namespaces, Outcome, Output, Pool, Rule, Sandbox, Seccomp,
+    Session, Stdio,
+};
+
+tests! {
+    Needs::Nothing => [
+        files_stay_between_commands,
+        each_command_has_its_own_end,
+        what_a_command_leaves_ends_with_it,
+        each_command_has_its_own_time,
+        a_failed_start_is_told,
+        it_is_bound_as_a_sandbox_of_its_own_is,
+        descriptors_and_streams,
+        a_terminal,
+        large_arguments,
+        a_profile_that_kills,
+        a_profile_that_init_could_not_live_with,
+        a_program_that_kills_everything,
+        a_program_that_stops_everything,
+        init_cannot_be_reached,
+        nothing_is_left_of_a_session,
+        the_end_of_the_session_ends_its_commands,
+        a_dropped_session_has_ended,
+        many_threads_at_once,
+        time_stands_still_in_a_pause,
+        its_namespaces_can_be_joined,
+        what_cannot_wait,
+        it_ends_with_the_embedder,
+        a_pool_gives_each_its_own,
+        a_pool_is_refilled,
+        a_pool_that_is_empty_makes_one,
+        a_killed_one_is_not_given,
+        the_time_begins_with_the_program,
+        many_threads_and_one_pool,
+        a_pool_ends_with_the_embedder,
+        prepared_is_as_the_sandbox,
+    ];
+    Needs::RootAndController("memory") => [limits_hold_for_all_together, a_pooled_one_has_its_limits];
+}
+
+fn session() -> Session {
+    Sandbox::new().prepare().unwrap().session().unwrap()
+}
+
+fn pool(size: usize) -> Pool {
+    let pool = Sandbox::new().prepare().unwrap().pool(size).unwrap();
+    assert!(pool.wait_until_filled(life::SAFETY));
+    pool
+}
+
+fn sh(session: &Session, script: &str) -> Command {
+    session.command("sh").args(["-c", script])
+}
+
+fn text(output: Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.outcome, Outcome::Exited(0), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A program that says a byte and then does not end; the pipe is held as long as any of it lives.
+fn endless(command: Command) -> (Child, std::io::PipeReader) {
+    let (reading, writing) = std::io::pipe().unwrap();
+    let child = command.fd(5, writing).spawn().unwrap();
+    assert_eq!(await_byte(&reading, "the program"), b'!');
+    assert!(is_held(&reading));
+    (child, reading)
+}
+
+const ENDLESS: &str = "printf ! >&5; while :; do sleep 1000; done";
+
+fn await_end(pidfd: BorrowedFd<'_>) {
+    let mut set = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    assert_eq!(poll(&mut set, PollTimeout::try_from(life::SAFETY).unwrap()), Ok(1));
+}
+
+/// Waits until nobody has the reading end of a pipe any more.
+fn await_no_reader(writing: &impl AsFd) {
+    let mut set = [PollFd::new(writing.as_fd(), PollFlags::empty())];
+    assert_eq!(poll(&mut set, PollTimeout::try_from(life::SAFETY).unwrap()), Ok(1));
+    assert!(set[0].revents().unwrap().contains(PollFlags::POLLERR));
+}
+
+fn files_stay_between_commands() {
+    let session = session();
+    sh(&session, "echo kept >/tmp/file; echo at home >file").status().unwrap();
+    assert_eq!(text(sh(&session, "cat /tmp/file file").output().unwrap()), "kept\nat home\n");
+    let file = session.open_output("/home/user/file").unwrap();
+    assert_eq!(std::io::read_to_string(file).unwrap(), "at home\n");
+    // Another session has its own.
+    let other = self::session();
+    assert_ne!(sh(&other, "cat /tmp/file").status().unwrap().outcome, Outcome::Exited(0));
+}
+
+fn each_command_has_its_own_end() {
+    let session = session();
+    let (mut first, held) = endless(sh(&session, ENDLESS));
+    for code in [0, 1, 7, 255] {
+        assert_eq!(
+            sh(&session, &format!("exit {code}")).status().unwrap().outcome,
+            Outcome::Exited(code)
+        );
+    }
+    let signal = sh(&session, "kill -9 $$; sleep 1000").status().unwrap();
+    assert_eq!(signal.outcome, Outcome::Signaled { signal: 9, core_dumped: false });
+    let (mut second, also_held) = endless(sh(&session, ENDLESS));
+    second.kill().unwrap();
+    assert_eq!(second.wait().unwrap().outcome, Outcome::Killed);
+    await_released(&also_held, "the second");
+    assert!(is_held(&held));
+    assert_eq!(first.try_wait().unwrap(), None);
+    first.signal(15).unwrap();
+    let status = first.wait().unwrap();
+    assert_eq!(status.outcome, Outcome::Signaled { signal: 15, core_dumped: false });
+    assert!(status.usage.unwrap().wall > Duration::ZERO);
+    // Dropped, one ends as well.
+    let (third, held) = endless(sh(&session, ENDLESS));
+    drop(third);
+    await_released(&held, "the third");
+}
+
+fn what_a_command_leaves_ends_with_it() {
+    let session = session();
+    let daemon = "(setsid sh -c 'trap \"\" TERM HUP; printf ! >&5; sleep 1000' &) ; read line <&6";
+    let (go, going) = std::io::pipe().unwrap();
+    let (mut child, held) = endless(sh(&session, daemon).fd(6, go));
+    (&going).write_all(b"\n").unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.outcome, Outcome::Exited(0));
+    assert!(status.left_count >= 1, "{status:?}");
+    await_released(&held, "the daemon");
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+fn each_command_has_its_own_time() {
+    let sandbox = Sandbox::new().wall_time(moment(100));
+    let session = sandbox.prepare().unwrap().session().unwrap();
+    // The session itself has none.
+    std::thread::sleep(moment(150));
+    let (mut child, held) = endless(sh(&session, ENDLESS));
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    await_released(&held, "the program");
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+fn a_failed_start_is_told() {
+    let (session, sandbox) = (session(), Sandbox::new());
+    for name in ["/no/such/program", "/etc/passwd", "no-such-program"] {
+        let [inside, own] = [session.command(name), sandbox.command(name)]
+            .map(|command| command.spawn().unwrap_err().to_string());
+        assert_eq!(inside, own);
+    }
+    let [inside, own] = [session.command("true"), sandbox.command("true")]
+        .map(|command| command.current_dir("/nowhere").spawn().unwrap_err().to_string());
+    assert_eq!(inside, own);
+    assert!(matches!(session.command("").spawn(), Err(Error::Invalid(_))));
+    assert!(session.command("true").status().unwrap().outcome.is_success());
+}
+
+/// What a program can tell of its bounds.
+const BOUNDS: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status
+    cat /proc/self/limits /proc/self/mountinfo; ls -l /proc/self/fd | wc -l; pwd; umask; env | sort
+    hostname; id; cat /proc/self/setgroups; touch /usr/x /etc/x /x; unshare -U true; ulimit -a
+    for pid in /proc/[0-9]*; do echo ${pid##*/} | grep -x 1; done; cat /proc/1/environ /proc/1/maps
+    ls -l /proc/1/fd /proc/1/exe";
+
+fn it_is_bound_as_a_sandbox_of_its_own_is() {
+    let pool = pool(1);
+    let session = session();
+    let sandbox = Sandbox::new();
+    let all = [sandbox.command("sh"), session.command("sh"), pool.command("sh")];
+    let bounds = all.map(|command| {
+        let output = command.args(["-c", &format!("({BOUNDS}) 2>&1")]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        // The numbers of mounts and of devices differ, and nothing else.
+        let line = |line: &str| match line.contains(" - ") {
+            true => line.split(' ').skip(3).collect::<Vec<_>>().join(" "),
+            false => line.to_owned(),
+        };
+        text.lines().map(line).collect::<Vec<_>>()
+    });
+    assert!(bounds[0].iter().any(|line| line == "NoNewPrivs:\t1"), "{:?}", bounds[0]);
+    let capabilities = "CapBnd:\t0000000000000000";
+    assert!(bounds[0].iter().any(|line| line == capabilities), "{:?}", bounds[0]);
+    for other in &bounds[1..] {
+        let differs: Vec<_> = bounds[0].iter().zip(other).filter(|(a, b)| a != b).collect();
+        assert_eq!((bounds[0].len(), differs), (other.len(), Vec::new()));
+    }
+}
+
+fn descriptors_and_streams() {
+    let session = session();
+    for round in 0..3 {
+        let command = session.command("cat").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        write!(child.stdin.take().unwrap(), "round {round}").unwrap();
+        assert_eq!(child.wait_with_output().unwrap().stdout, format!("round {round}").as_bytes());
+    }
+    // As many as there can be: each comes in a message of its own.
+    let mut command = sh(&session, "cat <&3; for fd in /proc/self/fd/*; do echo ${fd##*/}; done");
+    for number in 3..250 {
+        let (reading, mut writing) = std::io::pipe().unwrap();
+        writing.write_all(b"word\n").unwrap();
+        command = command.fd(number, reading);
+    }
+    let out = text(command.output().unwrap());
+    assert!(out.starts_with("word\n0\n"), "{out}");
+    assert!(out.contains("\n249\n"), "{out}");
+    // And nothing of them is in the next one.
+    let list = "for fd in /proc/$$/fd/*; do echo ${fd##*/}; done";
+    let next = text(sh(&session, list).output().unwrap());
+    assert_eq!(next, text(Sandbox::new().command("sh").args(["-c", list]).output().unwrap()));
+}
+
+fn a_terminal() {
+    let session = session();
+    for _ in 0..2 {
+        let output = sh(&session, "test -t 0 && stty size").pty(24, 80).output().unwrap();
+        assert_eq!(output.stdout, b"24 80\r\n");
+    }
+}
+
+fn large_arguments() {
+    let session = session();
+    let argument = "x".repeat(100_000);
+    let command = session.command("sh").args(["-c", "echo ${#1} ${#2} ${#BIG}", "sh"]);
+    let command = command.arg(&argument).arg(&argument).env("BIG", &argument);
+    assert_eq!(text(command.output().unwrap()), "100000 100000 100000\n");
+}
+
+fn a_profile_that_kills() {
+    let rule = Rule::new("sethostname").then(Action::KillProcess);
+    let sandbox = Sandbox::new().seccomp(Seccomp::default().rule(rule));
+    let prepared = sandbox.prepare().unwrap();
+    let (session, pool) = (prepared.session().unwrap(), prepared.pool(1).unwrap());
+    let number = u32::try_from(libc::SYS_sethostname).unwrap();
+    for _ in 0..2 {
+        for command in [session.command("hostname"), pool.command("hostname")] {
+            let outcome = command.arg("other").status().unwrap().outcome;
+            let denied =
+                matches!(&outcome, Outcome::SeccompDenied { syscall } if *syscall == number);
+            assert!(denied, "{outcome:?}");
+        }
+    }
+    assert!(session.command("true").status().unwrap().outcome.is_success());
+}
+
+fn a_profile_that_init_could_not_live_with() {
+    for call in ["waitid", "clone", "ppoll", "sendmsg", "getpid"] {
+        let sandbox = Sandbox::new().seccomp(Seccomp::default().rule(Rule::new(call)));
+        let session = sandbox.prepare().unwrap().session().unwrap();
+        for _ in 0..2 {
+            let status = session.command("/usr/bin/true").status().unwrap();
+            assert_eq!(status.outcome, Outcome::Exited(0), "{call}");
+            let filtered =
+                session.command("grep").args(["-q", "^Seccomp:.2$", "/proc/self/status"]);
+            assert!(filtered.status().unwrap().outcome.is_success(), "{call}");
+        }
+    }
+}
+
+fn a_program_that_kills_everything() {
+    let session = session();
+    let (mut other, held) = endless(sh(&session, ENDLESS));
+    // In its order it may kill itself first, or its supervisor.
+    let killer = sh(&session, "kill -9 -1; exit 3").spawn().unwrap().wait().unwrap();
+    assert!(!killer.outcome.is_success(), "{:?}", killer.outcome);
+    await_released(&held, "the other");
+    assert!(!other.wait().unwrap().outcome.is_success());
+    // Init is out of reach.
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+fn a_program_that_stops_everything() {
+    let session = session();
+    let stopper = "printf ! >&5; while :; do for pid in /proc/[0-9]*; do pid=${pid##*/}
+        [ $pid = $$ ] || kill -STOP $pid; done; done 2>/dev/null";
+    let (mut hostile, _held) = endless(sh(&session, stopper));
+    for _ in 0..3 {
+        // It may take its time, and it may fail; it does not hang.
+        match sh(&session, "true").spawn() {
+            Ok(mut child) => drop(child.kill()),
+            Err(error) => assert!(error.raw_os_error().is_some(), "{error}"),
+        }
+    }
+    hostile.kill().unwrap();
+    hostile.wait().unwrap();
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+fn init_cannot_be_reached() {
+    let session = session();
+    let tries = "kill -STOP 1; kill -KILL 1; kill -SEGV 1; prlimit --pid 1 --cpu=1; renice 19 1
+        cat /proc/1/maps /proc/1/environ; ls /proc/1/fd /proc/1/cwd/ /proc/1/root/; gdb -p 1 -batch
+        echo x >/proc/1/mem; echo 1000 >/proc/1/oom_score_adj; chrt -b -p 0 1; true";
+    for _ in 0..3 {
+        let output = sh(&session, tries).output().unwrap();
+        assert_eq!(output.outcome, Outcome::Exited(0));
+        assert_eq!(output.stdout, b"");
+    }
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+fn nothing_is_left_of_a_session() {
+    drop(session());
+    let before = life::descriptors();
+    for _ in 0..rounds(20) {
+        let session = session();
+        let _one = sh(&session, "exit 0").status().unwrap();
+        let _failed = session.command("/nowhere").spawn().unwrap_err();
+        let child = sh(&session, "sleep 1000").spawn().unwrap();
+        drop(child);
+        session.end().unwrap();
+    }
+    assert_eq!(life::descriptors(), before);
+    let children = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+    assert_eq!(children, Err(nix::errno::Errno::ECHILD));
+}
+
+fn the_end_of_the_session_ends_its_commands() {
+    let session = session();
+    let (mut child, held) = endless(sh(&session, ENDLESS));
+    let late = sh(&session, "true");
+    session.end().unwrap();
+    await_released(&held, "the program");
+    assert!(!child.wait().unwrap().outcome.is_success());
+    assert_eq!(late.spawn().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+fn a_dropped_session_has_ended() {
+    let session = session();
+    let (mut child, held) = endless(sh(&session, ENDLESS));
+    drop(session);
+    await_released(&held, "the program");
+    assert!(!child.wait().unwrap().outcome.is_success());
+    // Killed by somebody else, it says so.
+    let session = self::session();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(session.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    await_end(session.pidfd());
+    assert_eq!(sh(&session, "true").spawn().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    assert_eq!(session.end().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+fn many_threads_at_once() {
+    let session = session();
+    sh(&session, "true").status().unwrap();
+    let before = life::descriptors();
+    std::thread::scope(|scope| {
+        for thread in 0..64 {
+            let session = &session;
+            scope.spawn(move || {
+                for round in 0..4 {
+                    let code = (thread * 4 + round) % 256;
+                    let status = sh(session, &format!("exit {code}")).status().unwrap();
+                    assert_eq!(status.outcome, Outcome::Exited(code));
+                }
+            });
+        }
+    });
+    assert_eq!(life::descriptors(), before);
+}
+
+fn time_stands_still_in_a_pause() {
+    let sandbox = Sandbox::new().wall_time(moment(400));
+    let session = sandbox.prepare().unwrap().session().unwrap();
+    let (mut child, held) = endless(sh(&session, ENDLESS));
+    session.pause().unwrap();
+    assert!(session.is_paused());
+    assert_eq!(sh(&session, "true").spawn().unwrap_err().raw_os_error(), Some(libc::EBUSY));
+    std::thread::sleep(moment(900));
+    assert_eq!(child.try_wait().unwrap(), None);
+    session.resume().unwrap();
+    assert!(is_held(&held));
+    assert_eq!(child.try_wait().unwrap(), None);
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    await_released(&held, "the program");
+    // Paused or not, it ends.
+    session.pause().unwrap();
+    session.end().unwrap();
+}
+
+fn its_namespaces_can_be_joined() {
+    let session = Sandbox::new().uid(1000).gid(1000).prepare().unwrap().session().unwrap();
+    let all = session.namespaces().unwrap();
+    let mut joining = Sandbox::new().uid(1000).gid(1000);
+    for (kind, fd) in all {
+        if [Namespaces::USER, Namespaces::NET, Namespaces::UTS, Namespaces::IPC].contains(&kind) {
+            joining = joining.join(kind, fd);
+        }
+    }
+    let script = "readlink /proc/self/ns/net /proc/self/ns/uts /proc/self/ns/ipc";
+    let inside = text(sh(&session, script).output().unwrap());
+    let joined = text(joining.command("sh").args(["-c", script]).output().unwrap());
+    assert_eq!(inside, joined);
+    assert_ne!(inside, text(Sandbox::new().command("sh").args(["-c", script]).output().unwrap()));
+}
+
+fn what_cannot_wait() {
+    let shared =
+        Sandbox::new().namespaces(Namespaces::all() - Namespaces::PID).without_atomic_end();
+    for sandbox in [Sandbox::new().init(false), Sandbox::new().learn(), shared] {
+        let prepared = sandbox.prepare().unwrap();
+        assert!(matches!(prepared.session(), Err(Error::Invalid(_))));
+        assert!(matches!(prepared.pool(1), Err(Error::Invalid(_))));
+        // But what it is prepared for it does.
+        assert!(prepared.command("true").status().unwrap().outcome.is_success());
+    }
+}
+
+/// Starts a copy of this test that makes something which holds its standard input, kills it and waits.
+fn ends_with_its_embedder(make: impl FnOnce()) {
+    if my_role().is_some() {
+        make();
+        println!("!");
+        loop {
+            std::thread::park();
+        }
+    }
+    let mut embedder = start("embedder");
+    let (held, holds) = (embedder.stdout.take().unwrap(), embedder.stdin.take().unwrap());
+    assert_eq!(await_byte(&held, "the embedder"), b'!');
+    embedder.kill().unwrap();
+    embedder.wait().unwrap();
+    // Its standard input, a pipe, has no reader any more.
+    await_no_reader(&holds);
+}
+
+fn it_ends_with_the_embedder() {
+    ends_with_its_embedder(|| {
+        let session = session();
+        for _ in 0..3 {
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+            let child =
+                sh(&session, "sleep 1000; sleep 1000").stdin(File::from(stdin)).spawn().unwrap();
+            std::mem::forget(child);
+        }
+        std::mem::forget(session);
+    });
+}
+
+fn a_pool_gives_each_its_own() {
+    let pool = pool(2);
+    for round in 0..4 {
+        let script = "cat /tmp/* 2>/dev/null; echo $1 >/tmp/$1; ls /tmp; echo $$; hostname";
+        let command = pool.command("sh").args(["-c", script, "sh", &round.to_string()]);
+        // Always the same pid, as it is the first program there.
+        let out = text(command.output().unwrap());
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (3, round.to_string().as_str()), "{out}");
+    }
+    let metrics = pool.metrics();
+    assert_eq!(metrics.hits + metrics.misses, 4);
+}
+
+fn a_pool_is_refilled() {
+    let pool = pool(3);
+    assert_eq!(pool.metrics().waiting, 3);
+    let (child, held) = endless(pool.command("sh").args(["-c", ENDLESS]));
+    assert!(pool.wait_until_filled(life::SAFETY));
+    let metrics = pool.metrics();
+    assert_eq!((metrics.waiting, metrics.hits, metrics.misses, metrics.failures), (3, 1, 0, 0));
+    pool.resize(1);
+    assert_eq!(pool.metrics().waiting, 1);
+    pool.resize(2);
+    assert!(pool.wait_until_filled(life::SAFETY));
+    // What was started goes on without it.
+    drop(pool);
+    assert!(is_held(&held));
+    drop(child);
+    await_released(&held, "the program");
+}
+
+fn a_pool_that_is_empty_makes_one() {
+    let pool = pool(1);
+    pool.resize(0);
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    let metrics = pool.metrics();
+    assert_eq!((metrics.hits, metrics.misses, metrics.waiting), (0, 1, 0));
+}
+
+fn a_killed_one_is_not_given() {
+    let pool = pool(2);
+    // All children of this process are those that wait.
+    let children = life::children();
+    assert_eq!(children.len(), 2, "{children:?}");
+    let pids = children.into_iter().map(|(pid, _)| nix::unistd::Pid::from_raw(pid));
+    pids.for_each(|pid| {
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
+        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(pid), flags).unwrap();
+    });
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    assert_eq!(pool.metrics().hits, 0);
+}
+
+fn the_time_begins_with_the_program() {
+    let sandbox = Sandbox::new().wall_time(moment(200));
+    let pool = sandbox.prepare().unwrap().pool(1).unwrap();
+    std::thread::sleep(moment(400));
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    let (mut child, held) = endless(pool.command("sh").args(["-c", ENDLESS]));
+    assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
+    await_released(&held, "the program");
+}
+
+fn many_threads_and_one_pool() {
+    let pool = pool(4);
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let pool = &pool;
+            scope.spawn(move || {
+                let status = pool.command("sh").args(["-c", &format!("exit {thread}")]).status();
+                assert_eq!(status.unwrap().outcome, Outcome::Exited(thread));
+            });
+        }
+    });
+    let metrics = pool.metrics();
+    assert_eq!(metrics.hits + metrics.misses, 16);
+}
+
+fn a_pool_ends_with_the_embedder() {
+    ends_with_its_embedder(|| {
+        let pool = pool(3);
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+        let command = pool.command("sh").args(["-c", "sleep 1000; sleep 1000"]);
+        std::mem::forget(command.stdin(File::from(stdin)).spawn().unwrap());
+        std::mem::forget(pool);
+    });
+}
+
+fn prepared_is_as_the_sandbox() {
+    let sandbox = Sandbox::new().hostname("prepared").wall_time(moment(60_000));
+    let prepared = sandbox.prepare().unwrap();
+    assert_eq!(*prepared.plan(), sandbox.plan().unwrap());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let prepared = prepared.clone();
+            scope.spawn(move || {
+                let out = text(prepared.command("hostname").output().unwrap());
+                assert_eq!(out, "prepared\n");
+                // Another PATH than the one that it was prepared with.
+                let command = prepared.command("true").env("PATH", "/usr/bin");
+                assert!(command.status().unwrap().outcome.is_success());
+            });
+        }
+    });
+}
+
+fn limits_hold_for_all_together() {
+    let parent = groups::Delegated::to(0);
+    let sandbox = Sandbox::new().pids_limit(16).memory_limit(64 << 20);
+    let sandbox = sandbox.cgroup_parent(parent.parent());
+    let session = sandbox.prepare().unwrap().session().unwrap();
+    let (_child, _held) =
+        endless(sh(&session, "sleep 1000 & sleep 1000 & sleep 1000 & printf ! >&5; wait"));
+    let script = "i=0; while [ $i -lt 20 ]; do sleep 1000 & i=$((i + 1)); done; wait";
+    let output = sh(&session, script).output().unwrap();
+    assert!(!output.outcome.is_success(), "{output:?}");
+    assert!(session.stats().unwrap().memory.current.unwrap() > 0);
+    let eater = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}";
+    let eaten = sh(&session, eater).output().unwrap();
+    assert_eq!(eaten.stdout, b"", "{eaten:?}");
+    assert!(session.stats().unwrap().memory.oom_kills.unwrap() > 0);
+    assert!(!parent.content().is_empty());
+    session.end().unwrap();
+    assert!(parent.content().is_empty());
+}
+
+fn a_pooled_one_has_its_limits() {
+    let sandbox = Sandbox::new().memory_limit(64 << 20).cpu_time(Duration::from_millis(300));
+    let pool = sandbox.prepare().unwrap().pool(1).unwrap();
+    let eater = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}";
+    let eaten = pool.command("sh").args(["-c", eater]).output().unwrap();
+    assert!(matches!(eaten.outcome, Outcome::OutOfMemory { .. } | Outcome::CpuTime), "{eaten:?}");
+    let busy = pool.command("sh").args(["-c", "while :; do :; done"]).status().unwrap();
+    assert_eq!(busy.outcome, Outcome::CpuTime);
+}
