@@ -41,6 +41,7 @@ tests! {
         a_profile_that_init_could_not_live_with,
         a_program_that_kills_everything,
         a_program_that_stops_everything,
+        a_killed_supervisor,
         init_cannot_be_reached,
         nothing_is_left_of_a_session,
         the_end_of_the_session_ends_its_commands,
@@ -293,6 +294,22 @@ fn a_program_that_kills_everything() {
     assert!(!other.wait().unwrap().outcome.is_success());
     // Init is out of reach.
     assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+/// What a supervisor that was killed leaves, init ends.
+fn a_killed_supervisor() {
+    let session = session();
+    for _ in 0..rounds(10) {
+        let script = "setsid sh -c 'sleep 1000; :' & printf ! >&5; sleep 1000; :";
+        let (mut child, held) = endless(sh(&session, script));
+        let (mut other, other_held) = endless(sh(&session, ENDLESS));
+        life::signal(child.id(), libc::SIGKILL);
+        await_released(&held, "what was supervised");
+        assert!(!child.wait().unwrap().outcome.is_success());
+        assert!(is_held(&other_held));
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
 }
 
 fn a_program_that_stops_everything() {

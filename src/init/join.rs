@@ -70,7 +70,7 @@ fn join(lines: Lines) -> Result<i32, (usize, Fault)> {
         as_owner.map_err(|fault| (JOIN_MAX, fault))?;
     }
     let argument = (&raw const lines).cast_mut().cast();
-    let flags = wanted.flags as usize | CLONE_PARENT;
+    let flags = wanted.flags as usize | CLONE_PARENT | SIGCHLD;
     let child = sys::clone_init(flags, become_init, argument);
     let fault = |errno| (JOIN_MAX, Fault { call: Call::Clone, errno });
     child.map(|(_, pidfd)| pidfd).map_err(fault)

@@ -7,6 +7,7 @@ use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::program::{self, Done, Failure, Process, Wanted};
 use crate::raw::exit;
+use crate::supervise;
 use crate::sys::{self, Outcome, Poll, fault};
 use crate::wire::{BY_SIGNAL, COMMAND, Call, HANDED, ONCE, PAUSE, RESUME, Report, report};
 
@@ -73,6 +74,12 @@ fn serve(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Outcome<Infallible> {
             // One is enough: all that have ended are looked for.
             let _drained = sys::read(children.0, &mut information);
             while let Ok(Some(_)) = sys::wait(0, WNOHANG) {}
+            // What came to init is what a supervisor left that was killed; what that leaves comes next.
+            supervise::each_child(proc_fd, 0, |pid| {
+                if sys::has_executed(pid) {
+                    let _gone = sys::kill(pid as isize, SIGKILL);
+                }
+            });
         }
         if set[1].revents == 0 && set[2].revents == 0 {
             continue;
@@ -97,7 +104,7 @@ fn serve(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Outcome<Infallible> {
 
 /// Makes a supervisor.
 fn copy(copy: &Copy<'_>) {
-    match sys::clone_init(0, supervise, (&raw const *copy).cast_mut().cast()) {
+    match sys::clone_init(sys::BEFORE_EXEC, begin, (&raw const *copy).cast_mut().cast()) {
         Ok((_, pidfd)) => sys::close(pidfd),
         Err(errno) => {
             let mut failed = Report::new(report::FAILED);
@@ -110,7 +117,7 @@ fn copy(copy: &Copy<'_>) {
 }
 
 /// The copy's first and only function.
-extern "C" fn supervise(argument: *mut u8) -> ! {
+extern "C" fn begin(argument: *mut u8) -> ! {
     let Copy { lines, control, proc_fd, done } =
         sys::argument(argument.cast_const().cast::<Copy<'_>>());
     // Else it would not be seen that init has closed it.

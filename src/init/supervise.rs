@@ -268,38 +268,9 @@ impl Supervisor<'_> {
         }
         // Without a pid namespace of its own: what descends from init, one generation a time. As
         // subreaper init inherits the next one, and its caller comes again until none is left.
-        self.each_child(|pid| {
+        each_child(self.proc_fd, self.running.pid, |pid| {
             let _gone = sys::kill(pid as isize, signal);
         });
-    }
-
-    /// Calls `act` with each child, as /proc lists them.
-    fn each_child(&self, act: impl Fn(i32)) {
-        let mut list = [0; 4096];
-        let path = Text::new(b"thread-self/children\0");
-        let Ok(file) = sys::open(self.proc_fd, path, O_RDONLY, 0) else {
-            act(self.running.pid);
-            return;
-        };
-        let length = sys::read(file.0, &mut list).unwrap_or(0);
-        for number in list.get(..length).unwrap_or(&[]).split(|&byte| byte == b' ') {
-            let number = text::number(number).and_then(|pid| self.own_number(pid));
-            // Only a child of init's own is signalled, whatever the list says.
-            if let Some(pid) = number.filter(|&pid| sys::wait(pid, WNOHANG | WNOWAIT).is_ok()) {
-                act(pid);
-            }
-        }
-    }
-
-    /// The pid that a process has here; /proc shows the one of the namespace that it belongs to.
-    fn own_number(&self, pid: i32) -> Option<i32> {
-        let (mut path, mut status) = ([0; 40], [0; 2048]);
-        let path = numbered(b"", pid, b"/status", &mut path);
-        let file = sys::open(self.proc_fd, path, O_RDONLY, 0).ok()?;
-        let length = sys::read(file.0, &mut status).ok()?;
-        let mut lines = status.get(..length)?.split(|&byte| byte == b'\n');
-        let line = lines.find_map(|line| line.strip_prefix(b"NSpid:"))?;
-        text::number(line.split(|&byte| byte == b'\t').next_back()?)
     }
 
     /// Reaps what has ended; `false` when init has no children any more.
@@ -390,6 +361,35 @@ impl Supervisor<'_> {
     fn tell(&self, report: &Report) {
         let _told = sys::send(self.lines.control, sys::bytes_of(report), &[]);
     }
+}
+
+/// Calls `act` with each child, as /proc lists them; with `known` where it does not.
+pub(crate) fn each_child(proc_fd: i32, known: i32, act: impl Fn(i32)) {
+    let mut list = [0; 4096];
+    let path = Text::new(b"thread-self/children\0");
+    let Ok(file) = sys::open(proc_fd, path, O_RDONLY, 0) else {
+        act(known);
+        return;
+    };
+    let length = sys::read(file.0, &mut list).unwrap_or(0);
+    for number in list.get(..length).unwrap_or(&[]).split(|&byte| byte == b' ') {
+        let number = text::number(number).and_then(|pid| own_number(proc_fd, pid));
+        // Only a child of init's own is signalled, whatever the list says.
+        if let Some(pid) = number.filter(|&pid| sys::wait(pid, WNOHANG | WNOWAIT).is_ok()) {
+            act(pid);
+        }
+    }
+}
+
+/// The pid that a process has here; /proc shows the one of the namespace that it belongs to.
+fn own_number(proc_fd: i32, pid: i32) -> Option<i32> {
+    let (mut path, mut status) = ([0; 40], [0; 2048]);
+    let path = numbered(b"", pid, b"/status", &mut path);
+    let file = sys::open(proc_fd, path, O_RDONLY, 0).ok()?;
+    let length = sys::read(file.0, &mut status).ok()?;
+    let mut lines = status.get(..length)?.split(|&byte| byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    text::number(line.split(|&byte| byte == b'\t').next_back()?)
 }
 
 /// The name of a process, from the sandbox's /proc if it has one.

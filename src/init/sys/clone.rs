@@ -4,7 +4,7 @@ use crate::abi::*;
 use crate::raw::{Errno, clone};
 
 /// The signal of a program's process that ends before its exec; with the exec it becomes SIGCHLD.
-pub(super) const BEFORE_EXEC: usize = SIGUSR1;
+pub(crate) const BEFORE_EXEC: usize = SIGUSR1;
 
 /// How much stack the child of [`clone_program`] has.
 const STACK: usize = 32 * 1024;
@@ -41,14 +41,15 @@ pub(crate) fn clone_program(
     Ok((pid as i32, pidfd))
 }
 
-/// Clones init without sharing; the child calls `entry(argument)`. Returns its pid and pidfd.
+/// Clones init without sharing; the child calls `entry(argument)`, and `flags` has the signal of its end.
+/// Returns its pid and pidfd.
 pub(crate) fn clone_init(
     flags: usize,
     entry: extern "C" fn(*mut u8) -> !,
     argument: *mut u8,
 ) -> Result<(i32, i32), Errno> {
     let top = INIT_STACK.0.get().cast::<u8>().wrapping_add(STACK);
-    let (mut pidfd, flags) = (-1, flags | CLONE_PIDFD | SIGCHLD);
+    let (mut pidfd, flags) = (-1, flags | CLONE_PIDFD);
     // SAFETY: the child has a copy of this memory, its stack and its argument included.
     let pid = unsafe { clone(flags, top, &raw mut pidfd, entry, argument) }?;
     Ok((pid as i32, pidfd))

@@ -148,8 +148,8 @@ pub(crate) fn wait(pid: i32, options: usize) -> Outcome<Option<Ended>> {
     Ok((info[4] != 0).then_some(Ended { pid: info[4], code: info[2], status: info[6] }))
 }
 
-/// Whether a child of [`clone_program`] has executed something: only then does a wait without `__WALL`
-/// find it. Who cannot be found has not.
+/// Whether a child of [`clone_program`] has executed something, or is somebody else's that came to init: only
+/// then does a wait without `__WALL` find it. Who cannot be found has not.
 pub(crate) fn has_executed(pid: i32) -> bool {
     let options = WEXITED | WNOHANG | WNOWAIT;
     with_pointers!(Call::Signals, WAITID, P_PID, pid, 0, options, 0).is_ok()
