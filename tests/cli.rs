@@ -862,6 +862,15 @@ fn tier() {
     }
     assert!(ran.out.ends_with("weaker\n"), "{}{}", ran.out, ran.err);
     fails(&["--tier", "no-namespaces"], &["a user namespace", "Feature::AtomicEnd"]);
+    let parent = inside::open_directory();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(parent.path(), open).unwrap();
+    let private = format!("--private-tmp={}", parent.path().display());
+    let options = [&weak[..3], &["namespaces,landlock-scopes,id-mapped-mounts", &private]].concat();
+    let script = "f=$(mktemp) && echo private >$f && cat ~/$(basename $f); ! ls /tmp 2>&1";
+    let ran = Ran::of(with(&options, script));
+    assert!(ran.out.starts_with("private\n"), "{}{}", ran.out, ran.err);
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
     // It is asked for, and not taken because the other is not there.
     let none = |options: &[&str]| {
         let mut command = reads(options);

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::Needs;
 use life::{await_released, is_held, my_role, pipe};
-use stockade::{Data, IdMap, Outcome, Overlay, Sandbox, Stdio};
+use stockade::{Data, Feature, IdMap, Outcome, Overlay, Sandbox, Stdio};
 
 tests! {
     Needs::Nothing => [
@@ -28,6 +28,7 @@ tests! {
         every_output_is_its_own,
         every_world_is_its_own,
     ];
+    Needs::Landlock(6) => [without_namespaces];
 }
 
 const THREADS: usize = 64;
@@ -236,4 +237,51 @@ fn every_world_is_its_own() {
     });
     assert_eq!(possessions().mounts, before);
     assert!(std::fs::read_dir(&shared).unwrap().next().is_none());
+}
+
+/// No program reaches what is another's, and none of what they leave stays.
+fn without_namespaces() {
+    let walls = [Feature::Landlock, Feature::LandlockScopes, Feature::FileAttributes];
+    let lost = Feature::ALL.into_iter().filter(|feature| !walls.contains(feature));
+    let sandbox = lost.fold(Sandbox::new().without_namespaces(), Sandbox::best_effort);
+    let all = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(all.path(), open).unwrap();
+    let places = [(); THREADS].map(|()| sandbox.private_tmp(all.path()).unwrap());
+    let place = |index: usize| places[index].path();
+    let mark = 5_000_000 + std::process::id();
+    drop(sandbox.command("true").status().unwrap());
+    let before = possessions();
+    in_threads(|index| {
+        let (own, other) = (place(index), place((index + 1) % THREADS));
+        let sandbox = sandbox.clone().bind_rw(own, own);
+        for count in 0..4 {
+            let script = format!(
+                "echo {index} >own && ! echo {index} >{other}/own; kill -9 -1
+                 setsid sleep {mark} & cat own; sleep 0.1",
+                other = other.display()
+            );
+            let sandbox = if count == 0 { sandbox.clone() } else { sandbox.clone().nice(count) };
+            let command = sandbox.command("sh").args(["-c", &script]).current_dir(own);
+            let output = command.output().unwrap();
+            let outcome = output.outcome;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!((outcome, text), (Outcome::Exited(0), format!("{index}\n")), "{output:?}");
+        }
+    });
+    for index in 0..THREADS {
+        let text = std::fs::read_to_string(place(index).join("own")).unwrap();
+        assert_eq!(text, format!("{index}\n"));
+    }
+    assert_eq!(possessions(), before);
+    drop(places);
+    assert!(std::fs::read_dir(all.path()).unwrap().next().is_none());
+    // While others are made and removed, too.
+    in_threads(|_| sandbox.private_tmp(all.path()).unwrap().close().unwrap());
+    assert!(std::fs::read_dir(all.path()).unwrap().next().is_none());
+    let left = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        line.split('\0').any(|word| word == mark.to_string())
+    });
+    assert_eq!(left.count(), 0);
 }

@@ -27,6 +27,9 @@ use std::process::exit;
 
 use common::Needs;
 use inside::{is_root, open_directory, role, sh, shell, succeed};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::symlinkat;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use stockade::{
@@ -40,6 +43,7 @@ tests! {
         attributes_by_name, sockets, hosts_network, abstract_sockets, processes_outside,
         what_is_missing_is_told, the_end, the_time, limits_of_others, queues_and_keys,
         strongest_available, whatever_the_profile, given_files, less_beneath_more,
+        private_tmp, whatever_is_left_in_it, private_tmp_of_the_dead,
     ];
     Needs::Nothing => [unnamed_is_an_error, contradictions, told_in_the_plan];
     Needs::Root => [root_is_nobody];
@@ -570,6 +574,106 @@ fn less_beneath_more() {
     let more = weak().bind_same(directory.path()).bind_rw(&below, &below);
     sh(&more, &format!("echo x >{}/new", below.display()));
     assert!(below.join("new").exists());
+}
+
+/// With a directory of its own to write to.
+fn in_private(tmp: &stockade::PrivateTmp, script: &str) -> stockade::Output {
+    let command = weak().bind_rw(tmp.path(), tmp.path()).command("sh").args(["-c", script]);
+    command.env("TMPDIR", tmp.path()).env("HOME", tmp.path()).output().unwrap()
+}
+
+fn private_tmp() {
+    let parent = open_directory();
+    let both = [(); 2].map(|()| weak().private_tmp(parent.path()).unwrap());
+    let other = both[1].path().display();
+    let script = format!(
+        "umask 0; f=$(mktemp) && echo kept >$f && cat $f && mkdir -p ~/a/b && cd ~/a && pwd
+         for place in {} {other}; do touch $place/x || ls $place || echo refused; done",
+        parent.path().display()
+    );
+    let output = in_private(&both[0], &script);
+    let home = both[0].path().display().to_string();
+    let expected = format!("kept\n{home}/a\nrefused\nrefused\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
+    assert_eq!(fs::read_dir(both[1].path()).unwrap().count(), 0);
+    let found = fs::metadata(both[0].path()).unwrap();
+    let id = if is_root() { 65534 } else { nix::unistd::geteuid().as_raw() };
+    let owner = std::os::unix::fs::MetadataExt::uid(&found);
+    assert_eq!((owner, found.permissions().mode() & 0o7777), (id, 0o700));
+    let [first, second] = both;
+    first.close().unwrap();
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    drop(second);
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    // In a sandbox with namespaces, too.
+    let sandbox = Sandbox::new();
+    let tmp = sandbox.private_tmp(parent.path()).unwrap();
+    sh(&sandbox.bind_rw(tmp.path(), tmp.path()), &format!("echo x >{}/x", tmp.path().display()));
+    let nowhere = weak().private_tmp(parent.path().join("nowhere")).unwrap_err();
+    assert_eq!(nowhere.raw_os_error(), Some(libc::ENOENT), "{nowhere}");
+}
+
+/// A program chooses what is to be removed: trees that no path is long enough for, what it has forbidden
+/// itself, and links to what is not its own.
+fn whatever_is_left_in_it() {
+    let (parent, victim) = (open_directory(), public());
+    let tmp = weak().private_tmp(parent.path()).unwrap();
+    let script = format!(
+        "cd ~; ln -s {victim} link; ln -s {victim}/file file; mkfifo fifo
+         mkdir -m 0 shut; mkdir -p half/shut; touch half/shut/x; mkdir half/shut/y deep wide
+         cd wide; for i in $(seq 1000); do : >n$i; done; echo made",
+        victim = victim.path().display()
+    );
+    let output = in_private(&tmp, &script);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "made\n", "{output:?}");
+    let (flags, mode) = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o700));
+    let mut at = open(&tmp.path().join("deep"), flags, mode).unwrap();
+    for _ in 0..1500 {
+        mkdirat(&at, "d", mode).unwrap();
+        symlinkat(victim.path(), &at, "l").unwrap();
+        at = openat(&at, "d", flags, mode).unwrap();
+    }
+    for name in ["half/shut", "half"] {
+        fs::set_permissions(tmp.path().join(name), Permissions::from_mode(0o0)).unwrap();
+    }
+    tmp.close().unwrap();
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    assert_eq!(fs::read(victim.path().join("file")).unwrap(), b"kept\n");
+}
+
+fn private_tmp_of_the_dead() {
+    let parent = open_directory();
+    let named = || {
+        let all = fs::read_dir(parent.path()).unwrap().flatten();
+        all.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let (reading, writing) = std::io::pipe().unwrap();
+    let embedder = life::fork(|| {
+        let tmp = weak().private_tmp(parent.path()).unwrap();
+        in_private(&tmp, "mkdir -p ~/a/b; touch ~/a/b/c");
+        (&writing).write_all(b"!").unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(1000));
+    });
+    drop(writing);
+    let mut byte = [0];
+    std::io::Read::read_exact(&mut &reading, &mut byte).unwrap();
+    let left = named();
+    assert_eq!(left.len(), 1);
+    // It is not touched as long as its maker lives.
+    weak().private_tmp(parent.path()).unwrap().close().unwrap();
+    assert!(left[0].join("a/b/c").exists());
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::kill(embedder, libc::SIGKILL) }, 0);
+    // SAFETY: no status is wanted.
+    unsafe { libc::waitpid(embedder, std::ptr::null_mut(), 0) };
+    assert_eq!(named(), left);
+    let tmp = weak().private_tmp(parent.path()).unwrap();
+    assert_eq!(named(), [tmp.path()]);
+    // A forked copy of this process gives up nothing.
+    let mut ours = Some(tmp);
+    let copy = life::fork(|| drop(ours.take()));
+    life::join(copy);
+    assert!(ours.unwrap().path().exists());
 }
 
 fn unnamed_is_an_error() {

@@ -1,7 +1,10 @@
 //! How strong the sandbox is: what it does without, by name.
 
 use super::Sandbox;
+use std::path::Path;
+
 use crate::error::{Error, Result};
+use crate::private::PrivateTmp;
 
 impl Sandbox {
     /// Makes no namespace at all, for hosts that forbid user namespaces: the program is held by Landlock,
@@ -17,7 +20,8 @@ impl Sandbox {
     ///
     /// * Files: of the host's tree, at the same paths, the system's directories can be read and executed,
     ///   what is bound there and back at its own path as the bind says, and nothing else; nothing is
-    ///   writable but such binds, no /tmp, HOME or /proc is there. That a file exists, and its attributes
+    ///   writable but such binds, no /tmp, HOME or /proc is there;
+    ///   [`private_tmp`](Self::private_tmp) makes a directory to bind. That a file exists, and its attributes
     ///   other than extended ones, can be found out. What is beneath a bind is allowed as well: less
     ///   than that is an error. All that needs a mount contradicts it.
     /// * Modes, owners, times and extended attributes do not change at all; see
@@ -53,6 +57,31 @@ impl Sandbox {
     /// ```
     pub fn without_namespaces(self) -> Self {
         self.with(|policy| policy.without_namespaces = true)
+    }
+
+    /// Makes a directory below `parent` for one program to write to, with mode 0700, of the program's id; where
+    /// there is no /tmp of the sandbox's own, as [`without_namespaces`](Self::without_namespaces). It has to
+    /// be bound, and named to the program by TMPDIR, and HOME if it wants one; it is no widening by itself. What
+    /// is written counts nowhere but on that file system, so choose one with a limit, such as a tmpfs of the
+    /// host's ([tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html)).
+    ///
+    /// # Errors
+    ///
+    /// The call that `parent` does not allow.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let sandbox = stockade::Sandbox::new();
+    /// let tmp = sandbox.private_tmp("/tmp")?;
+    /// let sandbox = sandbox.bind_rw(tmp.path(), tmp.path());
+    /// let sort = sandbox.command("sort").arg("/etc/passwd");
+    /// let sort = sort.env("TMPDIR", tmp.path()).env("HOME", tmp.path());
+    /// assert!(sort.status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn private_tmp(&self, parent: impl AsRef<Path>) -> Result<PrivateTmp> {
+        PrivateTmp::new(self.policy(), parent.as_ref())
     }
 
     /// Lets the program make namespaces and mounts of its own, in a user namespace: sandboxes in the sandbox, as

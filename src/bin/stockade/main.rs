@@ -87,17 +87,33 @@ fn carry_out(run: &Run, matches: &ArgMatches) -> Result<Option<(Status, Vec<Feat
     if !run.declare_output.is_empty() {
         sandbox = sandbox.declare_outputs(&run.declare_output);
     }
+    let tmp = run
+        .private_tmp
+        .as_ref()
+        .map(|parent| sandbox.private_tmp(parent.clone().unwrap_or_else(std::env::temp_dir)));
+    // Until the end of this function.
+    let tmp = tmp.transpose()?;
+    if let Some(tmp) = &tmp {
+        sandbox = sandbox.bind_rw(tmp.path(), tmp.path());
+    }
     let Some((program, args)) = run.command.split_first() else {
         return attack::print(&sandbox.plan()?.to_string()).map(|()| None);
     };
-    let command = sandbox.command(program).args(args);
+    let mut command = sandbox.command(program).args(args);
+    if let Some(tmp) = &tmp {
+        command = command.env("TMPDIR", tmp.path()).env("HOME", tmp.path());
+    }
     if run.explain {
         let command = sandbox::command(&run.setup.program, command, None);
         return attack::print(&command.plan()?.to_string()).map(|()| None);
     }
     let terminal = run.setup.program.tty.then(Terminal::of_caller).transpose()?;
     let size = terminal.as_ref().map(Terminal::size);
-    run::run(sandbox::command(&run.setup.program, command, size), terminal, run.learn).map(Some)
+    let ended = run::run(sandbox::command(&run.setup.program, command, size), terminal, run.learn)?;
+    if let Some(tmp) = tmp {
+        tmp.close().unwrap_or_else(|error| log::warn!("{error}"));
+    }
+    Ok(Some(ended))
 }
 
 /// The exit code, and a word about what no exit code can say.

@@ -100,6 +100,10 @@ pub(crate) struct Run {
     /// does not get
     #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]
     pub(crate) json: Option<RawFd>,
+    /// Give the program a directory of its own on the host, below DIR (TMPDIR, /tmp), as TMPDIR and HOME; it
+    /// is removed at the end. For --tier no-namespaces, where there is no other place to write
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, conflicts_with = "explain")]
+    pub(crate) private_tmp: Option<Option<PathBuf>>,
     /// Print what would be done, and run nothing
     #[arg(long)]
     pub(crate) explain: bool,
