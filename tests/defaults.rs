@@ -32,7 +32,7 @@ tests! {
         user_has_a_name, group_has_a_name, ids_of_others_have_names, host_names_resolve,
         odd_host_names_add_no_lines, shared_names_are_not_written_down, machine_id, utc_by_default,
         a_time_zone, unknown_time_zones, time_zones_that_contradict,
-        entries_replace_generated_files, entries_that_cover_etc, generated_files_by_name,
+        entries_replace_generated_files, mounts_are_listed, entries_that_cover_etc, generated_files_by_name,
         images_keep_their_etc, generated_files_are_not_writable, places_to_write, links_into_etc_lead_somewhere,
         disk_full_by_default, disk_full_of_each, disk_full_of_inodes,
         disk_full_is_told_at_any_end, disk_full_is_not_told, limits_do_not_depend_on_the_caller,
@@ -181,7 +181,7 @@ fn time_zones_that_contradict() {
     }
 }
 
-const GENERATED: [&str; 8] = [
+const GENERATED: [&str; 9] = [
     "passwd",
     "group",
     "hosts",
@@ -190,7 +190,17 @@ const GENERATED: [&str; 8] = [
     "hostname",
     "machine-id",
     "localtime",
+    "mtab",
 ];
+
+/// Where Java looks for file systems.
+fn mounts_are_listed() {
+    assert_eq!(sh(&Sandbox::new(), "grep -c ' /tmp ' /etc/mtab"), "1\n");
+    assert_eq!(
+        sh(&Sandbox::new().proc(Proc::None), "ls -d /etc/mtab /etc/hosts || :"),
+        "/etc/hosts\n"
+    );
+}
 
 fn entries_replace_generated_files() {
     let directory = open_directory();
@@ -244,7 +254,7 @@ fn generated_files_by_name() {
     }
     sh(&empty.clone().rootfs(Rootfs::empty()), "test ! -e /etc");
     let with = empty.rootfs(Rootfs::empty().generated_etc(true));
-    assert_eq!(sh(&with, "whoami; ls /etc | wc -l"), format!("{}\n7\n", name_of(id().0)));
+    assert_eq!(sh(&with, "whoami; ls /etc | wc -l"), format!("{}\n8\n", name_of(id().0)));
 }
 
 fn images_keep_their_etc() {

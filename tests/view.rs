@@ -424,7 +424,10 @@ fn programs_see_the_machine() {
     assert_eq!(number(&sandbox, "free -m | awk '/Mem/ { print $2 }'"), 3072);
     assert_eq!(number(&sandbox, "free -m | awk '/Mem/ { print $4 }'"), 3072);
     assert!(sh(&sandbox, "uptime").contains("up 3000 days"));
-    let list = sh(&sandbox, "sleep 60 & ps -e -o pid=,comm=,start=; kill $!");
+    let list = sh(
+        &sandbox,
+        "sleep 60 & until grep -q sleep /proc/$!/comm; do :; done; ps -e -o pid=,comm=,start=; kill $!",
+    );
     assert!(list.contains("sleep") && list.contains("ps"), "{list}");
     // Which processors it may run on is not the view's: this is the host's.
     assert_eq!(sh(&sandbox, "nproc"), sh(&Sandbox::new(), "nproc"));

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 
-use super::{Inside, Tree, system_directory};
+use super::{Inside, Proc, Tree, system_directory};
 use crate::error::{Error, Result, Stage, quoted};
 use crate::executable;
 use crate::lower::Lower;
@@ -45,6 +45,8 @@ services: files
 ethers: files
 rpc: files
 ";
+/// Where Java, and older programs, look for what is mounted.
+const MTAB: &str = "/etc/mtab";
 const LOCALTIME: &str = "/etc/localtime";
 /// Where a host has its time zones.
 const ZONES: &[&str] = &["/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/etc/zoneinfo"];
@@ -175,6 +177,9 @@ impl Tree {
                 if free(path) {
                     file(plan, path, text.into_bytes());
                 }
+            }
+            if self.proc() != Proc::None && free(MTAB) {
+                plan.symlink(Path::new(MTAB), Path::new("/proc/self/mounts"));
             }
         }
         let here = self.base.is_host().then_some(Path::new("/usr/share/zoneinfo"));

@@ -298,7 +298,7 @@ impl Sandbox {
     ///
     /// The program's root is then a copy of the tree that is in no mount namespace, so that the kernel has
     /// none to list. All else is as before, but programs that need the list fail: `df` without a file name,
-    /// `findmnt` and `find -fstype` have nothing to go by, and `mountpoint` says of every path that it is
+    /// `findmnt`, `find -fstype` and Java's `Files.getFileStore` have nothing to go by, and `mountpoint` says of every path that it is
     /// none. The kernel gives such a program no user namespaces, so that
     /// [`allow_nesting`](Self::allow_nesting) contradicts it, and
     /// with CAP_SYS_ADMIN it would be undone. What other places tell is not changed: the name of a file
