@@ -27,7 +27,7 @@ tests! {
 const README: &str = include_str!("../README.md");
 /// What it links to; that these files exist is checked by including them, where they are ours to
 /// read.
-const DOCS: [(&str, &str); 9] = [
+const DOCS: [(&str, &str); 10] = [
     ("docs/attack.md", include_str!("../docs/attack.md")),
     ("docs/peers.md", include_str!("../docs/peers.md")),
     ("docs/design.md", include_str!("../docs/design.md")),
@@ -36,6 +36,7 @@ const DOCS: [(&str, &str); 9] = [
     ("docs/learn.md", include_str!("../docs/learn.md")),
     ("docs/images.md", include_str!("../docs/images.md")),
     ("docs/compat.md", include_str!("../docs/compat.md")),
+    ("docs/session.md", include_str!("../docs/session.md")),
     ("docs/performance.md", include_str!("../docs/performance.md")),
 ];
 

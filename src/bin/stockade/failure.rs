@@ -7,7 +7,7 @@ use stockade::{Error, Outcome, Stage};
 /// Nothing was run: set-up failed, or wrong usage.
 pub(crate) const SET_UP: u8 = 125;
 /// The time limit was reached.
-const TIMED_OUT: u8 = 124;
+pub(crate) const TIMED_OUT: u8 = 124;
 /// The program was found and cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
 /// The program, or the interpreter that it names, was not found.

@@ -9,6 +9,7 @@ mod options;
 mod report;
 mod run;
 mod sandbox;
+mod session;
 mod terminal;
 mod values;
 
@@ -39,6 +40,7 @@ fn stockade() -> Result<u8, Failure> {
         (Action::Run(run), Some((_, matches))) => self::run(*run, matches),
         (Action::Attack(options), Some((_, matches))) => attack::attack(&options, matches),
         (Action::Audit(options), Some((_, matches))) => audit::audit(&options, matches),
+        (Action::Session(options), Some((_, matches))) => session::session(&options, matches),
         _ => check(),
     }
 }

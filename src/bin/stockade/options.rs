@@ -36,6 +36,11 @@ Exit codes:
   1      something does
   125    the sandbox could not be made, not all of it could be read, or wrong usage";
 
+const SESSION_CODES: &str = "\
+Exit codes:
+  0      standard input ended, and every command that was read has been answered
+  125    the sandbox could not be made, it ended before, answers could not be written, or wrong usage";
+
 /// Runs programs in Linux sandboxes.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
@@ -59,6 +64,10 @@ pub(crate) enum Action {
     /// and how to close it
     #[command(after_help = AUDIT_CODES)]
     Audit(Box<Audit>),
+    /// Run any number of commands in one sandbox as `run` makes it with the same options: reads them as JSON
+    /// lines on standard input, and answers with outcomes as JSON lines on standard output
+    #[command(after_help = SESSION_CODES)]
+    Session(Box<Session>),
     /// Show what this host can give; exit code 125 if a sandbox without options does not work
     Check,
 }
@@ -142,6 +151,24 @@ pub(crate) struct Audit {
     /// Write the findings as one JSON object to this descriptor
     #[arg(long, value_name = "FD", value_parser = value_parser!(RawFd).range(3..))]
     pub(crate) json: Option<RawFd>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Session {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// How many commands run at a time; more wait
+    #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u16).range(1..=1024))]
+    pub(crate) jobs: u16,
+    /// How many may wait; more are refused
+    #[arg(long, value_name = "N", default_value = "256")]
+    pub(crate) queue: u16,
+    /// How long a line may be
+    #[arg(long, value_name = "SIZE", default_value = "1m", value_parser = values::room)]
+    pub(crate) max_line: u64,
+    /// How much is kept of each of a command's output streams; a request may ask for less
+    #[arg(long, value_name = "SIZE", default_value = "1m", value_parser = values::size)]
+    pub(crate) keep_output: u64,
 }
 
 /// What is mounted comes in the order of the command line.

@@ -15,6 +15,10 @@ use crate::values::name_of;
 pub(crate) struct Report(Value);
 
 impl Report {
+    pub(crate) fn value(self) -> Value {
+        self.0
+    }
+
     pub(crate) fn write(&self, mut file: File) -> Result<(), Failure> {
         let line = format!("{}\n", self.0);
         file.write_all(line.as_bytes()).map_err(|error| Failure::Io("write --json", error))
