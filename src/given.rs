@@ -32,6 +32,11 @@ impl Given {
         })
     }
 
+    /// The same with another number in init.
+    pub(crate) fn numbered(self, source: RawFd) -> Self {
+        Given { source, ..self }
+    }
+
     fn find(fd: BorrowedFd<'_>) -> std::result::Result<Self, Errno> {
         // A pidfd and the like are regular files, too, by what newer kernels say.
         const ANONYMOUS: [FsType; 2] = [FsType(0x5049_4446), FsType(0x0904_1934)];

@@ -22,9 +22,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 ///
 /// A thread makes new ones while others are used. One that has a program is as any other sandbox, and
 /// no other program ever runs in it. They exist beforehand: the wall time does not run while they wait,
-/// limits are set, and sources of binds are those of the moment when each was made. What a program is
-/// bound by, init binds itself by before: see [`Session`](crate::Session) for the two
-/// differences that this makes.
+/// limits are set, and sources of binds are those of the moment when each was made. Init has installed the filter
+/// before it knows what the program is given, so no file that has setuid bits can be made.
 ///
 /// # Examples
 ///

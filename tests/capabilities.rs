@@ -16,6 +16,8 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
+#[path = "common/ways.rs"]
+mod ways;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -24,8 +26,9 @@ use std::path::{Path, PathBuf};
 use common::Needs;
 use inside::{field_of, myself, role, sh, status_field, succeed};
 use stockade::{Capabilities, Capability, CapabilitySet, Outcome, Sandbox};
+use ways::Ways;
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         none_by_default, kept_over_exec, known_numbers_only, port_80, no_new_privileges,
         new_privileges_by_name, none_for_root_inside, sets_that_differ,
@@ -38,7 +41,7 @@ const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
 /// The five sets of a running program, as the host sees them and as it does itself.
 fn sets(sandbox: &Sandbox) -> [u64; 5] {
-    let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let child = sandbox.way_to("sleep").arg("1000").spawn().unwrap();
     let outside = SETS.map(|set| status_field(child.program_id().unwrap(), set));
     let text = sh(sandbox, "exec cat /proc/self/status");
     assert_eq!(SETS.map(|set| field_of(&text, set)), outside);
@@ -152,7 +155,7 @@ fn effective_and_permitted_count_until_the_exec() {
     let program = std::fs::read("/bin/true").unwrap();
     let run = |capabilities: Capabilities| {
         let sandbox = Sandbox::new().file_with_mode("/srv/true", program.clone(), 0o010);
-        let status = sandbox.capabilities(capabilities).command("/srv/true").status();
+        let status = sandbox.capabilities(capabilities).way_to("/srv/true").status();
         status.map(|status| status.outcome).map_err(|error| error.raw_os_error())
     };
     let kept = Capabilities::keep([Capability::DAC_OVERRIDE]);
@@ -245,7 +248,7 @@ fn file_capabilities_do_nothing() {
     let may = Capabilities::keep([Capability::NET_RAW]).narrow_permitted([]).narrow_inheritable([]);
     let show = |sandbox: Sandbox| {
         let sandbox = sandbox.capabilities(may).bind_ro(directory.path(), "/srv");
-        let status = succeed(sandbox.command("/srv/show").arg("/proc/self/status"));
+        let status = succeed(sandbox.way_to("/srv/show").arg("/proc/self/status"));
         assert_eq!(field_of(&status, "CapBnd"), format!("{raw:016x}"));
         gained(&status)
     };

@@ -11,6 +11,8 @@
 mod common;
 #[path = "common/life.rs"]
 mod life;
+#[path = "common/ways.rs"]
+mod ways;
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -18,8 +20,9 @@ use std::time::Duration;
 use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, inside, my_role};
 use stockade::{Outcome, Proc, Resource, Sandbox, Seccomp, Stdio};
+use ways::Ways;
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         init_cannot_be_attacked,
         init_cannot_be_attacked_at_its_start,
@@ -351,7 +354,7 @@ fn a_fork_bomb_ends() {
 fn a_flood_of_output_ends() {
     for init in [true, false] {
         let sandbox = Sandbox::new().init(init).wall_time(moment(300));
-        let flood = sandbox.command("sh").args(["-c", "cat /dev/zero & exec cat /dev/zero >&2"]);
+        let flood = sandbox.way_to("sh").args(["-c", "cat /dev/zero & exec cat /dev/zero >&2"]);
         let output = flood.keep_output(4096).output().unwrap();
         assert_eq!(output.outcome, Outcome::TimedOut);
         assert_eq!((output.stdout.len(), output.stderr.len()), (4096, 4096));
@@ -414,7 +417,7 @@ fn executes_with_huge_arguments() {
                   sh -c 'exit 41' \"$big\" \"$big\" \"$big\" \"$big\" || [ $? = 41 ] || exit 1; \
                   set --; i=0; while [ $i -lt 200 ]; do set -- \"$@\" \"$big\"; i=$((i+1)); done; \
                   sh -c 'exit 0' \"$@\" 2>/dev/null && exit 2; exit 43";
-    let status = Sandbox::new().command("sh").args(["-c", script]).status().unwrap();
+    let status = Sandbox::new().way_to("sh").args(["-c", script]).status().unwrap();
     assert_eq!(status.outcome, Outcome::Exited(43));
 }
 
@@ -423,7 +426,7 @@ fn stops_its_own_group() {
     for init in [true, false] {
         let (reading, writing) = std::io::pipe().unwrap();
         let sandbox = Sandbox::new().init(init).wall_time(moment(300));
-        let command = sandbox.command("sh").args(["-c", script]).fd(5, writing);
+        let command = sandbox.way_to("sh").args(["-c", script]).fd(5, writing);
         let mut child = command.spawn().unwrap();
         assert_eq!(await_byte(&reading, "the program"), b'!');
         await_released(&reading, "a stopped process");

@@ -13,6 +13,8 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
+#[path = "common/ways.rs"]
+mod ways;
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -23,8 +25,9 @@ use std::path::{Path, PathBuf};
 use common::Needs;
 use inside::{myself, myself_outside, role, sh, sh_fails, shell, succeed};
 use stockade::{Landlock, Namespaces, Network, Outcome, Proc, Sandbox};
+use ways::Ways;
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         no_secret_gets_in, init_cannot_be_looked_into, nothing_of_the_host_is_there,
         only_processes_in_proc, full_proc_is_masked, no_nested_user_namespace,
@@ -367,7 +370,7 @@ fn the_embedder_stays_dumpable() {
         Sandbox::new().bind_ro("/usr/share", "/srv"),
         Sandbox::new().uid(0).gid(0),
     ] {
-        sandbox.command("true").status().unwrap();
+        sandbox.way_to("true").status().unwrap();
         assert_eq!(dumpable(), 1);
     }
     assert!(fs::read_dir("/proc/self/fd").is_ok());
@@ -500,7 +503,7 @@ fn without_a_bind(sandbox: &Sandbox, test: &str) -> stockade::Command {
     let sandbox = sandbox.clone().tmp_size(1 << 28);
     let sandbox = sandbox.file_with_mode("/srv/program", binary, 0o755);
     sandbox
-        .command("/srv/program")
+        .way_to("/srv/program")
         .env("STOCKADE_TEST_CHILD", test)
         .env("STOCKADE_TEST_ROLE", "inside")
 }

@@ -10,6 +10,8 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
+#[path = "common/ways.rs"]
+mod ways;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
@@ -30,8 +32,9 @@ use stockade::{
     Capabilities, Capability, Error, Feature, Landlock, Namespaces, Network, Outcome, Resource,
     Sandbox, Stdio,
 };
+use ways::Ways;
 
-tests! {
+tests_in_all_ways! {
     Needs::Landlock(2) => [
         a_received_directory_is_not_written, a_file_for_reading_is_not_opened_for_writing,
         given_descriptors_are_of_use, writable_places_are_writable, few_open_files,
@@ -103,7 +106,7 @@ fn a_file_for_reading_is_not_opened_for_writing() {
         fs::write(&path, "kept\n").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         let script = "cat </dev/stdin; (echo changed >/proc/self/fd/0) || true";
-        let command = sandbox.command("sh").args(["-c", script]);
+        let command = sandbox.way_to("sh").args(["-c", script]);
         let shown = succeed(command.stdin(Stdio::from(File::open(&path).unwrap())));
         assert_eq!(shown, "kept\n");
         let now = if refused { "kept\n" } else { "changed\n" };
@@ -124,12 +127,17 @@ fn given_descriptors_are_of_use() {
                   echo three >/proc/self/fd/4/made/file; mv /proc/self/fd/4/made/file \
                   /proc/self/fd/4/moved; echo to a pipe >/proc/self/fd/1";
     let command = Sandbox::new()
-        .command("sh")
+        .way_to("sh")
         .args(["-ec", script])
         .fd(3, OwnedFd::from(opened))
         .fd(5, memory)
         .fd(4, OwnedFd::from(File::open(directory.path()).unwrap()));
     let output = command.output().unwrap();
+    if ways::is_session() {
+        // All its commands are bound by the same rules.
+        assert_eq!(output.outcome, Outcome::Exited(2), "{output:?}");
+        return;
+    }
     assert_eq!(output.outcome, Outcome::Exited(0), "{output:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "one\ntwo\n");
     assert_eq!(fs::read_to_string(directory.path().join("moved")).unwrap(), "three\n");
@@ -157,7 +165,7 @@ fn writable_places_are_writable() {
 /// The rules need descriptors, and the program's limit is not theirs.
 fn few_open_files() {
     let sandbox = Sandbox::new().rlimit(Resource::OpenFiles, 4);
-    assert!(sandbox.command("/bin/true").status().unwrap().outcome.is_success());
+    assert!(sandbox.way_to("/bin/true").status().unwrap().outcome.is_success());
     assert_eq!(sh(&sandbox, "ulimit -n"), "4\n");
 }
 
@@ -240,12 +248,12 @@ fn signals_to_the_host() {
 fn logging_can_be_chosen() {
     let landlock = Landlock::default().log_denials(true).log_nested(false);
     let sandbox = Sandbox::new().landlock(landlock);
-    assert!(sandbox.command("/bin/true").status().unwrap().outcome.is_success());
+    assert!(sandbox.way_to("/bin/true").status().unwrap().outcome.is_success());
 }
 
 fn what_is_missing_is_told() {
     let missing = |sandbox: Sandbox| {
-        let child = sandbox.command("/bin/true").spawn().unwrap();
+        let child = sandbox.way_to("/bin/true").spawn().unwrap();
         child.missing().contains(&Feature::Landlock)
     };
     assert!(missing(Sandbox::new().allow_nesting()));
@@ -254,7 +262,7 @@ fn what_is_missing_is_told() {
     assert!(missing(Sandbox::new().capabilities(may_mount)));
     assert!(!missing(without()), "nobody asked for it");
     let required = Sandbox::new().allow_nesting().require(Feature::Landlock);
-    let error = required.command("/bin/true").spawn().unwrap_err();
+    let error = required.way_to("/bin/true").spawn().unwrap_err();
     let Error::Unsupported { feature: Feature::Landlock, reason } = &error else {
         panic!("{error}");
     };

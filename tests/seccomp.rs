@@ -17,6 +17,8 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
+#[path = "common/ways.rs"]
+mod ways;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -27,8 +29,9 @@ use stockade::{
     Action, Capabilities, Capability, Condition, Error, Outcome, Rule, Sandbox, Seccomp, Stage,
     Stdio,
 };
+use ways::Ways;
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         the_default_refuses, other_abis_do_not_exist, strict_has_no_sockets, a_shell_works_strictly,
         capabilities_widen_it, nesting_by_name_widens_it, a_terminal_is_not_typed_into,
@@ -182,7 +185,7 @@ fn other_abis_do_not_exist() {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn other_abis_do_not_exist() {
-    let output = Sandbox::new().command("true").status().unwrap();
+    let output = Sandbox::new().way_to("true").status().unwrap();
     assert!(output.outcome.is_success());
 }
 
@@ -251,10 +254,10 @@ fn a_terminal_is_not_typed_into() {
 fn write_refused_does_not_stop_the_start() {
     let refusal = Rule::new("write").then(Action::Errno(5));
     let sandbox = Sandbox::new().seccomp(Seccomp::default().rule(refusal));
-    let output = sandbox.command("cat").arg("/etc/hostname").output().unwrap();
+    let output = sandbox.way_to("cat").arg("/etc/hostname").output().unwrap();
     assert!(!output.outcome.is_success());
     assert!(output.stdout.is_empty());
-    assert!(sandbox.command("true").status().unwrap().outcome.is_success());
+    assert!(sandbox.way_to("true").status().unwrap().outcome.is_success());
 }
 
 /// All that the program's process does itself until the exec.
@@ -281,10 +284,10 @@ fn everything_but_the_least_refused() {
     ] {
         let refusal = Rule::new(call).then(Action::Errno(libc::EPERM as u32));
         let sandbox = Sandbox::new().nice(1).seccomp(Seccomp::default().rule(refusal));
-        let status = sandbox.command("true").status().unwrap();
+        let status = sandbox.way_to("true").status().unwrap();
         // What the loader needs of it fails in the program, not in the sandbox.
         assert!(matches!(status.outcome, Outcome::Exited(_)), "{call}: {status:?}");
-        let error = sandbox.command("/no/such/program").spawn().unwrap_err();
+        let error = sandbox.way_to("/no/such/program").spawn().unwrap_err();
         assert!(error.to_string().contains("/no/such/program"), "{call}: {error}");
     }
 }
@@ -315,9 +318,9 @@ const FEW: &[&str] = &[
 
 fn a_static_program_with_few_calls() {
     let sandbox = Sandbox::new().seccomp(Seccomp::allow_list(FEW.iter().copied()));
-    let status = sandbox.command("busybox").arg("true").status().unwrap();
+    let status = sandbox.way_to("busybox").arg("true").status().unwrap();
     assert!(status.outcome.is_success(), "{status:?}");
-    let output = sandbox.command("busybox").args(["echo", "x"]).output().unwrap();
+    let output = sandbox.way_to("busybox").args(["echo", "x"]).output().unwrap();
     assert!(output.stdout.is_empty());
 }
 
@@ -326,7 +329,7 @@ fn a_program_that_is_missing_is_told() {
     for (program, errno) in
         [("/no/such", libc::ENOENT), ("/etc/passwd", libc::EACCES), ("/usr", libc::EACCES)]
     {
-        let error = sandbox.command(program).spawn().unwrap_err();
+        let error = sandbox.way_to(program).spawn().unwrap_err();
         let Error::Failed(failed) = &error else { panic!("{error:?}") };
         assert_eq!(failed.stage, Stage::Start, "{error}");
         assert_eq!(failed.raw_os_error(), errno, "{error}");
@@ -336,7 +339,7 @@ fn a_program_that_is_missing_is_told() {
 fn a_terminal_under_a_narrow_filter() {
     let refusal = |call| Rule::new(call).then(Action::Errno(libc::EPERM as u32));
     let seccomp = Seccomp::default().rule(refusal("ioctl")).rule(refusal("sendmsg"));
-    let command = Sandbox::new().seccomp(seccomp).command("sh");
+    let command = Sandbox::new().seccomp(seccomp).way_to("sh");
     let mut child = command.args(["-c", "test -c /dev/tty"]).pty(24, 80).spawn().unwrap();
     assert!(child.wait().unwrap().outcome.is_success());
 }
@@ -346,7 +349,7 @@ fn refused(seccomp: Seccomp) -> String {
 }
 
 fn refusal(sandbox: &Sandbox) -> String {
-    match sandbox.command("true").spawn().unwrap_err() {
+    match sandbox.way_to("true").spawn().unwrap_err() {
         Error::Invalid(problems) => problems.join("\n"),
         other => panic!("{other:?}"),
     }
@@ -369,8 +372,8 @@ fn without_init_it_must_be_told() {
     assert!(refusal(&sandbox).contains("sendmsg"));
     let quiet = Seccomp::deny_list(["prctl", "umask"]);
     let sandbox = Sandbox::new().init(false).seccomp(quiet);
-    assert!(sandbox.command("true").status().unwrap().outcome.is_success());
-    let error = sandbox.command("/no/such").spawn().unwrap_err();
+    assert!(sandbox.way_to("true").status().unwrap().outcome.is_success());
+    let error = sandbox.way_to("/no/such").spawn().unwrap_err();
     assert!(error.to_string().contains("/no/such"), "{error}");
 }
 
@@ -382,19 +385,18 @@ fn killing(names: &[&str]) -> Seccomp {
 
 fn killed_by_a_filter() {
     let sandbox = Sandbox::new().seccomp(killing(&["mkdir", "mkdirat"]));
-    let outcome = sandbox.command("mkdir").arg("/tmp/x").status().unwrap().outcome;
+    let outcome = sandbox.way_to("mkdir").arg("/tmp/x").status().unwrap().outcome;
     assert!(matches!(outcome.syscall_name(), Some("mkdir" | "mkdirat")), "{outcome}");
     assert!(outcome.to_string().contains("mkdir"), "{outcome}");
     // Without anybody to ask it is a signal.
-    let outcome = sandbox.init(false).command("mkdir").arg("/tmp/x").status().unwrap().outcome;
+    let outcome = sandbox.init(false).way_to("mkdir").arg("/tmp/x").status().unwrap().outcome;
     assert_eq!(outcome, Outcome::Signaled { signal: libc::SIGSYS, core_dumped: false });
 }
 
 /// Neither a signal that it sends itself, nor what was done to another process.
 fn not_killed_by_a_filter() {
     let sandbox = Sandbox::new().seccomp(killing(&["mkdir", "mkdirat"]));
-    let status =
-        |script: &str| sandbox.command("sh").args(["-c", script]).status().unwrap().outcome;
+    let status = |script: &str| sandbox.way_to("sh").args(["-c", script]).status().unwrap().outcome;
     for signal in [libc::SIGSYS, libc::SIGKILL] {
         let sent = status(&format!("kill -{signal} $$"));
         assert_eq!(sent, Outcome::Signaled { signal, core_dumped: false });
@@ -422,9 +424,9 @@ fn a_thread_is_killed_with_its_process() {
 fn the_end_comes_before_the_answer() {
     let sandbox = Sandbox::new().seccomp(killing(&["mkdir", "mkdirat"]));
     let loops = "while :; do (mkdir /tmp/x) & done";
-    let child = sandbox.command("timeout").args(["1", "sh", "-c", loops]).spawn().unwrap();
+    let child = sandbox.way_to("timeout").args(["1", "sh", "-c", loops]).spawn().unwrap();
     drop(child);
-    let outcome = sandbox.command("timeout").args(["0.2", "sh", "-c", loops]).status().unwrap();
+    let outcome = sandbox.way_to("timeout").args(["0.2", "sh", "-c", loops]).status().unwrap();
     assert_eq!(outcome.outcome, Outcome::Exited(124));
 }
 
@@ -432,7 +434,7 @@ fn the_end_comes_before_the_answer() {
 fn the_caller_is_asked() {
     let asking = Seccomp::default().rule(Rule::new("uname").then(Action::Notify));
     let sandbox = Sandbox::new().seccomp(asking.clone());
-    let mut child = sandbox.command("uname").stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = sandbox.way_to("uname").stderr(Stdio::piped()).spawn().unwrap();
     let listener = child.seccomp_listener().unwrap();
     assert!(child.seccomp_listener().is_none());
     // struct seccomp_notif, and struct seccomp_notif_resp.
@@ -451,16 +453,16 @@ fn the_caller_is_asked() {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(errors.contains("cross-device"), "{errors}");
     // Nobody listens any more.
-    let child = sandbox.command("uname").stderr(Stdio::piped()).spawn().unwrap();
+    let child = sandbox.way_to("uname").stderr(Stdio::piped()).spawn().unwrap();
     let mut child = child;
     drop(child.seccomp_listener());
     let output = child.wait_with_output().unwrap();
     assert_ne!(output.outcome, Outcome::Exited(0));
-    let error = sandbox.init(false).command("true").spawn().unwrap_err();
+    let error = sandbox.init(false).way_to("true").spawn().unwrap_err();
     assert!(error.to_string().contains("needs init"), "{error}");
     // With another listener above it there is none to be had.
     let both = asking.rule(Rule::new("mkdir").then(Action::KillProcess));
-    let status = Sandbox::new().seccomp(both).command("true").status().unwrap();
+    let status = Sandbox::new().seccomp(both).way_to("true").status().unwrap();
     assert_eq!(status.outcome, Outcome::Exited(0));
 }
 
@@ -488,7 +490,7 @@ fn no_file_is_made_setuid() {
 fn an_action_for_the_rest() {
     let made = |seccomp: Seccomp| {
         let sandbox = Sandbox::new().seccomp(seccomp);
-        sandbox.command("mkdir").arg("/tmp/x").status().unwrap().outcome
+        sandbox.way_to("mkdir").arg("/tmp/x").status().unwrap().outcome
     };
     assert_eq!(made(Seccomp::deny_list(["link"])), Outcome::Exited(0));
     let killing = Seccomp::deny_list(["link"]).otherwise(Action::Log);
@@ -526,7 +528,7 @@ fn raw_programs_that_are_none() {
     assert!(refused(Seccomp::bpf([0x20, 0, 0, 0, 0, 0, 0, 0])).contains("execve"));
     let beyond: [u8; 8] = [0x05, 0, 0, 0, 9, 0, 0, 0];
     let bad = [[0x15, 0, 1, 0, 0, 0, 0, 0], ALLOW, beyond].concat();
-    let error = Sandbox::new().seccomp(Seccomp::bpf(bad)).command("true").spawn().unwrap_err();
+    let error = Sandbox::new().seccomp(Seccomp::bpf(bad)).way_to("true").spawn().unwrap_err();
     assert!(
         error.to_string().contains("filter") || error.to_string().contains("execve"),
         "{error}"
@@ -538,7 +540,7 @@ fn names_are_checked() {
     assert!(problems.contains("\"opennat\"") && problems.contains("openat"), "{problems}");
     // Of another machine: nothing to do here.
     let other = Seccomp::default().rule(Rule::new("s390_sthyi").then(Action::KillProcess));
-    assert!(Sandbox::new().seccomp(other).command("true").status().unwrap().outcome.is_success());
+    assert!(Sandbox::new().seccomp(other).way_to("true").status().unwrap().outcome.is_success());
 }
 
 fn checked_before_it_runs() {

@@ -65,7 +65,10 @@ impl Command {
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (first, operations) = if later { (0, Vec::new()) } else { plan.encode_own() };
-        let given = pairs.iter().map(|&(source, target)| Given::look(source, target));
+        let given = (wire::HANDED..).zip(pairs).map(|(number, &(source, target))| {
+            let given = Given::look(source, target)?;
+            Ok(if later { given.numbered(number) } else { given })
+        });
         let given = given.collect::<Result<Vec<_>>>()?;
         let journaled = policy.is_journaled() && role == Role::Program;
         // What a program is given that comes later, is not known when the filter is made.
@@ -84,6 +87,7 @@ impl Command {
         };
         let asks = installs && policy.init && matches!(role, Role::Program | Role::Later(_));
         let powerless = user::is_powerless(policy);
+        let inherits_rules = role == Role::Later(Count::Any);
         let program = Program {
             first,
             operations,
@@ -119,10 +123,10 @@ impl Command {
             descriptors,
             filter: filter(0),
             second_filter: filter(1),
-            ruleset: if later { Vec::new() } else { plan.ruleset.handled() },
+            ruleset: if inherits_rules { Vec::new() } else { plan.ruleset.handled() },
             ruleset_flags: plan.ruleset.flags(),
             places: if later { Vec::new() } else { plan.ruleset.places() },
-            rules: if later { Vec::new() } else { plan.ruleset.rules(&given) },
+            rules: if inherits_rules { Vec::new() } else { plan.ruleset.rules(&given) },
             candidates: self.candidates(),
             argv,
             envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),

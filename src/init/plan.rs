@@ -125,10 +125,11 @@ pub(crate) fn run(lines: Lines) -> ! {
     let root = tree.into_root();
     // The operations hold paths of the host.
     sys::unmap(setup);
-    let done = Done { skipped, late, root, watched: &watched };
+    #[cfg_attr(not(session), allow(unused_mut, reason = "only a session's init changes it"))]
+    let mut done = Done { skipped, late, root, watched: &watched, rules: None };
     #[cfg(session)]
     if wanted.flags & crate::wire::PARKED != 0 {
-        crate::session::park(lines, header.proc_fd, wanted, process, &done).end(lines);
+        crate::session::park(lines, header.proc_fd, wanted, process, &mut done).end(lines);
     }
     let failure = match program::start(lines, header.proc_fd, wanted, process, &done) {
         Ok(never) => match never {},

@@ -96,6 +96,8 @@ pub(crate) struct Done<'a> {
     pub(crate) late: Option<Late>,
     pub(crate) root: Fd,
     pub(crate) watched: &'a Watched,
+    /// Landlock's, where they were made before there was a program.
+    pub(crate) rules: Option<Fd>,
 }
 
 /// The program's process, while it sets itself up and then waits.
@@ -254,7 +256,8 @@ pub(crate) fn start(
         let tables = Tables::new(wanted)?;
         let (theirs, ours) = sys::socketpair()?;
         // As a supervisor would.
-        give_word(theirs.0, &landlock::ruleset(wanted)?)?;
+        let (rules, _mount) = landlock::ruleset(wanted)?;
+        give_word(theirs.0, rules.as_ref())?;
         announce(lines, [1, done.skipped], &[theirs.0, done.root.0])?;
         drop(theirs);
         sys::set_name(BEFORE_EXEC)?;
@@ -267,27 +270,33 @@ pub(crate) fn start(
     supervised(lines, proc_fd, wanted, process, done)
 }
 
-/// Does what [`start`] does to a program, to an init that waits for programs: they have it from there.
+/// Does what [`start`] does to a program, to an init that waits for programs: they have it from there. If there is to
+/// be one only, Landlock's rules are for that.
 #[cfg(session)]
 pub(crate) fn bind(
     lines: Lines,
     proc_fd: i32,
     wanted: &'static Wanted<'static>,
     process: Option<Process>,
-) -> Result<(), Failure> {
+) -> Result<Option<Fd>, Failure> {
     sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
     match process {
         Some(helper) => helper.finish(lines)?,
         None => carry_out(wanted, lines.control, proc_fd)?,
     }
-    let rules = landlock::ruleset(wanted)?;
+    let (rules, _mount) = landlock::ruleset(wanted)?;
     bind_itself(wanted)?;
-    Ok(landlock::restrict(wanted, rules.0)?)
+    if wanted.flags & crate::wire::ONCE != 0 {
+        return Ok(rules);
+    }
+    // All programs are to be bound by the same rules: those of one's own are a domain of one's own.
+    landlock::restrict(wanted, rules)?;
+    Ok(None)
 }
 
 /// Lets the program go, with the rules that bind it.
-fn give_word(starting: i32, rules: &landlock::Rules) -> Outcome {
-    let ruleset = rules.0.as_ref().map(|ruleset| ruleset.0);
+fn give_word(starting: i32, rules: Option<&Fd>) -> Outcome {
+    let ruleset = rules.map(|ruleset| ruleset.0);
     sys::send(starting, GO, ruleset.as_slice())
 }
 
@@ -330,8 +339,15 @@ fn supervised(
     }
     let listener =
         if wanted.flags & LISTENS == 0 { Fd(-1) } else { process.listener(lines, wanted.flags)? };
-    let rules = landlock::ruleset(wanted)?;
-    match give_word(process.starting.0, &rules) {
+    let (made, _mount) = match done.rules {
+        Some(_) => (None, None),
+        None => landlock::ruleset(wanted)?,
+    };
+    let rules = done.rules.as_ref().or(made.as_ref());
+    if let Some(made_before) = &done.rules {
+        landlock::add(made_before, wanted)?;
+    }
+    match give_word(process.starting.0, rules) {
         Err(Fault { errno, .. }) if errno.0 == EPIPE => process.has_told()?,
         other => other?,
     }

@@ -26,7 +26,7 @@ pub(crate) fn park(
     proc_fd: i32,
     wanted: &'static Wanted<'static>,
     process: Option<Process>,
-    done: &Done<'_>,
+    done: &mut Done<'_>,
 ) -> Failure {
     match wait_for_programs(lines, proc_fd, wanted, process, done) {
         Ok(never) => match never {},
@@ -39,9 +39,9 @@ fn wait_for_programs(
     proc_fd: i32,
     wanted: &'static Wanted<'static>,
     process: Option<Process>,
-    done: &Done<'_>,
+    done: &mut Done<'_>,
 ) -> Result<Infallible, Failure> {
-    program::bind(lines, proc_fd, wanted, process)?;
+    done.rules = program::bind(lines, proc_fd, wanted, process)?;
     let lines = Lines { control: below(lines.control)?, embedder: below(lines.embedder)? };
     let proc_fd = below(proc_fd)?;
     program::announce(lines, [1, done.skipped], &[done.root.0])?;

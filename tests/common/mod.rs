@@ -395,30 +395,64 @@ macro_rules! tests {
     };
 }
 
+/// The same, and each once more for every way to start a program: what they start by
+/// `way_to` is started in that way.
+#[macro_export]
+macro_rules! tests_in_all_ways {
+    ($($needs:expr => [$($name:ident),* $(,)?];)*) => {
+        fn main() -> std::process::ExitCode {
+            $crate::common::main_in_all_ways(&[$($($crate::common::Test {
+                name: stringify!($name),
+                needs: $needs,
+                run: $name,
+            }),*),*])
+        }
+    };
+}
+
 /// Names the test that this process is to run.
 const CHILD: &str = "STOCKADE_TEST_CHILD";
+/// Names the way in which it starts programs.
+pub(crate) const WAY: &str = "STOCKADE_TEST_WAY";
+/// Those besides a sandbox of its own for each, which one that is prepared is as well.
+const WAYS: [&str; 2] = ["session", "pool"];
 
 pub(crate) fn main(tests: &[Test]) -> ExitCode {
+    run(tests, &[])
+}
+
+pub(crate) fn main_in_all_ways(tests: &[Test]) -> ExitCode {
+    run(tests, &WAYS)
+}
+
+fn run(tests: &[Test], ways: &[&'static str]) -> ExitCode {
     if let Ok(name) = std::env::var(CHILD) {
         let test = tests.iter().find(|test| test.name == name).expect("a test of this binary");
         (test.run)();
         return ExitCode::SUCCESS;
     }
-    let trials = tests.iter().map(|&test| {
-        let missing = test.needs.missing();
-        let kind = missing.clone().unwrap_or_default();
-        let trial = Trial::test(test.name, move || in_process(test.name));
-        trial.with_kind(kind).with_ignored_flag(missing.is_some())
+    let ways = std::iter::once("").chain(ways.iter().copied());
+    let trials = ways.flat_map(|way| {
+        tests.iter().map(move |&test| {
+            let missing = test.needs.missing();
+            let kind = missing.clone().unwrap_or_default();
+            let name =
+                if way.is_empty() { test.name.to_owned() } else { format!("{way}::{}", test.name) };
+            let trial = Trial::test(name, move || in_process(test.name, way));
+            trial.with_kind(kind).with_ignored_flag(missing.is_some())
+        })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
-fn in_process(name: &str) -> Result<(), Failed> {
+fn in_process(name: &str, way: &str) -> Result<(), Failed> {
     let myself = std::env::current_exe()?;
     // Removed here, as a test that fails or ends by exit drops nothing.
     let directory = tempfile::tempdir()?;
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o1777))?;
-    let output = Command::new(myself).env(CHILD, name).env("TMPDIR", directory.path()).output()?;
+    let mut command = Command::new(myself);
+    command.env(CHILD, name).env(WAY, way).env("TMPDIR", directory.path());
+    let output = command.output()?;
     directory.close()?;
     if output.status.success() {
         return Ok(());

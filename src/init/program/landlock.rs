@@ -18,15 +18,7 @@ pub(super) fn ruleset(wanted: &Wanted<'_>) -> Result<Rules, Failure> {
     }
     let mut mount = None;
     let ruleset = sys::landlock_ruleset(wanted.ruleset.bytes())?;
-    let mut rules = wanted.rules.bytes();
-    while let Some((rule, rest)) = rules.split_first_chunk() {
-        rules = rest;
-        match sys::landlock_rule(ruleset.0, rule) {
-            // In no tree, as what is in memory only: nothing is refused there.
-            Err(Fault { errno, .. }) if errno.0 == EBADFD => {}
-            other => other?,
-        }
-    }
+    add(&ruleset, wanted)?;
     if wanted.flags & QUEUES != 0 {
         // The kernel opens a queue on a mount of its own, with the same root as this one.
         let context = sys::fsopen(Text::new(b"mqueue\0"))?;
@@ -50,6 +42,20 @@ pub(super) fn ruleset(wanted: &Wanted<'_>) -> Result<Rules, Failure> {
         at += 1;
     }
     Ok((Some(ruleset), mount))
+}
+
+/// Adds the rules that name no place.
+pub(super) fn add(ruleset: &Fd, wanted: &Wanted<'_>) -> Outcome {
+    let mut rules = wanted.rules.bytes();
+    while let Some((rule, rest)) = rules.split_first_chunk() {
+        rules = rest;
+        match sys::landlock_rule(ruleset.0, rule) {
+            // In no tree, as what is in memory only: nothing is refused there.
+            Err(Fault { errno, .. }) if errno.0 == EBADFD => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 fn is_asked_for(wanted: &Wanted<'_>) -> bool {

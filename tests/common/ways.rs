@@ -1,0 +1,44 @@
+//! The ways to start a program, for the same tests of each.
+#![allow(dead_code, reason = "each test binary uses some")]
+
+use std::ffi::OsStr;
+
+use stockade::{Command, Error, Sandbox};
+
+use crate::common::WAY;
+
+/// Whether it is a session's.
+pub(crate) fn is_session() -> bool {
+    std::env::var(WAY).as_deref() == Ok("session")
+}
+
+/// Starts programs in the way that this process is to test.
+pub(crate) trait Ways {
+    /// As [`Sandbox::command`].
+    fn way_to(&self, name: impl AsRef<OsStr>) -> Command;
+}
+
+impl Ways for Sandbox {
+    fn way_to(&self, name: impl AsRef<OsStr>) -> Command {
+        let way = std::env::var(WAY).unwrap_or_default();
+        // A contradiction is for the command to tell; and what cannot wait is made for its program.
+        let prepared = match (way.as_str(), self.prepare()) {
+            ("", _) | (_, Err(_)) => return self.command(name),
+            (_, Ok(prepared)) => prepared,
+        };
+        // They live as long as the test.
+        match way.as_str() {
+            "session" => match prepared.session() {
+                Ok(session) => Box::leak(Box::new(session)).command(name),
+                Err(Error::Invalid(_)) => self.command(name),
+                Err(_) => prepared.command(name),
+            },
+            "pool" => match prepared.pool(1) {
+                Ok(pool) => Box::leak(Box::new(pool)).command(name),
+                Err(Error::Invalid(_)) => self.command(name),
+                Err(_) => prepared.command(name),
+            },
+            _ => prepared.command(name),
+        }
+    }
+}
