@@ -60,6 +60,7 @@ tests! {
     ];
     Needs::RootAndV1("devices") => [denied_devices_cannot_be_opened];
     Needs::RootAndController("blkio") => [reads_are_held_back_and_counted];
+    Needs::RootAndBfq => [weights_order_two_readers];
     Needs::RootAndUnmounted(&["net_cls", "net_prio", "perf_event"]) => [
         classes_priorities_and_events_have_groups,
     ];
@@ -389,6 +390,36 @@ fn reads_are_held_back_and_counted() {
 }
 
 const UNMOUNTED: [&str; 3] = ["net_cls", "net_prio", "perf_event"];
+
+/// Only some schedulers of disks look at weights.
+fn weights_order_two_readers() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), vec![0u8; 64 << 20]).unwrap();
+    let device = Loop::new(file.path()).expect("a loop device");
+    let queue = Path::new("/sys/block").join(device.0.file_name().unwrap());
+    fs::write(queue.join("queue/scheduler"), "bfq").unwrap();
+    let read = |weight| {
+        let bind = Bind::read_only(&device.0, "/device").with_devices();
+        let sandbox = Sandbox::new().bind(bind).as_host_root().io_weight(weight);
+        let script = "while :; do dd if=/device of=/dev/null bs=64k iflag=direct 2>/dev/null; done";
+        sandbox.command("sh").args(["-c", script]).spawn().unwrap()
+    };
+    let (mut light, mut heavy) = (read(100), read(1000));
+    let bytes = |child: &mut Child| child.stats().unwrap().io_total().map_or(0, |io| io.read_bytes);
+    while bytes(&mut light) == 0 || bytes(&mut heavy) == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let before = [bytes(&mut light), bytes(&mut heavy)];
+    loop {
+        let done = [bytes(&mut light) - before[0], bytes(&mut heavy) - before[1]];
+        if done[0] + done[1] > 256 * MIB / u64::from(slowness()) {
+            assert!(done[1] > done[0] * 3 / 2, "{done:?}");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop((light, heavy));
+}
 
 fn classes_priorities_and_events_have_groups() {
     let limits = Limits::new()

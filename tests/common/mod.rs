@@ -52,6 +52,8 @@ pub(crate) enum Needs {
     GroupsAndSwap,
     /// uid 0, and a group of cgroup v1 that real-time processes are given time of.
     RootAndRealTimeGroups,
+    /// uid 0, a hierarchy with blkio, and the scheduler of disks that looks at weights.
+    RootAndBfq,
     /// uid 0, the controller of RDMA, and a device for it.
     RootAndRdma,
     /// uid 0, controllers of cgroup v1 that nobody has mounted, and a program on the host's PATH.
@@ -124,6 +126,7 @@ impl Needs {
             | Needs::RootAndUnmounted(_)
             | Needs::RootAndHugePages
             | Needs::RootAndRealTimeGroups
+            | Needs::RootAndBfq
             | Needs::RootAndRdma
             | Needs::RootUnmountedAndProgram(..)
                 if !root =>
@@ -141,6 +144,8 @@ impl Needs {
                 (!has_real_time_groups())
                     .then(|| "needs a kernel with CONFIG_RT_GROUP_SCHED".to_owned())
             }),
+            Needs::RootAndBfq => lacks("blkio", None)
+                .or_else(|| (!has_bfq()).then(|| "needs the I/O scheduler BFQ".to_owned())),
             Needs::RootAndRdma => {
                 lacks("rdma", None).or_else(|| Needs::File("/sys/class/infiniband").missing())
             }
@@ -214,6 +219,14 @@ fn may_be_real_time() -> bool {
         unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0 }
     });
     thread.join().unwrap()
+}
+
+/// Whether some disk could be served by BFQ.
+fn has_bfq() -> bool {
+    let disks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut schedulers =
+        disks.filter_map(|disk| std::fs::read_to_string(disk.path().join("queue/scheduler")).ok());
+    schedulers.any(|names| names.contains("bfq"))
 }
 
 /// Whether v1's groups have a share of the time of real-time processes.
