@@ -15,6 +15,7 @@ use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::{self, Below, Place};
 use super::{CgroupParent, CgroupVersion, Controller, Cpu, Limits, Write, known};
 use crate::error::{Error, Feature, Result, Stage, quoted};
+use crate::hint::Hint;
 use crate::policy::Policy;
 use crate::sys;
 
@@ -435,7 +436,10 @@ impl Groups {
         let Some(group) = self.v2_group() else { return Ok(()) };
         let written = group.write(&Write::new("cgroup.procs", pid));
         written.or_else(|Failure { object, errno }| {
-            let refused = Error::new(Stage::Cgroup, "write", object, errno).explained();
+            let mut refused = Error::new(Stage::Cgroup, "write", object, errno).explained();
+            if errno == Errno::EOPNOTSUPP {
+                refused = refused.with_hint(Some(Hint::InnerProcesses));
+            }
             self.below.attach(&group.name, pid, refused)
         })
     }

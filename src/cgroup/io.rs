@@ -225,8 +225,8 @@ impl Io {
     }
 
     /// The share of what competitors want as well, on all devices with a scheduler that knows
-    /// weights: 1 to 10,000, by default 100. On v1, and where only the BFQ scheduler does it, at
-    /// most 1,000.
+    /// weights: 1 to 10,000, by default 100. On v1 at most 1,000; the scheduler BFQ takes more for as much
+    /// as that.
     ///
     /// # Examples
     ///
@@ -346,7 +346,12 @@ impl Io {
             writes.push(Write::new("io.max", line));
         }
         if let Some(weight) = self.weight {
-            writes.push(Write::new("io.weight", weight).or("io.bfq.weight"));
+            // Each is looked at by another of those who may serve a disk.
+            let bfq = Write::new("io.bfq.weight", weight.min(1000));
+            writes.extend([
+                bfq.dispensable(true),
+                Write::new("io.weight", weight).or("io.bfq.weight"),
+            ]);
         }
         for (device, weight) in &self.weights {
             let write = Write::new("io.weight", format!("{device} {weight}"));

@@ -310,6 +310,7 @@ mod tests {
             r#"group of memory, cgroup v1: write memory.limit_in_bytes "4096""#,
             r#"group of memory, cgroup v1: write memory.memsw.limit_in_bytes "4096""#,
             r#"group of memory, cgroup v1: write memory.limit_in_bytes "a\nb""#,
+            r#"group of io, cgroup v2: write io.bfq.weight "7""#,
             r#"group of io, cgroup v2: write io.weight or io.bfq.weight "7""#,
             r#"group of net_cls, cgroup v2: attach a program for net_cls.classid "9""#,
             "group of perf_event, cgroup v2: counted",
@@ -447,7 +448,11 @@ mod tests {
                 "blkio.throttle.write_iops_device=7:1 0",
                 "blkio.bfq.weight|blkio.weight=10",
             ],
-            &["io.max=7:1 rbps=1 wbps=2 riops=3 wiops=max", "io.weight|io.bfq.weight=10"],
+            &[
+                "io.max=7:1 rbps=1 wbps=2 riops=3 wiops=max",
+                "io.bfq.weight?=10",
+                "io.weight|io.bfq.weight=10",
+            ],
         );
         check(
             Limits::new().io(Io::new().device_weight("8:0", 20)),
@@ -457,7 +462,7 @@ mod tests {
         check(
             Limits::new().io(Io::new().weight(2000)),
             &["an I/O weight above 1000 does not exist on cgroup v1"],
-            &["io.weight|io.bfq.weight=2000"],
+            &["io.bfq.weight?=1000", "io.weight|io.bfq.weight=2000"],
         );
         check(
             Limits::new().io(Io::new().latency("8:0", Duration::from_millis(20))),

@@ -32,7 +32,8 @@ pub struct Stats {
     pub memory: MemoryStats,
     /// Processes and threads.
     pub pids: PidsStats,
-    /// Block devices, by number; `None` without limits of them.
+    /// Block devices, by number; `None` without limits of them, and on v1 where nothing was counted: newer
+    /// kernels count there only on devices that some group has a limit of, or that BFQ serves.
     pub io: Option<Vec<IoStats>>,
     /// How often the rules of [`Devices`](crate::Devices) refused something. v2 only.
     pub device_refusals: Option<u64>,
@@ -321,10 +322,22 @@ fn pids(group: &Group, besides: u64) -> PidsStats {
     }
 }
 
+/// What limits count and what BFQ does, where one of them serves the disk: newer kernels count for a limit
+/// only from the first one on, so that nothing counted is nothing known.
 fn io_v1(group: &Group) -> Option<Vec<IoStats>> {
-    let bytes = group.read("blkio.throttle.io_service_bytes")?;
-    let operations = group.read("blkio.throttle.io_serviced")?;
-    Some(parse_blkio(&bytes, &operations))
+    let mut all: BTreeMap<_, IoStats> = BTreeMap::new();
+    for kind in ["throttle", "bfq"] {
+        let read = |what| group.read(&format!("blkio.{kind}.{what}")).unwrap_or_default();
+        for one in parse_blkio(&read("io_service_bytes"), &read("io_serviced")) {
+            // Both have seen the same, as far back as they look.
+            let known = all.entry(one.device).or_insert(one);
+            let bytes = |stats: &IoStats| stats.read_bytes.saturating_add(stats.write_bytes);
+            if bytes(&one) > bytes(known) {
+                *known = one;
+            }
+        }
+    }
+    (!all.is_empty()).then(|| all.into_values().collect())
 }
 
 fn number(group: &Group, file: &str) -> Option<u64> {
