@@ -1,9 +1,24 @@
-//! Log records on standard error.
+//! Log records on standard error, or kept for who measures.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
 #[derive(Debug)]
 struct Stderr;
+
+/// What is shown.
+static SHOWN: OnceLock<LevelFilter> = OnceLock::new();
+
+thread_local! {
+    /// What this thread has logged, while it is kept.
+    static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+fn shown() -> LevelFilter {
+    SHOWN.get().copied().unwrap_or(LevelFilter::Off)
+}
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -11,7 +26,8 @@ impl Log for Stderr {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
+        KEPT.with_borrow_mut(|kept| kept.as_mut().map(|kept| kept.push(record.args().to_string())));
+        if record.level() <= shown() {
             let level = record.level().as_str().to_ascii_lowercase();
             eprintln!("stockade: {level}: {}: {}", record.target(), record.args());
         }
@@ -22,11 +38,21 @@ impl Log for Stderr {
 
 /// From now on: warnings, with `-v` each stage of a spawn, with `-vv` everything.
 pub(crate) fn install(verbose: u8) {
-    log::set_max_level(match verbose {
+    let level = match verbose {
         0 => LevelFilter::Warn,
         1 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
-    });
+    };
+    log::set_max_level(*SHOWN.get_or_init(|| level));
     // Fails only if there is one already, and nothing else here installs one.
     let _ = log::set_logger(&Stderr);
+}
+
+/// What this thread logs of the stages of a spawn while it does this.
+pub(crate) fn keep<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    KEPT.set(Some(Vec::new()));
+    log::set_max_level(shown().max(LevelFilter::Debug));
+    let result = work();
+    log::set_max_level(shown());
+    (result, KEPT.take().unwrap_or_default())
 }

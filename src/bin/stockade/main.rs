@@ -2,6 +2,7 @@
 
 mod attack;
 mod audit;
+mod bench;
 mod descriptor;
 mod failure;
 mod logger;
@@ -40,6 +41,7 @@ fn stockade() -> Result<u8, Failure> {
         (Action::Run(run), Some((_, matches))) => self::run(*run, matches),
         (Action::Attack(options), Some((_, matches))) => attack::attack(&options, matches),
         (Action::Audit(options), Some((_, matches))) => audit::audit(&options, matches),
+        (Action::Bench(options), Some((_, matches))) => bench::bench(&options, matches),
         (Action::Session(options), Some((_, matches))) => session::session(&options, matches),
         _ => check(),
     }

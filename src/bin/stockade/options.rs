@@ -41,6 +41,13 @@ Exit codes:
   0      standard input ended, and every command that was read has been answered
   125    the sandbox could not be made, it ended before, answers could not be written, or wrong usage";
 
+const BENCH_CODES: &str = "\
+Exit codes:
+  0      it was measured, however the program ended
+  125    the sandbox could not be made, the picture could not be written, or wrong usage
+  126    the program was found and cannot be executed
+  127    the program, or the interpreter that it names, was not found in the sandbox";
+
 /// Runs programs in Linux sandboxes.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
@@ -68,6 +75,10 @@ pub(crate) enum Action {
     /// lines on standard input, and answers with outcomes as JSON lines on standard output
     #[command(after_help = SESSION_CODES)]
     Session(Box<Session>),
+    /// Measure what a start of a program costs in a sandbox as `run` makes it with the same options: without
+    /// sandbox, cold, prepared, in a session and from a pool, by turns
+    #[command(after_help = BENCH_CODES)]
+    Bench(Box<Bench>),
     /// Show what this host can give; exit code 125 if a sandbox without options does not work
     Check,
 }
@@ -169,6 +180,21 @@ pub(crate) struct Session {
     /// How much is kept of each of a command's output streams; a request may ask for less
     #[arg(long, value_name = "SIZE", default_value = "1m", value_parser = values::size)]
     pub(crate) keep_output: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value = "50", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Write a picture to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// The program, looked up inside, and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// What is mounted comes in the order of the command line.
