@@ -514,7 +514,7 @@ impl Command {
     /// ```
     pub fn plan(&self) -> Result<Plan> {
         self.validate()?;
-        Ok(lower::lower(&self.sandbox, &self.search())?.plan)
+        Ok(lower::lower(&self.sandbox, &self.search())?.plan.labelled())
     }
 
     /// What a program that is started so can find out about the host, as

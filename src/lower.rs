@@ -104,7 +104,7 @@ impl Lower {
 /// Lowers everything that does not depend on the command, but for its PATH, in which the programs
 /// are looked for that scripts ask for. **The order of the operations:**
 ///
-/// 1. what is written to init's own /proc files, as long as init is dumpable,
+/// 1. what is written to init's own /proc files, as long as init is dumpable: what it starts has it, too,
 /// 2. namespaces that are entered late (cgroup, time), then the clocks,
 /// 3. the keyring, charged to the caller, then the ids, without which nothing can be created,
 /// 4. the program's process, which from here on works beside init: see 8,
@@ -112,8 +112,7 @@ impl Lower {
 /// 6. the network namespace that the other process has made meanwhile, and its loopback,
 /// 7. the limit of nested user namespaces, through a descriptor of the host's /proc, while the
 ///    program is let go,
-/// 8. in that other process: the network namespace and names, which need no tree, and the label of its
-///    exec, if one is asked for,
+/// 8. in that other process: the network namespace and names, which need no tree,
 ///
 /// or, if CAP_SYS_ADMIN is kept, names and loopback by init, then the lock on all mounts, after which
 /// nobody inside has power over the other namespaces, and then the program's process.
@@ -136,6 +135,7 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let trees = (copied && !unmapped).then(Vec::new);
     let mut plan = Lower { trees, ..Lower::without_trees() };
     let (score, lowered_score) = own_files(policy, &mut plan)?;
+    let unlabelled = lsm::lower(policy, &mut plan)?;
     time::lower(policy, &mut plan)?;
     let optional = policy.optional(Feature::SessionKeyring);
     plan.step(Op::Keyring { optional }, "session keyrings have no namespace");
@@ -187,11 +187,6 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         let op = Op::NoNesting { optional };
         plan.step(op, "in a nested one a full /proc can be mounted");
     }
-    let label = lsm::exec(policy)?;
-    let unlabelled = policy.exec_label.is_some() && label.is_none();
-    // The process that executes the program has it.
-    let label_of_init = label.clone().filter(|_| !policy.init);
-    lsm::lower(label_of_init, &mut plan);
     if !locks {
         plan.of_init = Some(plan.steps.len());
         if network_beside {
@@ -203,16 +198,12 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
             net::lower(policy, &mut plan);
         }
     }
-    if policy.init {
-        plan.of_init.get_or_insert(plan.steps.len());
-        lsm::lower(label, &mut plan);
-    }
     let counted = own_user || policy.nesting;
     let uncounted = (!counted).then_some(Feature::NestedUserNamespaceCount);
     let unlimited = (!limits_inotify).then_some(Feature::InotifyLimits);
     let missing = missing_groups.into_iter().chain(uncounted).chain(unlimited);
     let mut missing: Vec<_> = missing.chain(lowered_score).collect();
-    missing.extend(unlabelled.then_some(Feature::ExecLabel));
+    missing.extend(unlabelled);
     missing.extend(tier::opened(policy));
     missing.extend(unmapped.then_some(Feature::IdMappedMounts));
     check_required(policy, &missing)?;

@@ -128,26 +128,19 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
     }
 }
 
-/// What the process that executes the program has to do before, if a label was asked for and some module
-/// has labels, or if it may not be missing.
-pub(crate) fn exec(policy: &Policy) -> Result<Option<Op<Vec<u8>>>> {
+/// Has init's next exec, and that of whatever it starts, take the label that is asked for; or tells that no
+/// module here has labels, and that it may be missing.
+pub(crate) fn lower(policy: &Policy, plan: &mut Lower) -> Result<Option<Feature>> {
     let Some(label) = &policy.exec_label else { return Ok(None) };
     let current = match Label::chooses() {
-        Err(_) if policy.is_best_effort(Feature::ExecLabel) => return Ok(None),
+        Err(_) if policy.is_best_effort(Feature::ExecLabel) => return Ok(Some(Feature::ExecLabel)),
         other => other?,
     };
-    Ok(current.exec(label).map(|(path, data)| Op::WriteFile {
-        path: path.into(),
-        data: data.into_bytes(),
-        optional: 0,
-    }))
-}
-
-/// Adds it to what there is to do.
-pub(crate) fn lower(label: Option<Op<Vec<u8>>>, plan: &mut Lower) {
-    if let Some(op) = label {
-        plan.step(op, "the label that the exec is to take");
+    if let Some((path, data)) = current.exec(label) {
+        let op = Op::WriteFile { path: path.into(), data: data.into_bytes(), optional: 0 };
+        plan.step(op, "the next exec takes it, which is the program's");
     }
+    Ok(None)
 }
 
 #[cfg(test)]

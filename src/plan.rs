@@ -121,6 +121,11 @@ impl Plan {
         self.sandbox.command("/").env("PATH", &self.search).check()
     }
 
+    /// With the caller's label, which nobody looks for to make a sandbox.
+    pub(crate) fn labelled(self) -> Self {
+        Plan { label: Label::current().ok(), ..self }
+    }
+
     /// Where on the host its binds come from.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &[u8]> {
         self.steps

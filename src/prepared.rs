@@ -62,7 +62,9 @@ impl Sandbox {
     /// ```
     pub fn prepare(&self) -> Result<Prepared> {
         self.policy().validate()?;
-        let lowered = Arc::new(lower::lower(self, OsStr::new(PATH))?);
+        let mut lowered = lower::lower(self, OsStr::new(PATH))?;
+        lowered.plan = lowered.plan.labelled();
+        let lowered = Arc::new(lowered);
         Ok(Prepared(Arc::new(Inner { sandbox: self.clone(), search: PATH.into(), lowered })))
     }
 }

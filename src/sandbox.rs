@@ -9,7 +9,6 @@ use crate::audit::Audit;
 use crate::command::{Command, PATH};
 use crate::error::{Feature, Result};
 use crate::lower;
-use crate::lsm::Label;
 use crate::namespace::net::Network;
 use crate::namespace::time::TimeOffsets;
 use crate::namespace::{Existing, Namespaces};
@@ -329,8 +328,7 @@ impl Sandbox {
     /// ```
     pub fn plan(&self) -> Result<Plan> {
         self.policy.validate()?;
-        let plan = lower::lower(self, OsStr::new(PATH))?.plan;
-        Ok(Plan { label: Label::current().ok(), ..plan })
+        Ok(lower::lower(self, OsStr::new(PATH))?.plan.labelled())
     }
 
     /// Does all of it but the exec, in a sandbox that ends at once.

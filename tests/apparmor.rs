@@ -22,7 +22,7 @@ tests! {
     Needs::NoLabels => [without_a_module, without_a_module_all_else_is_as_it_was];
     Needs::Nothing => [contradictions];
     Needs::AppArmorProfiles => [
-        the_program_has_it, every_kind_of_sandbox, unknown, what_confines_the_caller_is_told,
+        the_program_has_it, every_kind_of_sandbox, sessions_and_pools, unknown, what_confines_the_caller_is_told,
         no_user_namespaces, no_capabilities_in_them, a_confined_caller_gives_less,
     ];
 }
@@ -115,8 +115,22 @@ fn every_kind_of_sandbox() {
     }
 }
 
+/// What is executed long after the sandbox was made.
+fn sessions_and_pools() {
+    let prepared = Sandbox::new().exec_label(LABEL).prepare().unwrap();
+    let (session, pool) = (prepared.session().unwrap(), prepared.pool(2).unwrap());
+    for _ in 0..3 {
+        assert_eq!(label_of(session.command("sleep").arg("1000").spawn().unwrap()), LABELLED);
+        assert_eq!(label_of(pool.command("sleep").arg("1000").spawn().unwrap()), LABELLED);
+        assert_eq!(label_of(prepared.command("sleep").arg("1000").spawn().unwrap()), LABELLED);
+    }
+}
+
 fn label_of_program(sandbox: &Sandbox) -> String {
-    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    label_of(sandbox.command("sleep").arg("1000").spawn().unwrap())
+}
+
+fn label_of(mut child: stockade::Child) -> String {
     let pid = child.program_id().unwrap();
     let current = std::fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
     child.kill().unwrap();
@@ -151,6 +165,8 @@ fn what_confines_the_caller_is_told() {
     let Some(profile) = role() else {
         let plan = Sandbox::new().plan().unwrap().to_string();
         assert!(plan.contains("keep the label AppArmor \"unconfined\": the caller's"), "{plan}");
+        assert_eq!(Sandbox::new().prepare().unwrap().plan().to_string(), plan);
+        assert_eq!(Sandbox::new().command("true").plan().unwrap().to_string(), plan);
         return confined_by("stockade-test-no-userns", "what_confines_the_caller_is_told");
     };
     let plan = weak().without_namespaces().plan().unwrap().to_string();
