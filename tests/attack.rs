@@ -153,7 +153,8 @@ fn under_another_program() {
     let (output, rows) = attack(&format!("--under {} --only seen", script("not", String::new())));
     assert_eq!((code(&output), rows[0]["result"].as_str()), (125, Some("broken")));
     let asleep = script("asleep", "exec sleep 1000".to_owned());
-    let (_, rows) = attack(&format!("--under {asleep} --only seen"));
+    let (output, rows) = attack(&format!("--under {asleep} --only seen"));
+    assert_eq!((code(&output), rows[0]["result"].as_str()), (125, Some("broken")));
     assert!(rows[0]["why"].as_str().unwrap().contains("killed from outside"), "{rows:?}");
 }
 

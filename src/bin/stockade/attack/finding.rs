@@ -31,11 +31,13 @@ pub(crate) struct Finding {
     pub(crate) why: String,
     /// The kernel answered as one that does not have what was asked for.
     pub(crate) absent: bool,
+    /// It was ended from outside, whatever it had said by then.
+    pub(crate) cut: bool,
 }
 
 impl Finding {
     fn new(verdict: Verdict, why: impl Into<String>) -> Self {
-        Finding { verdict, why: why.into(), absent: false }
+        Finding { verdict, why: why.into(), absent: false, cut: false }
     }
 
     pub(crate) fn held(why: impl Into<String>) -> Self {
@@ -66,10 +68,16 @@ impl Finding {
         }
     }
 
-    /// With something else that is to be known.
+    /// Nothing is known of it but that it had to be ended.
+    pub(crate) fn cut(why: impl Into<String>) -> Self {
+        Finding { cut: true, ..Self::broken(why) }
+    }
+
+    /// With the way in which it ended, if that says something.
     #[must_use]
-    pub(crate) fn and(self, also: &str) -> Self {
-        Finding { why: format!("{}; {also}", self.why), ..self }
+    pub(crate) fn ended(self, end: &Finding) -> Self {
+        let why = if end.cut { format!("{}; {}", self.why, end.why) } else { self.why };
+        Finding { why, ..self }
     }
 
     /// What happened outside outweighs what the program inside has seen.

@@ -19,7 +19,7 @@ use super::stage::Stage;
 use super::table::{Attempt, Plant};
 
 /// How long an attempt may take.
-const TIME: Duration = Duration::from_secs(10);
+const TIME: Duration = Duration::from_secs(20);
 /// How long the program has to clean up then.
 const GRACE: Duration = Duration::from_secs(2);
 /// What is found if the environment outside is.
@@ -58,7 +58,7 @@ pub(crate) fn attack(
     drop(command);
     Ok(match end(&mut child, TIME)? {
         Some(status) => of_status(status),
-        None => Finding::held(format!(
+        None => Finding::cut(format!(
             "it had not ended after {} s, and was killed from outside",
             TIME.as_secs()
         )),

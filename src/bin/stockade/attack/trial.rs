@@ -116,9 +116,7 @@ impl<'a> Trial<'a> {
             touched.push(inside.why.clone());
         }
         let finding = match heard.text.lines().last() {
-            // Only of another program's sandbox is it both told and ended from outside.
-            Some(line) if inside.verdict == Verdict::Held => Finding::told(line).and(&inside.why),
-            Some(line) => Finding::told(line),
+            Some(line) => Finding::told(line).ended(&inside),
             None => inside,
         };
         Ok(finding.with(&touched))
