@@ -133,7 +133,8 @@ fn things() -> Vec<Thing> {
                 .into_iter()
                 .filter(|feature| !matches!(feature, Feature::Landlock | Feature::LandlockScopes));
             let sandbox = lost.fold(Sandbox::new().without_namespaces(), Sandbox::best_effort);
-            says(&sandbox, "ls /proc 2>/dev/null || echo alone", "alone")
+            // Without another process: of a root caller the limit counts all of nobody's on the host.
+            says(&sandbox, "echo /proc/*", "/proc/*")
         }),
         ("limits of inotify", || {
             let sandbox = best_effort(Sandbox::new().network(Network::Host));
