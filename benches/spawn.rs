@@ -18,6 +18,8 @@ mod data;
 mod etc;
 #[path = "spawn/floor.rs"]
 mod floor;
+#[path = "spawn/prepared.rs"]
+mod prepared;
 #[allow(dead_code, unused_imports, reason = "the floor needs the clone and the bare call")]
 #[path = "../src/raw.rs"]
 mod raw;
@@ -84,6 +86,7 @@ fn main() {
     threads(worker, rounds);
     idle();
     data::measure(scratch.path(), rounds);
+    prepared::ways(&program, &contenders, rounds);
     walls::at_the_spawn(rounds);
     walls::programs(scratch.path(), rounds.div_ceil(3));
 }

@@ -13,7 +13,7 @@ impl Times {
     }
 
     /// In microseconds; `None` without a measurement.
-    fn at(&self, share: f64) -> Option<f64> {
+    pub(crate) fn at(&self, share: f64) -> Option<f64> {
         let last = self.0.len().checked_sub(1)?;
         let time = self.0.get((last as f64 * share).round() as usize)?;
         Some(time.as_secs_f64() * 1e6)
