@@ -203,6 +203,9 @@ impl Group {
 
     fn remove(&self) {
         let path = self.path();
+        if self.has(Controller::Cpuset) && self.version() == CgroupVersion::V2 {
+            dissolve(self.dir.as_fd());
+        }
         for pause in REMOVAL {
             std::thread::sleep(Duration::from_micros(pause));
             match place::remove_tree(self.place.dir.as_fd(), &self.name, &path, 0) {
@@ -631,6 +634,14 @@ pub(crate) fn thaw(dir: BorrowedFd<'_>) {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     if let Ok(open) = openat(dir, "paused/freezer.state", flags, Mode::empty()) {
         let _runs_on = nix::unistd::write(&open, b"THAWED");
+    }
+}
+
+/// Gives the CPUs of a partition back, which Linux 6.1 does not do when its group is removed.
+pub(crate) fn dissolve(dir: BorrowedFd<'_>) {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    if let Ok(open) = openat(dir, "cpuset.cpus.partition", flags, Mode::empty()) {
+        let _was_none = nix::unistd::write(&open, b"member");
     }
 }
 

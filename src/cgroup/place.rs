@@ -210,6 +210,7 @@ impl Place {
             let Some(dir) = opened.ok().filter(|_| is_ours(&path)) else { continue };
             if sys::lock(dir.as_fd()).is_ok() {
                 super::group::thaw(dir.as_fd());
+                super::group::dissolve(dir.as_fd());
                 let removed = remove_tree(self.dir.as_fd(), &name, &path, 0);
                 log::debug!("cgroup: left by a dead process: {path:?}: {removed:?}");
             }

@@ -263,6 +263,11 @@ fn remove_group(place: i32, name: Text<'_>, ends: bool) -> Outcome {
         if let Ok(state) = sys::open(group.0, state, O_WRONLY, 0) {
             let _goes_on = sys::write(state.0, b"THAWED");
         }
+        let partition = Text::new(b"cpuset.cpus.partition\0");
+        if let Ok(partition) = sys::open(group.0, partition, O_WRONLY, 0) {
+            // Linux 6.1 does not give its CPUs back with the group.
+            let _was_none = sys::write(partition.0, b"member");
+        }
         let _not_paused = sys::remove_directory(group.0, Text::new(b"paused\0"));
     }
     sys::remove_directory(place, name)
