@@ -17,7 +17,8 @@ use crate::spawn::Count;
 /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
 ///
 /// What the host has is looked at when it is prepared: a link that replaces `/lib64` later, say, is not
-/// seen. Sources of binds are opened with each spawn. Copies of it are the same one.
+/// seen. Sources of binds are opened with each spawn, and one that is gone is an error then. It holds no descriptor.
+/// Copies of it are the same one.
 ///
 /// # Examples
 ///

@@ -36,6 +36,10 @@ use crate::wire::STOOD;
 /// binds itself by once: a file that a program is given as a descriptor cannot be opened anew for writing
 /// by its name in /proc/self/fd, and files that have setuid bits cannot be made.
 ///
+/// The tree is that of the moment when it was made: a source of a bind that is renamed, deleted or replaced on the
+/// host afterwards stays what it was. It holds four descriptors of the caller's, and five for each command that runs,
+/// besides those of piped streams.
+///
 /// # Examples
 ///
 /// ```

@@ -43,6 +43,9 @@ tests! {
         a_program_that_stops_everything,
         a_killed_supervisor,
         init_cannot_be_reached,
+        init_is_attacked_while_programs_start,
+        descriptors_are_counted,
+        a_tenant_leaves_nothing_for_the_next,
         nothing_is_left_of_a_session,
         the_end_of_the_session_ends_its_commands,
         a_dropped_session_has_ended,
@@ -340,6 +343,92 @@ fn init_cannot_be_reached() {
         assert_eq!(output.stdout, b"");
     }
     assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+/// Everything that is there is attacked all the time, the supervisors and processes included that are
+/// about to start a program.
+fn init_is_attacked_while_programs_start() {
+    let session = session();
+    let attack = "printf ! >&5; while :; do for pid in /proc/[0-9]*; do pid=${pid##*/}
+        [ $pid = $$ ] || { kill -SEGV $pid; kill -USR1 $pid; prlimit --pid $pid --nofile=0 --cpu=0
+        head -c 1 /proc/$pid/mem; cat /proc/$pid/environ; ls /proc/$pid/fd /proc/$pid/cwd
+        echo 1000 >/proc/$pid/oom_score_adj; renice 19 $pid; }; done; done >/dev/null 2>&1";
+    let (mut attacker, _held) = endless(sh(&session, attack));
+    let mut started = 0;
+    for _ in 0..rounds(40) {
+        match session.command("/usr/bin/true").spawn() {
+            // It may be killed by them as well, and then that is told.
+            Ok(mut child) => {
+                child.wait().unwrap();
+                started += 1;
+            }
+            Err(error) => assert!(error.raw_os_error().is_some(), "{error}"),
+        }
+    }
+    println!("{started} started");
+    assert_eq!(attacker.try_wait().unwrap(), None);
+    drop(attacker);
+    assert!(session.command("/usr/bin/true").status().unwrap().outcome.is_success());
+}
+
+/// As their documentation says.
+fn descriptors_are_counted() {
+    let sandbox = Sandbox::new();
+    sandbox.command("true").status().unwrap();
+    drop(session());
+    let before = life::descriptors();
+    let prepared = sandbox.prepare().unwrap();
+    assert_eq!(life::descriptors(), before);
+    let session = prepared.session().unwrap();
+    assert_eq!(life::descriptors(), before + 4);
+    let child = session.command("sleep").arg("1000").spawn().unwrap();
+    assert_eq!(life::descriptors(), before + 4 + 5);
+    drop((child, session));
+    assert_eq!(life::descriptors(), before);
+    let pool = prepared.pool(3).unwrap();
+    assert!(pool.wait_until_filled(life::SAFETY));
+    assert_eq!(life::descriptors(), before + 3 * 3);
+    drop(pool);
+    assert_eq!(life::descriptors(), before);
+}
+
+/// What one program leaves, the next one does not find; outside of a pool, in one sandbox, it does.
+fn a_tenant_leaves_nothing_for_the_next() {
+    const LEAVE: &str = "import os, socket, ctypes, resource, signal
+libc = ctypes.CDLL(None, use_errno=True)
+for name in ['/tmp/left', '/dev/shm/left', '/home/user/left']: open(name, 'w').write('left')
+assert libc.shmget(4711, 4096, 0o1666) >= 0 and libc.semget(4711, 1, 0o1666) >= 0 and libc.msgget(4711, 0o1666) >= 0
+assert libc.mq_open(b'/left', os.O_CREAT | os.O_RDWR, 0o666, None) >= 0
+kept = [socket.socket(socket.AF_INET), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)]
+kept[0].bind(('127.0.0.1', 4711)); kept[0].listen(); kept[1].bind('\\0left'); kept[1].listen(); kept[2].bind(('127.0.0.1', 4711))
+os.write(5, b'!')
+signal.pause()
+";
+    const FIND: &str = "import os, socket, ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+found = [name for name in ['/tmp/left', '/dev/shm/left', '/home/user/left'] if os.path.exists(name)]
+found += ['shm'] * (libc.shmget(4711, 0, 0) >= 0) + ['sem'] * (libc.semget(4711, 0, 0) >= 0) + ['msg'] * (libc.msgget(4711, 0) >= 0)
+found += ['mq'] * (libc.mq_open(b'/left', os.O_RDWR) >= 0)
+for kind, name, address in [(socket.AF_INET, 'port', ('127.0.0.1', 4711)), (socket.AF_UNIX, 'abstract', '\\0left')]:
+    try: socket.socket(kind).connect(address); found.append(name)
+    except OSError: pass
+try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(('127.0.0.1', 4711))
+except OSError: found.append('udp')
+print(' '.join(found))
+";
+    let pool = pool(2);
+    let python = |command: Command, script: &str| command.args(["-c", script]);
+    for ends_first in [false, true] {
+        let (child, _held) = endless(python(pool.command("python3"), LEAVE));
+        let kept = (!ends_first).then_some(child);
+        assert_eq!(text(python(pool.command("python3"), FIND).output().unwrap()), "\n");
+        drop(kept);
+    }
+    let session = session();
+    let (_child, _held) = endless(python(session.command("python3"), LEAVE));
+    let found = text(python(session.command("python3"), FIND).output().unwrap());
+    let all = "/tmp/left /dev/shm/left /home/user/left shm sem msg mq port abstract udp\n";
+    assert_eq!(found, all);
 }
 
 fn nothing_is_left_of_a_session() {
