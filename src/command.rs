@@ -89,6 +89,8 @@ pub(crate) struct New {
     pub(crate) lowered: Arc<Lowered>,
     /// What init reads the CPU time from.
     pub(crate) cpu_usage: Option<OwnedFd>,
+    /// Where a session takes programs.
+    pub(crate) door: Option<OwnedFd>,
 }
 
 /// Where a command is started.
@@ -656,7 +658,8 @@ impl Command {
             missing,
             ..self.attached(streams, &lowered, role)
         };
-        Ok(New { child: Child::new(made, attached), lowered, cpu_usage })
+        let door = made.door.take();
+        Ok(New { child: Child::new(made, attached), lowered, cpu_usage, door })
     }
 
     /// Starts it in a sandbox that has waited for it: `start` is given all that is to be told.

@@ -169,7 +169,7 @@ pub(crate) fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received 
                 }
                 let word = [RESUME | BY_SIGNAL];
                 // Who has ended is seen next.
-                let told = send(session.as_raw_fd(), &word, MsgFlags::MSG_NOSIGNAL);
+                let told = send(session.control.as_raw_fd(), &word, MsgFlags::MSG_NOSIGNAL);
                 log::trace!("a program of a session does not start: continued, {told:?}");
             }
             (Ok(_) | Err(Errno::EINTR), _) => {}

@@ -287,7 +287,7 @@ impl Inner {
 
     /// Starts a program in one that waits, or in a new one.
     pub(crate) fn start(self: Arc<Self>, command: Command) -> Result<Child> {
-        let New { mut child, lowered, cpu_usage } = match self.take() {
+        let New { mut child, lowered, cpu_usage, .. } = match self.take() {
             Some(new) => new,
             None => make(&self.prepared)?,
         };

@@ -27,8 +27,17 @@ pub(crate) struct Launched {
     pub(crate) armed: bool,
     /// Whether it is in the control group that it was launched into.
     pub(crate) born_inside: bool,
-    /// The socket of the session's init, if it is a session's: what runs there can stop it.
-    pub(crate) session: Option<Arc<OwnedFd>>,
+    /// The session that it is of, in which others can stop it.
+    pub(crate) session: Option<Arc<Sockets>>,
+}
+
+/// Those of a session.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// Init's.
+    pub(crate) control: OwnedFd,
+    /// Where it takes programs.
+    pub(crate) door: OwnedFd,
 }
 
 impl Launched {

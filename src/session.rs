@@ -16,10 +16,11 @@ use nix::sys::stat::Mode;
 use crate::cgroup::{Events, Limits, Stats};
 use crate::child::Child;
 use crate::command::{Command, New, Within};
+use crate::control::init_died;
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::lower::Lowered;
 use crate::namespace::Namespaces;
-use crate::process::Launched;
+use crate::process::{Launched, Sockets};
 use crate::sandbox::Sandbox;
 use crate::spawn::{Count, start_inside};
 use crate::wire::STOOD;
@@ -37,7 +38,7 @@ use crate::wire::STOOD;
 /// by its name in /proc/self/fd, and files that have setuid bits cannot be made.
 ///
 /// The tree is that of the moment when it was made: a source of a bind that is renamed, deleted or replaced on the
-/// host afterwards stays what it was. It holds four descriptors of the caller's, and five for each command that runs,
+/// host afterwards stays what it was. It holds five descriptors of the caller's, and five for each command that runs,
 /// besides those of piped streams.
 ///
 /// # Examples
@@ -105,9 +106,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Session {
     pub(crate) fn new(made: New, sandbox: &Sandbox) -> Result<Self> {
-        let New { child, lowered, .. } = made;
+        let New { child, lowered, door, .. } = made;
         let (mut init, control) = child.init()?;
-        init.session = Some(Arc::new(control));
+        let door = door.ok_or_else(|| init_died(&init, Stage::Launch))?;
+        init.session = Some(Arc::new(Sockets { control, door }));
         let missing = child.missing().to_vec();
         let sandbox = sandbox.clone();
         let (clock, child) = (Mutex::default(), Mutex::new(child));

@@ -126,6 +126,8 @@ pub(crate) struct Made {
     /// What init has said of the program since.
     pub(crate) early: Option<Box<Report>>,
     pub(crate) journal: Option<Journal>,
+    /// Where a session takes programs.
+    pub(crate) door: Option<OwnedFd>,
 }
 
 impl Made {
@@ -145,6 +147,7 @@ impl Made {
             started: Instant::now(),
             early: None,
             journal: None,
+            door: None,
         }
     }
 }
@@ -262,7 +265,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         Role::Waiting(_) => {
             let mut kept = Kept::default();
             let ready = await_ready(start, &lines, &launched, &mut kept)?;
-            Made { kept, ..Made::new(lines, launched, &ready.report) }
+            Made { kept, door: ready.last, ..Made::new(lines, launched, &ready.report) }
         }
         _ => run(start, lines, launched, warden_id, score)?,
     };
@@ -281,7 +284,7 @@ fn run(
     let policy = start.policy;
     let init_file = policy.init_file.as_deref();
     let mut kept = Kept::default();
-    let Ready { report: ready, starting, program, supervisor } =
+    let Ready { report: ready, starting, program, last: supervisor } =
         await_ready(start, &lines, &launched, &mut kept)?;
     let starting = starting.ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
     if let Some(pidfd) = supervisor {
@@ -332,8 +335,8 @@ pub(crate) fn start_later(
 pub(crate) fn start_inside(start: &Start<'_>, init: &Launched) -> Result<Made, Refused> {
     let (lines, theirs) = Lines::new()?;
     let word = [IoSlice::new(&[COMMAND])];
-    let control = init.session.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
-    send_with(control.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
+    let session = init.session.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
+    send_with(session.door.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
     drop(theirs);
     hand_over(start, &lines, init)?;
     run(start, lines, init.again(false), 0, None)
@@ -531,8 +534,8 @@ struct Ready {
     /// Closes at the exec.
     starting: Option<OwnedFd>,
     program: Option<OwnedFd>,
-    /// Who looks after the program, if that is not init.
-    supervisor: Option<OwnedFd>,
+    /// Who looks after the program, if that is not init; or where a session takes programs.
+    last: Option<OwnedFd>,
 }
 
 /// Waits for init's word that everything is there: with the socket that closes at the exec, if there is
@@ -570,13 +573,13 @@ fn await_ready(
         let root = fds.next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
         kept.root = Some(root);
     }
-    let apart = start.role == Role::Later(Count::Any);
-    let supervisor = if apart { fds.next() } else { None };
-    if supervisor.is_some() != apart {
+    let session = matches!(start.role, Role::Later(Count::Any) | Role::Waiting(Count::Any));
+    let last = if session { fds.next() } else { None };
+    if last.is_some() != session {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
     }
     log::debug!("setup: waited {:?} for init", waiting.elapsed());
-    Ok(Ready { report: answer, starting, program, supervisor })
+    Ok(Ready { report: answer, starting, program, last })
 }
 
 /// Waits for the exec, the other end of `starting`. Gives back the program's terminal, and what init has

@@ -697,7 +697,7 @@ pub(crate) mod ended {
 
 /// A message of the library's to a running init: go on when the library's end closes.
 pub(crate) const DETACH: u8 = b'd';
-/// To an init that waits for programs: with the socket of one that is to be started.
+/// To a session: with the socket of a program that is to be started.
 pub(crate) const COMMAND: u8 = b'x';
 /// Eight bytes of this, and eight of for how many nanoseconds the time has stood still.
 pub(crate) const STOOD: u8 = b's';

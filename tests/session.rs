@@ -380,9 +380,9 @@ fn descriptors_are_counted() {
     let prepared = sandbox.prepare().unwrap();
     assert_eq!(life::descriptors(), before);
     let session = prepared.session().unwrap();
-    assert_eq!(life::descriptors(), before + 4);
+    assert_eq!(life::descriptors(), before + 5);
     let child = session.command("sleep").arg("1000").spawn().unwrap();
-    assert_eq!(life::descriptors(), before + 4 + 5);
+    assert_eq!(life::descriptors(), before + 5 + 5);
     drop((child, session));
     assert_eq!(life::descriptors(), before);
     let pool = prepared.pool(3).unwrap();

@@ -8,16 +8,20 @@ use crate::plan::{self, Lines};
 use crate::program::{self, Done, Failure, Process, Wanted};
 use crate::raw::exit;
 use crate::supervise;
-use crate::sys::{self, Outcome, Poll, fault};
-use crate::wire::{BY_SIGNAL, COMMAND, Call, HANDED, ONCE, PAUSE, RESUME, Report, report};
+use crate::sys::{self, Fd, Outcome, Poll, fault};
+use crate::wire::{BY_SIGNAL, Call, HANDED, ONCE, PAUSE, RESUME, Report, report};
 
-/// What a supervisor has of the init that it is a copy of.
-struct Copy<'a> {
+/// Where programs come from, and who looks after them.
+struct Session<'a> {
     lines: Lines,
-    /// Init's own socket.
-    control: i32,
     proc_fd: i32,
     done: &'a Done<'a>,
+    /// Through this come the sockets of programs that are to be started.
+    door: Fd,
+    /// Where a supervisor says that it has one, and where init hears that.
+    taken: (Fd, Fd),
+    /// The supervisor that waits for the next program; 0 for none.
+    spare: i32,
 }
 
 /// Binds itself by what binds the program, and waits for programs. Returns only what has failed.
@@ -44,11 +48,15 @@ fn wait_for_programs(
     done.rules = program::bind(lines, proc_fd, wanted, process)?;
     let lines = Lines { control: below(lines.control)?, embedder: below(lines.embedder)? };
     let proc_fd = below(proc_fd)?;
-    program::announce(lines, [1, done.skipped], &[done.root.0])?;
-    if wanted.flags & ONCE == 0 {
-        return Ok(serve(lines, proc_fd, done)?);
+    if wanted.flags & ONCE != 0 {
+        program::announce(lines, [1, done.skipped], &[done.root.0])?;
+        return if lines.sleep() { start(lines, proc_fd, done) } else { exit(1) };
     }
-    if lines.sleep() { start(lines, proc_fd, done) } else { exit(1) }
+    let (door, theirs) = sys::socketpair()?;
+    let session = Session { lines, proc_fd, done, door, taken: sys::socketpair()?, spare: 0 };
+    program::announce(lines, [1, done.skipped], &[done.root.0, theirs.0])?;
+    drop(theirs);
+    Ok(session.serve()?)
 }
 
 /// A descriptor that init has from the embedder, with the number that it had there, out of the way of
@@ -62,70 +70,117 @@ fn below(fd: i32) -> Outcome<i32> {
     Ok(copy as i32)
 }
 
-/// Starts one supervisor after the other, until the embedder lets go.
-fn serve(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Outcome<Infallible> {
-    let children = sys::child_signals()?;
-    loop {
-        let embedder = Poll::new(lines.embedder);
-        let mut set = [Poll::new(children.0), Poll::new(lines.control), embedder];
-        sys::poll(&mut set, sys::FOREVER);
-        if set[0].revents != 0 {
-            let mut information = [0; 128];
-            // One is enough: all that have ended are looked for.
-            let _drained = sys::read(children.0, &mut information);
-            while let Ok(Some(_)) = sys::wait(0, WNOHANG) {}
-            // What came to init is what a supervisor left that was killed; what that leaves comes next.
-            supervise::each_child(proc_fd, 0, |pid| {
+impl Session<'_> {
+    /// Has always a supervisor ready, until the embedder lets go.
+    fn serve(mut self) -> Outcome<Infallible> {
+        let children = sys::child_signals()?;
+        loop {
+            if self.spare == 0 {
+                self.make_spare();
+            }
+            // Where none could be made somebody has to say so.
+            let door = if self.spare == 0 { self.door.0 } else { -1 };
+            let (control, embedder) =
+                (Poll::new(self.lines.control), Poll::new(self.lines.embedder));
+            let taken = Poll::new(self.taken.0.0);
+            let mut set = [Poll::new(children.0), control, embedder, taken, Poll::new(door)];
+            sys::poll(&mut set, sys::FOREVER);
+            if set[3].revents != 0 {
+                let _word = sys::receive(self.taken.0.0, &mut [0], &mut [], MSG_DONTWAIT);
+                self.spare = 0;
+            }
+            if set[0].revents != 0 {
+                let mut information = [0; 128];
+                // One is enough: all that have ended are looked for.
+                let _drained = sys::read(children.0, &mut information);
+                self.reap();
+            }
+            if set[1].revents != 0 || set[2].revents != 0 {
+                self.listen();
+            }
+            if set[4].revents != 0 && self.spare == 0 {
+                self.refuse();
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some(ended)) = sys::wait(0, WNOHANG) {
+            if ended.pid == self.spare {
+                self.spare = 0;
+            }
+        }
+        if sys::has_others_children() {
+            // What a supervisor has left that was killed; what that leaves comes next.
+            supervise::each_child(self.proc_fd, 0, |pid| {
                 if sys::has_executed(pid) {
                     let _gone = sys::kill(pid as isize, SIGKILL);
                 }
             });
         }
-        if set[1].revents == 0 && set[2].revents == 0 {
-            continue;
-        }
+    }
+
+    /// A word of the embedder's, or its end, with which all in this namespace ends.
+    fn listen(&self) {
         let mut word = [0];
-        match sys::receive(lines.control, &mut word, &mut [], MSG_DONTWAIT)? {
-            (1, Some(socket)) if word[0] == COMMAND => {
-                let control = socket.0;
-                let of_command = Lines { control, ..lines };
-                copy(&Copy { lines: of_command, control: lines.control, proc_fd, done });
-            }
-            (1, None) if word[0] & BY_SIGNAL != 0 => {
+        match sys::receive(self.lines.control, &mut word, &mut [], MSG_DONTWAIT) {
+            Ok((1, None)) if word[0] & BY_SIGNAL != 0 => {
                 let signal = if word[0] & PAUSE != 0 { SIGSTOP } else { SIGCONT };
                 let _none_there = sys::kill(-1, signal);
             }
-            (1, None) if word[0] & (PAUSE | RESUME) != 0 => {}
-            // All that is left in this namespace ends with its PID 1.
+            Ok((1, None)) if word[0] & (PAUSE | RESUME) != 0 => {}
             _ => exit(1),
         }
     }
-}
 
-/// Makes a supervisor.
-fn copy(copy: &Copy<'_>) {
-    match sys::clone_init(sys::BEFORE_EXEC, begin, (&raw const *copy).cast_mut().cast()) {
-        Ok((_, pidfd)) => sys::close(pidfd),
-        Err(errno) => {
-            let mut failed = Report::new(report::FAILED);
-            let call = Call::Clone as u64;
-            failed.numbers[..3].copy_from_slice(&[report::LAUNCH, call, errno.0 as u64]);
-            // Who does not listen has given up.
-            let _told = sys::send(copy.lines.control, sys::bytes_of(&failed), &[]);
+    fn make_spare(&mut self) {
+        let argument = (&raw const *self).cast_mut().cast();
+        if let Ok((pid, pidfd)) = sys::clone_init(sys::BEFORE_EXEC, begin, argument) {
+            sys::close(pidfd);
+            self.spare = pid;
+        }
+    }
+
+    /// Tells that there can be no supervisor, if there still cannot.
+    fn refuse(&self) {
+        let Ok((_, Some(socket))) = sys::receive(self.door.0, &mut [0], &mut [], MSG_DONTWAIT)
+        else {
+            return;
+        };
+        let mut failed = Report::new(report::FAILED);
+        let why = [report::LAUNCH, Call::Clone as u64, EAGAIN as u64];
+        failed.numbers[..3].copy_from_slice(&why);
+        // Who does not listen has given up.
+        let _told = sys::send(socket.0, sys::bytes_of(&failed), &[]);
+    }
+
+    /// The spare supervisor's life.
+    fn supervise(&self) -> ! {
+        // Else nobody would see that init has closed it.
+        sys::close(self.lines.control);
+        let waiting = Lines { control: self.door.0, ..self.lines };
+        if !waiting.sleep() {
+            exit(1);
+        }
+        let Ok((1, Some(socket))) = sys::receive(self.door.0, &mut [0], &mut [], 0) else {
+            exit(1)
+        };
+        // If init does not hear it, it sees this process's end.
+        let _heard = sys::send(self.taken.1.0, &[0], &[]);
+        for fd in [self.door.0, self.taken.0.0, self.taken.1.0] {
+            sys::close(fd);
+        }
+        let lines = Lines { control: socket.0, ..self.lines };
+        match start(lines, self.proc_fd, self.done) {
+            Ok(never) => match never {},
+            Err(failure) => failure.end(lines),
         }
     }
 }
 
-/// The copy's first and only function.
+/// A copy's first and only function.
 extern "C" fn begin(argument: *mut u8) -> ! {
-    let Copy { lines, control, proc_fd, done } =
-        sys::argument(argument.cast_const().cast::<Copy<'_>>());
-    // Else it would not be seen that init has closed it.
-    sys::close(*control);
-    match start(*lines, *proc_fd, done) {
-        Ok(never) => match never {},
-        Err(failure) => failure.end(*lines),
-    }
+    sys::argument(argument.cast_const().cast::<Session<'_>>()).supervise()
 }
 
 /// Starts the program that comes over the socket, and supervises it.

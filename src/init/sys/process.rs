@@ -155,6 +155,13 @@ pub(crate) fn has_executed(pid: i32) -> bool {
     with_pointers!(Call::Signals, WAITID, P_PID, pid, 0, options, 0).is_ok()
 }
 
+/// Whether any child was made by somebody else: such a one a wait without `__WALL` finds.
+#[cfg(session)]
+pub(crate) fn has_others_children() -> bool {
+    let options = WEXITED | WNOHANG | WNOWAIT;
+    with_pointers!(Call::Signals, WAITID, P_ALL, 0, 0, options, 0).is_ok()
+}
+
 /// getrusage(2) of all children that were waited for: the kernel's 18 words.
 pub(crate) fn usage_of_children() -> [u64; 18] {
     let mut usage = [0u64; 18];
