@@ -6,6 +6,9 @@
 //! The C source is that of Lua, some 28,000 lines, which the crate `lua-src` carries; cargo is asked
 //! where. Without cargo, name a directory with Lua 5.4's source files as the argument.
 
+#[path = "shared/lua.rs"]
+mod lua;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
@@ -182,7 +185,7 @@ impl Source {
     fn find() -> Result<Self> {
         let directory = match std::env::args_os().nth(1) {
             Some(argument) => PathBuf::from(argument),
-            None => lua_of_cargo()?,
+            None => lua::of_cargo()?,
         };
         let unreadable = |error| format!("cannot read Lua's source in {directory:?}: {error}");
         let (mut files, mut lines) = (Vec::new(), 0);
@@ -199,35 +202,6 @@ impl Source {
         files.sort();
         Ok(Source { directory, files, lines })
     }
-}
-
-/// Where cargo has the crate `lua-src`, a development dependency of this one.
-fn lua_of_cargo() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let output = std::process::Command::new(&cargo)
-        .args(["metadata", "--format-version=1", "--offline", "--filter-platform", &platform])
-        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
-        .output()
-        .map_err(|error| {
-            format!("cannot ask {cargo:?} for Lua's source ({error}); name its directory instead")
-        })?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let manifest = packages
-        .filter(|package| package["name"] == "lua-src")
-        .find_map(|package| package["manifest_path"].as_str())
-        .ok_or("cargo does not know the crate lua-src")?;
-    let directories = std::fs::read_dir(Path::new(manifest).parent().ok_or("no directory")?)?;
-    directories
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"lua-5.4"))
-        })
-        .ok_or_else(|| format!("no Lua 5.4 beside {manifest}").into())
 }
 
 /// A missing compiler is an error of spawn's, as every program that cannot be executed.

@@ -155,6 +155,10 @@ pub(crate) fn place(
     let place = Place::find(parent, hierarchy, controllers)?;
     place.collect();
     if let Ok(mut places) = PLACES.try_lock() {
+        // Another thread has found it meanwhile, or had the lock before.
+        if let Some(known) = places.iter().find(same) {
+            return Ok(Arc::clone(&known.place));
+        }
         if places.len() >= 64 {
             places.remove(0);
         }
