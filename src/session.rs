@@ -59,6 +59,7 @@ pub struct Session(Arc<Inner>);
 /// What the commands of a session share.
 #[derive(Debug)]
 pub(crate) struct Inner {
+    owner: u32,
     sandbox: Sandbox,
     lowered: Arc<Lowered>,
     missing: Vec<Feature>,
@@ -113,7 +114,8 @@ impl Session {
         let missing = child.missing().to_vec();
         let sandbox = sandbox.clone();
         let (clock, child) = (Mutex::default(), Mutex::new(child));
-        let inner = Inner { sandbox, lowered, missing, init, clock, child };
+        let owner = std::process::id();
+        let inner = Inner { owner, sandbox, lowered, missing, init, clock, child };
         Ok(Session(Arc::new(inner)))
     }
 
@@ -381,6 +383,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // In a forked copy of the caller it is somebody else's.
+        if self.0.owner != std::process::id() {
+            return;
+        }
         if let Err(error) = self.0.end() {
             log::error!("a session does not end: {error}");
         }

@@ -49,6 +49,7 @@ tests! {
         nothing_is_left_of_a_session,
         the_end_of_the_session_ends_its_commands,
         a_dropped_session_has_ended,
+        a_forked_copy_ends_nothing,
         many_threads_at_once,
         time_stands_still_in_a_pause,
         its_namespaces_can_be_joined,
@@ -470,6 +471,20 @@ fn a_dropped_session_has_ended() {
     await_end(session.pidfd());
     assert_eq!(sh(&session, "true").spawn().unwrap_err().raw_os_error(), Some(libc::ESRCH));
     assert_eq!(session.end().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+fn a_forked_copy_ends_nothing() {
+    let (session, pool) = (session(), pool(1));
+    let (mut child, held) = endless(sh(&session, ENDLESS));
+    let mut owned = Some((session, pool));
+    let copy = life::fork(|| drop(owned.take()));
+    life::join(copy);
+    assert!(is_held(&held));
+    assert_eq!(child.try_wait().unwrap(), None);
+    let (session, pool) = owned.take().unwrap();
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    assert_eq!(pool.metrics().hits, 1);
 }
 
 fn many_threads_at_once() {
