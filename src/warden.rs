@@ -273,7 +273,7 @@ impl Warden {
     /// Tells it of a place, once.
     fn note(&self, place: &Arc<Place>) -> Result<(), Errno> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if !places.iter().any(|one| Arc::ptr_eq(one, place)) {
+        if !places.iter().any(|one| one.is(place)) {
             let entry = Entry { what: WARDEN_PLACE, id: 0, deadline: 0 };
             self.send(entry, place::prefix().as_bytes(), Some(place.dir.as_fd()))?;
             places.push(Arc::clone(place));

@@ -29,6 +29,7 @@ tests! {
         every_world_is_its_own,
     ];
     Needs::Landlock(6) => [without_namespaces];
+    Needs::Groups => [groups_of_many_threads];
 }
 
 const THREADS: usize = 64;
@@ -77,6 +78,24 @@ fn in_threads(work: impl Fn(usize) + Sync) {
         end.store(true, Ordering::Relaxed);
         assert!(results.iter().all(Result::is_ok));
     });
+}
+
+/// They all look for the place of the groups at once, and it is kept once.
+fn groups_of_many_threads() {
+    let sandbox = Sandbox::new().pids_limit(50);
+    let spawn = || {
+        assert_eq!(sandbox.command("/bin/true").status().unwrap().outcome, Outcome::Exited(0));
+    };
+    spawn();
+    let before = possessions();
+    in_threads(|_| (0..8).for_each(|_| spawn()));
+    // A group that the kernel was still busy with is removed with one of the next spawns.
+    let until = std::time::Instant::now() + life::SAFETY;
+    while possessions() != before && std::time::Instant::now() < until {
+        std::thread::sleep(common::moment(50));
+        spawn();
+    }
+    assert_eq!(possessions(), before);
 }
 
 fn twenty_thousand_spawns() {

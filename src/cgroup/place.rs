@@ -137,6 +137,11 @@ impl Place {
         Ok(Arc::new(place))
     }
 
+    /// Whether both are the same group, found twice.
+    pub(crate) fn is(&self, other: &Place) -> bool {
+        (self.identity, &self.path) == (other.identity, &other.path)
+    }
+
     /// Whether it is still where it was, and what its descriptor stands for.
     pub(crate) fn is_there(&self) -> bool {
         let same = |found: Result<FileStat, Errno>| {
