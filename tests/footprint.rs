@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 
 use common::Needs;
 use inside::{myself, open_directory, role};
-use stockade::{Command, Footprint, Gap, Network, Outcome, ReadKind, Sandbox, Seccomp, Stdio};
+use stockade::{
+    Access, Command, Denied, Footprint, Gap, Network, Outcome, ReadKind, Sandbox, Seccomp, Stdio,
+};
 
 /// What every program needs, and no build declares one by one.
 const SYSTEM: [&str; 7] = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/dev"];
@@ -34,6 +36,7 @@ tests! {
     ];
     Needs::Installed(&["cc"]) => [an_undeclared_header, static_programs];
     Needs::Installed(&["cc", "make"]) => [a_parallel_make];
+    Needs::Toolchain => [a_static_rust_program];
 }
 
 fn run(command: Command) -> Footprint {
@@ -177,6 +180,49 @@ fn static_programs() {
         let library = footprint.reads.iter().find(|read| read.path.starts_with("/usr/lib"));
         assert_eq!(library, None, "{flags:?}");
     }
+}
+
+/// What it asks for is told by the journal and by the footprint alike.
+fn a_static_rust_program() {
+    const CODE: &str = r#"fn main() {
+        use std::{fs, io::ErrorKind, net::UdpSocket};
+        assert_eq!(fs::read("/src/there").unwrap(), b"text");
+        let missing = fs::read("/proc/meminfo").unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        let denied = fs::read("/src/denied").unwrap_err();
+        assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        assert_eq!(socket.connect("192.0.2.1:7").unwrap_err().raw_os_error(), Some(101));
+    }"#;
+    let directory = sources(&[("main.rs", CODE), ("there", "text"), ("denied", "text")]);
+    let path = |name: &str| directory.path().join(name);
+    let mut compiler = std::process::Command::new(common::toolchain().unwrap().join("bin/rustc"));
+    compiler.args(["--edition=2024", "-Ctarget-feature=+crt-static", "-o"]);
+    assert!(compiler.args([path("main"), path("main.rs")]).status().unwrap().success());
+    fs::set_permissions(path("denied"), fs::Permissions::from_mode(0o0)).unwrap();
+
+    let sandbox = Sandbox::new().bind_ro(directory.path(), "/src");
+    let mut child = sandbox.clone().learn().command("/src/main").spawn().unwrap();
+    assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+    let denials = child.denials();
+    let found: Vec<_> = denials.iter().map(|one| (one.what.clone(), one.errno)).collect();
+    let read = |path: &str| Denied::Path { path: path.into(), access: Access::Read };
+    let expected = [
+        (read("/proc/meminfo"), libc::ENOENT),
+        (read("/src/denied"), libc::EACCES),
+        (Denied::Address("192.0.2.1:7".into()), libc::ENETUNREACH),
+    ];
+    assert_eq!(found, expected, "{denials}");
+    assert!(denials.iter().all(|one| one.program == "main"), "{denials}");
+    let footprint = run(sandbox.declare_inputs(["/src/main"]).command("/src/main"));
+    assert!(has(&footprint, "/src/there", ReadKind::Content), "{footprint}");
+    assert!(has(&footprint, "/proc/meminfo", ReadKind::Absent), "{footprint}");
+    // That it is there is all that was seen.
+    assert!(has(&footprint, "/src/denied", ReadKind::Metadata), "{footprint}");
+    // No loader, no libraries.
+    let library = footprint.reads.iter().find(|read| read.path.starts_with("/usr/lib"));
+    assert_eq!(library, None, "{footprint}");
+    assert!(footprint.gaps.is_empty(), "{footprint}");
 }
 
 fn children_by_vfork() {
