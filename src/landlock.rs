@@ -13,6 +13,7 @@ use crate::abi::{MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, MS_NODEV, MS_RDONLY};
 use crate::capability::Capability;
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::given::Given;
+use crate::learn;
 use crate::namespace::Namespaces;
 use crate::policy::Policy;
 use crate::rootfs::bytes;
@@ -143,7 +144,7 @@ impl Landlock {
 
     /// Whether what is refused goes to the kernel's audit log; default false, as the program decides
     /// how much that is. Linux 6.15; other kernels are an error unless [`Feature::LandlockLog`] is
-    /// best effort.
+    /// best effort. [`Sandbox::learn`](crate::Sandbox::learn) has it done for a caller who may read it.
     ///
     /// # Examples
     ///
@@ -180,6 +181,30 @@ impl Landlock {
 
     pub(crate) fn has_walls(&self) -> bool {
         self.walls
+    }
+
+    /// The same ports alone.
+    pub(crate) fn without_walls(self) -> Self {
+        Landlock { walls: false, ..self }
+    }
+
+    /// As it is written in Rust.
+    pub(crate) fn expression(&self) -> String {
+        let mut text = format!("Landlock::{}()", if self.walls { "default" } else { "none" });
+        for (name, ports) in [("bind_tcp", &self.bind), ("connect_tcp", &self.connect)] {
+            if let Some(ports) = ports {
+                let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+                text += &format!(".{name}([{}])", ports.join(", "));
+            }
+        }
+        for (name, value, usual) in
+            [("log_denials", self.log, false), ("log_nested", self.log_nested, true)]
+        {
+            if value != usual {
+                text += &format!(".{name}({value})");
+            }
+        }
+        text
     }
 
     fn log_flags(&self) -> u32 {
@@ -261,6 +286,11 @@ impl Ruleset {
         {
             made.flags = 0;
         }
+        // The journal reads it, where there is somebody who may.
+        let restricts = made.handled != [0; 3];
+        if policy.learn && restricts && version >= LOGGING && learn::reads_audit_log() {
+            made.flags |= LOG_NEW_EXEC_ON;
+        }
         Ok((made, missing.features))
     }
 
@@ -283,6 +313,11 @@ impl Ruleset {
 
     pub(crate) fn flags(&self) -> u32 {
         self.flags
+    }
+
+    /// Whether what is refused to the program goes to the audit log.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.flags & LOG_NEW_EXEC_ON != 0
     }
 
     /// As init reads them.

@@ -12,9 +12,12 @@ mod footprint;
 pub(crate) mod fuzz;
 mod journal;
 mod judge;
+
 mod look;
 mod memory;
 mod note;
+mod readlog;
+mod record;
 mod remedy;
 
 use std::collections::BTreeSet;
@@ -24,6 +27,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::capability::Capability;
+use crate::landlock::Landlock;
 use crate::outcome::{Outcome, Status};
 use crate::policy::Policy;
 use crate::rlimit::{Max, Resource};
@@ -32,6 +36,7 @@ pub(crate) use footprint::Declared;
 #[cfg(feature = "footprint")]
 pub use footprint::{Footprint, Gap, Read, ReadKind};
 pub(crate) use journal::Journal;
+pub(crate) use readlog::is_readable as reads_audit_log;
 use remedy::Remedy;
 
 /// Whether a journal is asked about a call even where it is allowed.
@@ -103,8 +108,16 @@ pub enum Denied {
     },
     /// A capability that the program has not.
     Capability(Capability),
-    /// Where a socket was to lead: an address and a port, or after an @ the abstract name of one of the host's.
+    /// Where a socket was to lead, or what it was to be bound to: an address and a port, or after an @ the abstract
+    /// name of one of the host's.
     Address(String),
+    /// A signal to a process that is not in the sandbox.
+    Signal {
+        /// Its number in the first pid namespace.
+        pid: u32,
+        /// Its name, as it chose it (up to 15 bytes).
+        name: String,
+    },
     /// A limit of this name that was reached.
     Limit(&'static str),
 }
@@ -129,6 +142,7 @@ impl fmt::Display for Denied {
             }
             Denied::Capability(one) => one.fmt(f),
             Denied::Address(address) => f.write_str(address),
+            Denied::Signal { pid, name } => write!(f, "a signal to {name:?} ({pid})"),
             Denied::Limit(name) => write!(f, "the limit of {name}"),
         }
     }
@@ -157,10 +171,10 @@ pub struct Denial {
     pub what: Denied,
     /// The error that the program got, `ENOENT` for example; 0 where a limit ended it.
     pub errno: i32,
-    /// The name of the system call that asked for it first; empty for a limit.
+    /// The name of the system call that asked for it first; empty for a limit, and for what Landlock says that it refused.
     pub call: String,
     /// The name of the process that made it, as it chose it (up to 15 bytes; `comm` of
-    /// [proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html)).
+    /// [proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html)); empty where `call` is.
     pub program: String,
     /// How often it came up; 1 for limits.
     pub count: u64,
@@ -177,6 +191,15 @@ enum Change {
     Line,
     Rule(String),
     Capability(Capability),
+    Wall(Wall),
+}
+
+/// What of [`Landlock`] is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wall {
+    All,
+    Bind(u16),
+    Connect(u16),
 }
 
 /// What [`Child::denials`](crate::Child::denials) found, each thing once, in the order of its first occurrence
@@ -208,10 +231,11 @@ pub struct Denials {
 struct Settings {
     kept: Vec<Capability>,
     profile: &'static str,
+    landlock: Landlock,
 }
 
 impl Denials {
-    /// In the order of their first occurrence; limits last.
+    /// In the order of their first occurrence, as far as that is known of what Landlock refused; limits last.
     ///
     /// # Examples
     ///
@@ -246,7 +270,8 @@ impl Denials {
         self.dropped
     }
 
-    /// How many calls could not be looked at: the process had ended, or it took longer than a second.
+    /// How many calls could not be looked at: the process had ended, or it took longer than a second. Also how often
+    /// the kernel's audit log had more than could be taken, or something of Landlock's that is not known.
     ///
     /// # Examples
     ///
@@ -311,6 +336,7 @@ impl Denials {
         self.settings = Settings {
             kept: policy.capabilities.bounding().iter().collect(),
             profile: policy.seccomp.expression(),
+            landlock: policy.landlock.clone(),
         };
         self
     }
@@ -361,11 +387,13 @@ impl fmt::Display for Denials {
             f.write_str("sandbox\n")?;
         }
         let (mut printed, mut rules, mut kept) = (BTreeSet::new(), String::new(), Vec::new());
+        let mut walls = Vec::new();
         for denial in &self.entries {
             writeln!(f, "    // {denial}")?;
             match (&denial.change, &denial.line) {
                 (Change::Rule(rule), _) => rules.push_str(rule),
                 (Change::Capability(one), _) => kept.push(*one),
+                (Change::Wall(one), _) => walls.push(*one),
                 (Change::Line, Some(line)) if printed.insert(line) => writeln!(f, "    {line}")?,
                 (Change::Line, _) => {}
             }
@@ -377,6 +405,9 @@ impl fmt::Display for Denials {
         if !kept.is_empty() {
             let all = self.settings.kept.iter().copied().chain(kept);
             writeln!(f, "    {}", remedy::capabilities(all))?;
+        }
+        if !walls.is_empty() {
+            writeln!(f, "    {}", remedy::landlock(&self.settings.landlock, walls))?;
         }
         for (count, what) in [
             (self.dropped, "refusals more were not noted"),

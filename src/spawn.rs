@@ -362,7 +362,9 @@ fn start_journal(
     let listener = listener.ok_or_else(|| unheard(Stage::Setup, Errno::EPROTO))?;
     let (sandbox, filter) = (sandbox.clone(), Arc::clone(filter));
     let inside = start.lowered.ids.inside;
-    Journal::start(sandbox, filter, inside, listener, Arc::clone(&launched.pidfd)).map(Some)
+    let is_logged = start.lowered.plan.ruleset.is_logged();
+    let pidfd = Arc::clone(&launched.pidfd);
+    Journal::start(sandbox, filter, inside, is_logged, listener, pidfd).map(Some)
 }
 
 /// Launches init, or who makes it, and then returns what that is to be told.

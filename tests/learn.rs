@@ -32,8 +32,8 @@ use std::time::Duration;
 use common::Needs;
 use inside::{myself, myself_outside, open_directory, role};
 use stockade::{
-    Access, Action, Bind, Capabilities, Capability, Command, Denials, Denied, Namespaces, Network,
-    Outcome, Overlay, Proc, Resource, Rule, Sandbox, Seccomp, Stdio,
+    Access, Action, Bind, Capabilities, Capability, Command, Denials, Denied, Landlock, Namespaces,
+    Network, Outcome, Overlay, Proc, Resource, Rule, Sandbox, Seccomp, Stdio,
 };
 
 tests! {
@@ -45,6 +45,7 @@ tests! {
     ];
     Needs::Program("busybox") => [a_static_program];
     Needs::Root => [a_look_that_hangs, access_control_lists];
+    Needs::RootAndAudit => [what_landlock_refuses];
 }
 
 /// Runs to its end; what it wrote, and what it was refused.
@@ -663,4 +664,53 @@ fn a_look_that_hangs() {
     let noted = denials.iter().find(|denial| denial.what == meminfo);
     assert_eq!(noted.map(|denial| denial.count), Some(3), "{denials}");
     no_journals();
+}
+
+/// Ports, an abstract name and a descriptor, which nothing but Landlock refuses, out of the audit log.
+fn what_landlock_refuses() {
+    let name = role().unwrap_or_else(|| format!("stockade-test-{}", std::process::id()));
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    if role().is_some() {
+        let refused = |error: std::io::Error| error.raw_os_error().unwrap();
+        for _ in 0..2 {
+            let error = std::net::TcpStream::connect("127.0.0.1:9").unwrap_err();
+            assert_eq!(refused(error), libc::EACCES);
+        }
+        let error = std::net::TcpListener::bind("127.0.0.1:8081").unwrap_err();
+        assert_eq!(refused(error), libc::EACCES);
+        assert_eq!(refused(UnixStream::connect_addr(&address).unwrap_err()), libc::EPERM);
+        let error = fs::OpenOptions::new().write(true).open("/proc/self/fd/5").unwrap_err();
+        assert_eq!(refused(error), libc::EACCES);
+        // What it refuses itself is not the sandbox's doing.
+        assert!(std::net::TcpStream::connect("127.0.0.1:443").is_err());
+        return;
+    }
+    let _by_name = UnixListener::bind_addr(&address).unwrap();
+    let directory = open_directory();
+    let file = directory.path().join("a file");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    let landlock = Landlock::default().connect_tcp([443]).bind_tcp([8080]);
+    let sandbox = learning().network(Network::Host).landlock(landlock);
+    let command = myself(&sandbox, "what_landlock_refuses", &name);
+    let (outcome, _, denials) = learn(command.fd(5, fs::File::open(&file).unwrap()));
+    assert_eq!(outcome, Outcome::Exited(0));
+    let found: Vec<_> =
+        denials.iter().map(|one| (one.what.clone(), one.errno, one.count)).collect();
+    let expected = [
+        (Denied::Address("127.0.0.1:9".into()), libc::EACCES, 2),
+        (Denied::Address("127.0.0.1:8081".into()), libc::EACCES, 1),
+        (Denied::Address(format!("@{name}")), libc::EPERM, 1),
+        (Denied::Path { path: file, access: Access::Write }, libc::EACCES, 1),
+    ];
+    assert_eq!(found, expected, "{denials}");
+    assert_eq!(
+        lines(&denials)[..2],
+        [
+            ".landlock(Landlock::default().bind_tcp([8080]).connect_tcp([9, 443]))",
+            ".landlock(Landlock::default().bind_tcp([8080, 8081]).connect_tcp([443]))",
+        ]
+    );
+    let all = "    .landlock(Landlock::none().bind_tcp([8080, 8081]).connect_tcp([9, 443]))\n";
+    assert!(denials.to_string().ends_with(all), "{denials}");
 }

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use super::book::Book;
 use super::judge::Judge;
 use super::look::Outside;
+use super::record::{self, Ledger, Refusal};
 use super::{acl, calls, note};
 use crate::sandbox::Sandbox;
 use crate::sys::Asked;
@@ -52,9 +53,33 @@ pub(crate) fn journal(bytes: &[u8]) {
         let (key, denial) = note::refused_call(policy, &asked, nix::errno::Errno::EPERM, program);
         book.note(key, denial);
     }
+    records(bytes, |refusal| {
+        let denial = note::refused_by_landlock(policy, refusal);
+        book.note(denial.what.clone(), denial);
+    });
     // Nothing from inside makes a line of its own.
     for line in book.denials().with_settings(policy).to_string().lines() {
         let known = ["sandbox", "    .", "    //", "//"].iter().any(|one| line.starts_with(one));
         assert!(known && !line.contains(char::is_control), "{line:?}");
+    }
+}
+
+/// The audit log of Landlock, with what the fuzzer puts behind the numbers; and messages that are the fuzzer's alone.
+fn records(bytes: &[u8], mut note: impl FnMut(Refusal)) {
+    let mut ledger = Ledger::default();
+    let made = b"domain=1 status=allocated pid=7 comm=\"stockade-init\"";
+    let refused = [b"domain=1 blockers=", bytes].concat();
+    let header = |kind: u16, text: &[u8]| {
+        [&[0; 4][..], &kind.to_ne_bytes(), &[0; 10], b"audit(1.0:1): ", text].concat()
+    };
+    let messages = [
+        header(record::LANDLOCK_ACCESS, bytes),
+        header(record::LANDLOCK_DOMAIN, bytes),
+        header(record::LANDLOCK_DOMAIN, made),
+        header(record::LANDLOCK_ACCESS, &refused),
+        bytes.to_vec(),
+    ];
+    for message in messages {
+        ledger.take(&message, 7).into_iter().flatten().for_each(&mut note);
     }
 }

@@ -4,9 +4,9 @@
 //! system that somebody serves. So the thread that looks is watched by another, which answers in its place
 //! after a second, and starts a new one. They end with the sandbox.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ use super::files::{Files, Later};
 use super::footprint::{Footprint, Gap};
 use super::judge::{Judge, Verdict};
 use super::look::Outside;
-use super::{Denials, memory, note};
+use super::record::Ledger;
+use super::{Denials, memory, note, readlog};
 use crate::error::{Error, Result, Stage};
 use crate::executable::errno_of;
 #[cfg(feature = "footprint")]
@@ -38,6 +39,9 @@ const PAUSE: u16 = 250;
 const MOST_HANGING: usize = 8;
 /// How long the last words are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long records of the audit log are waited for at the end, in all, and without any in milliseconds.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
+const QUIET: u16 = 100;
 const STACK: usize = 256 * 1024;
 /// How often what fails is tried again, as the kernel may be short of memory; and how long after.
 const TRIES: u32 = 100;
@@ -67,8 +71,12 @@ pub(super) struct Shared {
     stop: UnixStream,
     /// Who has it receives the next question.
     turn: Mutex<()>,
+    /// What Landlock refuses comes here, where it can be read.
+    log: Option<OwnedFd>,
     /// The program's process has got to its exec; what it did before was the sandbox's own doing.
     begun: AtomicBool,
+    /// Its number, from then on.
+    program: AtomicI32,
     crew: Arc<Crew>,
 }
 
@@ -97,6 +105,7 @@ impl Journal {
         sandbox: Sandbox,
         filter: Arc<Assembled>,
         inside: (u32, u32),
+        is_logged: bool,
         listener: OwnedFd,
         pidfd: Arc<OwnedFd>,
     ) -> Result<Self> {
@@ -104,6 +113,9 @@ impl Journal {
         let (wake, stop) =
             UnixStream::pair().map_err(|error| failed("socketpair")(errno_of(&error)))?;
         sys::take_turns(listener.as_fd());
+        // It decides nothing: who may not read it does without.
+        let reads_log = is_logged && sandbox.policy().learn;
+        let log = reads_log.then(|| readlog::join().ok()).flatten();
         let shared = Arc::new(Shared {
             outside: Outside::new().map_err(failed("open the host's root"))?,
             book: Mutex::default(),
@@ -119,13 +131,18 @@ impl Journal {
             pidfd,
             stop,
             turn: Mutex::new(()),
+            log,
             begun: AtomicBool::new(false),
+            program: AtomicI32::new(0),
             crew: Arc::default(),
         });
         let owner = std::process::id();
         let journal = Journal { shared, wake: Some(wake), owner };
         for _ in 0..journal.shared.workers() {
             Shared::spawn(&journal.shared, Shared::work).map_err(failed("start a thread"))?;
+        }
+        if journal.shared.log.is_some() {
+            Shared::spawn(&journal.shared, Shared::hear).map_err(failed("start a thread"))?;
         }
         Shared::spawn(&journal.shared, Shared::watch).map_err(failed("start a thread"))?;
         Ok(journal)
@@ -327,10 +344,51 @@ impl Shared {
     }
 
     fn has_begun(&self, asked: &Asked) -> bool {
-        if [libc::SYS_execve, libc::SYS_execveat].contains(&i64::from(asked.number)) {
-            self.begun.store(true, Ordering::Relaxed);
+        let executes = [libc::SYS_execve, libc::SYS_execveat].contains(&i64::from(asked.number));
+        if executes && !self.begun.swap(true, Ordering::Relaxed) {
+            self.program.store(asked.pid, Ordering::Relaxed);
         }
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Notes what Landlock says that it refused.
+    fn hear(this: &Arc<Self>, _: usize) {
+        let Some(log) = &this.log else { return };
+        let (mut ledger, mut buffer) = (Ledger::default(), Box::new([0; readlog::LONGEST]));
+        let mut take = |ledger: &mut Ledger| match readlog::receive(log, &mut buffer) {
+            Ok(message) => this.note_record(ledger, message.unwrap_or_default()),
+            // More than there was room for.
+            Err(Errno::ENOBUFS) => locked(&this.book).unread += 1,
+            Err(_) => {}
+        };
+        let has_more = |others: &[BorrowedFd<'_>], timeout| {
+            let fds = [&[log.as_fd(), this.stop.as_fd()], others].concat();
+            let mut set: Vec<_> =
+                fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            match poll(&mut set, timeout) {
+                Err(errno) => errno == Errno::EINTR,
+                Ok(0) => false,
+                Ok(_) => set[1..].iter().all(|one| !one.any().unwrap_or(true)),
+            }
+        };
+        while has_more(&[this.pidfd.as_fd()], PollTimeout::NONE) {
+            take(&mut ledger);
+        }
+        // The kernel gives them out in a thread of its own.
+        let until = Instant::now() + LAST_RECORDS;
+        while !ledger.is_complete && Instant::now() < until && has_more(&[], QUIET.into()) {
+            take(&mut ledger);
+        }
+    }
+
+    fn note_record(&self, ledger: &mut Ledger, message: &[u8]) {
+        let program = self.program.load(Ordering::Relaxed);
+        for refusal in ledger.take(message, program) {
+            match refusal {
+                Some(refusal) => note::refusal(self, refusal),
+                None => locked(&self.book).unread += 1,
+            }
+        }
     }
 
     /// How many look at a time: what is read takes longer to note.

@@ -8,8 +8,9 @@ use nix::sys::stat::SFlag;
 use super::journal::{Shared, locked};
 use super::judge::Verdict;
 use super::look::Outside;
+use super::record::Refusal;
 use super::remedy::{self, Remedy};
-use super::{Change, Denial, Denied};
+use super::{Change, Denial, Denied, Wall};
 use crate::namespace::Namespaces;
 use crate::policy::Policy;
 use crate::seccomp::calls;
@@ -118,6 +119,44 @@ pub(super) fn denial(
     Some(Denial { change, ..denial })
 }
 
+/// What Landlock says that it refused.
+pub(super) fn refusal(shared: &Shared, refusal: Refusal) {
+    let denial = refused_by_landlock(shared.sandbox.policy(), refusal);
+    locked(&shared.book).note(denial.what.clone(), denial);
+}
+
+/// The same. It is asked last, so that nothing else was in the way.
+pub(super) fn refused_by_landlock(policy: &Policy, refusal: Refusal) -> Denial {
+    let (what, errno, wall) = match refusal {
+        Refusal::File { path, access, errno } => (Denied::Path { path, access }, errno, Wall::All),
+        Refusal::Bind(address) => {
+            let wall = Wall::Bind(address.port());
+            (Denied::Address(address.to_string()), Errno::EACCES, wall)
+        }
+        Refusal::Connect(address) => {
+            let wall = Wall::Connect(address.port());
+            (Denied::Address(address.to_string()), Errno::EACCES, wall)
+        }
+        Refusal::Abstract(name) => {
+            let name = format!("@{}", String::from_utf8_lossy(&name).escape_debug());
+            (Denied::Address(name), Errno::EPERM, Wall::All)
+        }
+        Refusal::Signal { pid, name } => (Denied::Signal { pid, name }, Errno::EPERM, Wall::All),
+    };
+    let note = match (&what, wall) {
+        (Denied::Path { .. }, _) => {
+            "by Landlock alone, where no mount refuses; a file that was opened for reading is not opened anew for writing"
+        }
+        (_, Wall::All) => "by Landlock alone, all of whose walls would be gone",
+        (_, Wall::Bind(_)) => "to be bound to; by Landlock, for the port",
+        (_, Wall::Connect(_)) => "by Landlock, for the port",
+    };
+    let line = Some(remedy::landlock(&policy.landlock, [wall]));
+    let remedy = Remedy { line, note: Some(note.to_owned()) };
+    let denial = Denial::new(what, errno, "", OsStr::new(""), remedy);
+    Denial { change: Change::Wall(wall), ..denial }
+}
+
 fn network() -> Remedy {
     let note = Some("all of the caller's network".to_owned());
     Remedy { line: Some(".network(Network::Host)".to_owned()), note }
@@ -128,4 +167,48 @@ fn listens(name: &str) -> bool {
     let table = std::fs::read("/proc/self/net/unix").unwrap_or_default();
     let table = String::from_utf8_lossy(&table);
     table.lines().any(|line| line.ends_with(name) && line.contains(&format!(" {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::landlock::Landlock;
+    use crate::learn::Access;
+    use crate::learn::book::Book;
+    use crate::sandbox::Sandbox;
+
+    #[test]
+    fn refusals_of_landlock_come_together_in_one_line() {
+        let given = Landlock::default().connect_tcp([443]).log_denials(true);
+        let sandbox = Sandbox::new().landlock(given);
+        let hostile = PathBuf::from(OsString::from_vec(b"/x\n    .evil()\xff".to_vec()));
+        let (access, errno) = (Access::Write, Errno::EACCES);
+        let mut book = Book::default();
+        for refusal in [
+            Refusal::Connect(([192, 0, 2, 1], 80).into()),
+            Refusal::Bind(([0; 4], 0).into()),
+            Refusal::File { path: hostile, access, errno },
+            Refusal::Abstract(b"a\nb".to_vec()),
+            Refusal::Signal { pid: 1, name: "in\nit".into() },
+            Refusal::Signal { pid: 1, name: "in\nit".into() },
+        ] {
+            let denial = refused_by_landlock(sandbox.policy(), refusal);
+            book.note(denial.what.clone(), denial);
+        }
+        let denials = book.denials().with_settings(sandbox.policy());
+        let first = denials.iter().next().unwrap().line.as_deref();
+        let expected = ".landlock(Landlock::default().connect_tcp([80, 443]).log_denials(true))";
+        assert_eq!(first, Some(expected));
+        let printed = denials.to_string();
+        let (comments, code): (Vec<_>, Vec<_>) =
+            printed.lines().partition(|line| line.starts_with("    // "));
+        let ports = ".bind_tcp([0]).connect_tcp([80, 443]).log_denials(true)";
+        let expected = ["sandbox".to_owned(), format!("    .landlock(Landlock::none(){ports})")];
+        assert_eq!(code, expected, "{printed}");
+        assert_eq!(comments.len(), 5, "{printed}");
+        assert!(comments[4].contains("2 times"), "{printed}");
+    }
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 
-use super::Access;
+use super::{Access, Wall};
 use crate::capability::Capability;
+use crate::landlock::Landlock;
 use crate::policy::Policy;
 use crate::rootfs::{Bind, Entry, Proc};
 
@@ -159,6 +160,16 @@ pub(super) fn capabilities(wanted: impl IntoIterator<Item = Capability>) -> Stri
     };
     let names: Vec<_> = all.into_iter().map(name).collect();
     format!(".capabilities(Capabilities::keep([{}]))", names.join(", "))
+}
+
+/// The line of a Landlock without these walls.
+pub(super) fn landlock(given: &Landlock, walls: impl IntoIterator<Item = Wall>) -> String {
+    let without = walls.into_iter().fold(given.clone(), |landlock, wall| match wall {
+        Wall::All => landlock.without_walls(),
+        Wall::Bind(port) => landlock.bind_tcp([port]),
+        Wall::Connect(port) => landlock.connect_tcp([port]),
+    });
+    format!(".landlock({})", without.expression())
 }
 
 /// What has to be changed for a system call.

@@ -115,7 +115,8 @@ impl Sandbox {
     /// Nothing is allowed by it. The filter asks the caller's process about every call that is refused and
     /// every call that names a file; a thread of the caller's notes it, and answers as the filter would have. It
     /// foretells what the kernel will say a moment later, so a hostile program can mislead it: it is for
-    /// programs that one gets to know. docs/learn.md says what it sees, and what it costs.
+    /// programs that one gets to know. What Landlock refuses is read where the caller may read the kernel's audit
+    /// log. docs/learn.md says what it sees, and what it costs.
     ///
     /// Needs init, Linux 5.5, and from 5.19 on no signal disturbs a call that waits
     /// ([seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html)). A seccomp profile

@@ -5,7 +5,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub(crate) enum Needs {
     AppArmorProfiles,
     /// No security module with labels.
     NoLabels,
+    /// uid 0, and auditing that is on, with what Landlock writes to its log.
+    RootAndAudit,
     /// Any other uid than 0 and this version of Landlock's interface.
     UnprivilegedAndLandlock(u32),
 }
@@ -95,6 +97,10 @@ impl Needs {
             Needs::Landlock(version) => {
                 (landlock() < version).then(|| format!("needs version {version} of Landlock"))
             }
+            Needs::RootAndAudit if !root => Some("needs root".to_owned()),
+            Needs::RootAndAudit => Needs::Landlock(7).missing().or_else(|| {
+                (!audits()).then(|| "needs auditing that is on (auditctl -e 1)".to_owned())
+            }),
             Needs::UnprivilegedAndLandlock(_) if root => Needs::Unprivileged.missing(),
             Needs::UnprivilegedAndLandlock(version) => Needs::Landlock(version).missing(),
             Needs::AppArmorProfiles => std::env::var_os("STOCKADE_TEST_APPARMOR")
@@ -368,6 +374,27 @@ fn is_in(path: &std::ffi::OsStr, name: &str) -> bool {
 /// made by a test.
 pub(crate) fn image() -> Option<PathBuf> {
     std::env::var_os("STOCKADE_TEST_IMAGE").map(PathBuf::from)
+}
+
+/// Whether the kernel audits, and this process is where the numbers in its log are right.
+fn audits() -> bool {
+    use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockType};
+    use std::os::fd::AsRawFd;
+    let protocol = socket::SockProtocol::NetlinkAudit;
+    let Ok(kernel) =
+        socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+    else {
+        return false;
+    };
+    // AUDIT_GET, as a request.
+    let question = [16u32.to_ne_bytes(), (1 << 16 | 1000u32).to_le_bytes(), [1, 0, 0, 0], [0; 4]];
+    let (fd, to) = (kernel.as_raw_fd(), NetlinkAddr::new(0, 0));
+    let mut answer = [0; 256];
+    let asked = socket::sendto(fd, &question.concat(), &to, MsgFlags::empty())
+        .and_then(|_| socket::recv(fd, &mut answer, MsgFlags::empty()));
+    let first = std::fs::read_link("/proc/self/ns/pid");
+    let enabled = answer[4..6] == 1000u16.to_ne_bytes() && answer[20..24] != [0; 4];
+    asked.is_ok() && enabled && first.is_ok_and(|pids| pids == Path::new("pid:[4026531836]"))
 }
 
 /// A Rust tool chain that lies in somebody's home directory, or the one that
