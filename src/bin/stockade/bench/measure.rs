@@ -128,9 +128,9 @@ impl<'a> Bench<'a> {
                 }
                 Ok(None)
             }
-            // The host need not have it.
-            (Err(Failure::Io(_, error)), Way::Plain) => Ok(Some(error.to_string())),
-            (Err(failure), _) => Err(failure),
+            // The others need more than this one, or the program on the host.
+            (Err(failure), Way::Cold) => Err(failure),
+            (Err(failure), _) => Ok(Some(failure.to_string())),
         }
     }
 
