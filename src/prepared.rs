@@ -3,15 +3,20 @@
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use crate::command::{Command, PATH, Within};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Stage};
+use crate::hint::Hint;
 use crate::lower::{self, Lowered};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::pool::Pool;
+use crate::rlimit::Resource;
 use crate::sandbox::Sandbox;
 use crate::session::Session;
 use crate::spawn::Count;
+use crate::{sys, wire};
 
 /// A [sandbox](Sandbox) that was looked through once, for any number of programs, from any thread
 /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
@@ -105,7 +110,7 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// As [`Command::spawn`]; [`Error::Invalid`] for what a session cannot have: it needs init and a pid
+    /// As [`Command::spawn`]; `EMFILE` where the hard limit of open files is below 577; [`Error::Invalid`] for what a session cannot have: it needs init and a pid
     /// namespace of its own, and a limit of [CPU time](Sandbox::cpu_time), [learning](Sandbox::learn) and
     /// declared inputs are for a sandbox of one program.
     ///
@@ -131,7 +136,7 @@ impl Prepared {
     ///
     /// # Errors
     ///
-    /// As [`Command::spawn`], of the first of them; [`Error::Invalid`] for what cannot wait: it needs init
+    /// As [`Command::spawn`], of the first of them; `EMFILE` where the hard limit of open files is below 577; [`Error::Invalid`] for what cannot wait: it needs init
     /// and a pid namespace of its own, and [learning](Sandbox::learn) and declared inputs are for
     /// a sandbox that is made for its program.
     ///
@@ -147,8 +152,22 @@ impl Prepared {
         Pool::new(self.clone(), size)
     }
 
+    /// That nothing contradicts waiting, and that init has numbers for a program's descriptors.
     fn check(&self, problems: Vec<String>) -> Result<()> {
-        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
+        }
+        let failed = |errno, object| Error::new(Stage::Prepare, "prlimit", object, errno);
+        let limits =
+            sys::hard_limits().map_err(|errno| failed(errno, "of the caller".to_owned()))?;
+        let files = Resource::ALL.iter().zip(limits).find(|(one, _)| **one == Resource::OpenFiles);
+        let most = files.map_or(u64::MAX, |(_, hard)| hard);
+        if most < wire::NUMBERS_OF_SESSION {
+            let least = wire::NUMBERS_OF_SESSION;
+            let object = format!("(the hard limit of open files is {most}, and has to be {least})");
+            return Err(failed(Errno::EMFILE, object).with_hint(Some(Hint::OpenFiles)));
+        }
+        Ok(())
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {

@@ -330,6 +330,8 @@ pub(crate) const ONCE: u32 = 1 << 12;
 /// are below: some, and one for each writable file system in memory.
 pub(crate) const HANDED: i32 = 320;
 const _: () = assert!(HANDED as usize >= WATCHED_MAX + 64);
+/// How many numbers that makes with the most descriptors that a program can have.
+pub(crate) const NUMBERS_OF_SESSION: u64 = HANDED as u64 + DESCRIPTORS_MAX as u64 + 1;
 
 /// The name of a process that is about to become the program without a supervisor. An exec changes it,
 /// and to one without a slash.

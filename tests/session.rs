@@ -54,6 +54,7 @@ tests! {
         time_stands_still_in_a_pause,
         its_namespaces_can_be_joined,
         what_cannot_wait,
+        too_low_a_limit_of_open_files,
         it_ends_with_the_embedder,
         a_pool_gives_each_its_own,
         a_pool_is_refilled,
@@ -551,6 +552,17 @@ fn what_cannot_wait() {
         // But what it is prepared for it does.
         assert!(prepared.command("true").status().unwrap().outcome.is_success());
     }
+}
+
+fn too_low_a_limit_of_open_files() {
+    life::limit_open_files(256);
+    let prepared = Sandbox::new().prepare().unwrap();
+    let errors = [prepared.session().map(drop), prepared.pool(1).map(drop)].map(Result::unwrap_err);
+    for error in errors {
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        assert!(error.to_string().contains("the hard limit of open files is 256"), "{error}");
+    }
+    assert!(prepared.command("true").status().unwrap().outcome.is_success());
 }
 
 /// Starts a copy of this test that makes something which holds its standard input, kills it and waits.

@@ -313,6 +313,13 @@ pub(crate) fn fork_and_leave() {
     }
 }
 
+/// Sets both limits of open files of this process.
+pub(crate) fn limit_open_files(count: u64) {
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+    // SAFETY: valid for reading.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+}
+
 /// setsid(2)
 pub(crate) fn session() {
     // SAFETY: takes nothing.
