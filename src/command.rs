@@ -556,13 +556,14 @@ impl Command {
 
     fn start(self, role: Role) -> Result<Child> {
         let started = match (&self.within, role) {
+            // What contradicts itself uses up no sandbox.
             (Within::Session(session), Role::Program) => {
                 let session = Arc::clone(session);
-                session.start(self)
+                self.validate_alone().and_then(|()| session.start(self))
             }
             (Within::Pool(pool), Role::Program) => {
                 let pool = Arc::clone(pool);
-                pool.start(self)
+                self.validate_alone().and_then(|()| pool.start(self))
             }
             _ => self.make(role).map(|made| made.child),
         };
@@ -670,11 +671,6 @@ impl Command {
         count: Count,
         start: impl FnOnce(&Start<'_>) -> Result<Made, Refused>,
     ) -> Result<(Made, Attached)> {
-        let mut problems = Vec::new();
-        self.problems(&mut problems);
-        if !problems.is_empty() {
-            return Err(Error::Invalid(problems));
-        }
         let (sandbox, role) = (self.sandbox.clone(), Role::Later(count));
         let streams = self.open_streams()?;
         let pairs = self.pairs(&streams);

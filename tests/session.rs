@@ -615,6 +615,8 @@ fn a_pool_is_refilled() {
     assert_eq!(pool.metrics().waiting, 3);
     let (child, held) = endless(pool.command("sh").args(["-c", ENDLESS]));
     assert!(pool.wait_until_filled(life::SAFETY));
+    // What contradicts itself takes none.
+    assert!(matches!(pool.command("").spawn(), Err(Error::Invalid(_))));
     let metrics = pool.metrics();
     assert_eq!((metrics.waiting, metrics.hits, metrics.misses, metrics.failures), (3, 1, 0, 0));
     pool.resize(1);
@@ -715,6 +717,17 @@ fn limits_hold_for_all_together() {
     let output = sh(&session, script).output().unwrap();
     assert!(!output.outcome.is_success(), "{output:?}");
     assert!(session.stats().unwrap().memory.current.unwrap() > 0);
+    // With no process left to be had, that is told.
+    let mut running = Vec::new();
+    let refused = (0..100).find_map(|_| match session.command("sleep").arg("1000").spawn() {
+        Ok(child) => {
+            running.push(child);
+            None
+        }
+        Err(error) => Some(error),
+    });
+    assert_eq!(refused.unwrap().raw_os_error(), Some(libc::EAGAIN));
+    drop(running);
     let eater = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}";
     let eaten = sh(&session, eater).output().unwrap();
     assert_eq!(eaten.stdout, b"", "{eaten:?}");

@@ -23,8 +23,15 @@ impl Command {
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
     }
 
+    /// The same without the sandbox, which has been looked at.
+    pub(super) fn validate_alone(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        self.problems(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
     /// Those of the command alone.
-    pub(super) fn problems(&self, problems: &mut Vec<String>) {
+    fn problems(&self, problems: &mut Vec<String>) {
         if self.program.is_empty() {
             problems.push("the program has no name".to_owned());
         }

@@ -6,7 +6,7 @@ use core::convert::Infallible;
 use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::program::{self, Done, Failure, Process, Wanted};
-use crate::raw::exit;
+use crate::raw::{Errno, exit};
 use crate::supervise;
 use crate::sys::{self, Fd, Outcome, Poll, fault};
 use crate::wire::{BY_SIGNAL, Call, HANDED, ONCE, PAUSE, RESUME, Report, report};
@@ -22,6 +22,8 @@ struct Session<'a> {
     taken: (Fd, Fd),
     /// The supervisor that waits for the next program; 0 for none.
     spare: i32,
+    /// Why the last one could not be made.
+    refused: Errno,
 }
 
 /// Binds itself by what binds the program, and waits for programs. Returns only what has failed.
@@ -53,7 +55,15 @@ fn wait_for_programs(
         return if lines.sleep() { start(lines, proc_fd, done) } else { exit(1) };
     }
     let (door, theirs) = sys::socketpair()?;
-    let session = Session { lines, proc_fd, done, door, taken: sys::socketpair()?, spare: 0 };
+    let session = Session {
+        lines,
+        proc_fd,
+        done,
+        door,
+        taken: sys::socketpair()?,
+        spare: 0,
+        refused: Errno(EAGAIN),
+    };
     program::announce(lines, [1, done.skipped], &[done.root.0, theirs.0])?;
     drop(theirs);
     Ok(session.serve()?)
@@ -135,9 +145,12 @@ impl Session<'_> {
 
     fn make_spare(&mut self) {
         let argument = (&raw const *self).cast_mut().cast();
-        if let Ok((pid, pidfd)) = sys::clone_init(sys::BEFORE_EXEC, begin, argument) {
-            sys::close(pidfd);
-            self.spare = pid;
+        match sys::clone_init(sys::BEFORE_EXEC, begin, argument) {
+            Ok((pid, pidfd)) => {
+                sys::close(pidfd);
+                self.spare = pid;
+            }
+            Err(errno) => self.refused = errno,
         }
     }
 
@@ -148,7 +161,7 @@ impl Session<'_> {
             return;
         };
         let mut failed = Report::new(report::FAILED);
-        let why = [report::LAUNCH, Call::Clone as u64, EAGAIN as u64];
+        let why = [report::LAUNCH, Call::Clone as u64, self.refused.0 as u64];
         failed.numbers[..3].copy_from_slice(&why);
         // Who does not listen has given up.
         let _told = sys::send(socket.0, sys::bytes_of(&failed), &[]);
