@@ -81,7 +81,7 @@ pub use namespace::time::TimeOffsets;
 pub use namespace::{Existing, Namespaces};
 pub use outcome::{DiskFull, Left, Outcome, Output, Status, Usage};
 pub use plan::Plan;
-pub use pool::{Pool, PoolMetrics};
+pub use pool::{Pool, PoolMetrics, WhenEmpty};
 pub use prepared::Prepared;
 pub use private::PrivateTmp;
 pub use pty::Pty;

@@ -6,10 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use crate::child::Child;
 use crate::command::{Command, New, Within};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Stage};
+use crate::executable::errno_of;
 use crate::prepared::Prepared;
+use crate::rlimit::Max;
 use crate::spawn::{Count, start_later};
 
 /// How long a pool waits before it tries again to make a sandbox after the system refused one.
@@ -59,16 +63,49 @@ pub struct Pool {
 pub struct PoolMetrics {
     /// How many sandboxes wait.
     pub waiting: usize,
+    /// The memory of those that wait, in bytes, each as it was when it began to: what its control group is
+    /// charged with where memory is counted ([`Limits::memory`](crate::Limits::memory)), which includes the
+    /// kernel's and files in tmpfs; else init's own, where it shares pages its share of them (`Pss` of
+    /// [proc_pid_smaps(5)](https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html), Linux 4.14). `None`
+    /// if the caller may not read that.
+    pub memory: Option<u64>,
     /// How many programs found one that waited.
     pub hits: u64,
     /// How many had to have one made.
     pub misses: u64,
+    /// How many had to [wait](WhenEmpty::Wait) for one.
+    pub waits: u64,
     /// How many sandboxes the pool's thread has made.
     pub refills: u64,
     /// How long that took, in all.
     pub refill_time: Duration,
     /// How often the system refused one.
     pub failures: u64,
+}
+
+/// What a command does that finds no sandbox waiting in its [`Pool`]
+/// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
+///
+/// # Examples
+///
+/// ```
+/// use stockade::{Sandbox, WhenEmpty};
+/// let pool = Sandbox::new().prepare()?.pool(1)?;
+/// pool.when_empty(WhenEmpty::Wait);
+/// for _ in 0..4 {
+///     assert!(pool.command("true").status()?.outcome.is_success());
+/// }
+/// assert_eq!(pool.metrics().misses, 0);
+/// # Ok::<(), stockade::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// Has its thread make one.
+    #[default]
+    Make,
+    /// Sleeps until the pool's thread has made one, which it does for each that waits, one after the
+    /// other, whatever the pool's size and limit of memory.
+    Wait,
 }
 
 /// What commands and the thread share.
@@ -85,18 +122,79 @@ pub(crate) struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<New>,
+    waiting: VecDeque<Parked>,
     size: usize,
+    memory_limit: Option<u64>,
+    /// What the last one took that was made, by which the next is judged.
+    each: Option<u64>,
+    when_empty: WhenEmpty,
+    /// How many commands wait, and why some of them get none.
+    waiters: usize,
+    refused: Vec<Error>,
     closed: bool,
     metrics: PoolMetrics,
+}
+
+/// A sandbox that waits.
+#[derive(Debug)]
+struct Parked {
+    new: New,
+    memory: Option<u64>,
+}
+
+impl State {
+    fn memory(&self) -> Option<u64> {
+        self.waiting.iter().map(|parked| parked.memory).sum()
+    }
+
+    /// Whether one more stays below the limit of memory.
+    fn fits(&self) -> bool {
+        let Some(limit) = self.memory_limit else { return true };
+        let then = self.memory().zip(self.each).map(|(all, one)| all.saturating_add(one));
+        // What nobody can tell is not parked.
+        then.is_some_and(|then| then <= limit)
+    }
+
+    /// Whether there are as many as there are to be.
+    fn is_filled(&self) -> bool {
+        self.waiting.len() >= self.size || !self.fits()
+    }
+
+    /// Whether a command waits that the thread has not served yet.
+    fn is_awaited(&self) -> bool {
+        self.waiting.len() + self.refused.len() < self.waiters
+    }
+
+    /// One that lives.
+    fn pop(&mut self) -> Option<New> {
+        let mut found = self.waiting.pop_front();
+        while found.as_ref().is_some_and(|parked| parked.new.child.has_ended()) {
+            found = self.waiting.pop_front();
+        }
+        found.map(|parked| parked.new)
+    }
+
+    /// Those that are too many, to be ended when the lock is free.
+    fn surplus(&mut self) -> VecDeque<Parked> {
+        let mut kept = self.waiting.len().min(self.size);
+        if let Some(limit) = self.memory_limit {
+            let mut sum = Some(0_u64);
+            let fits = |parked: &&Parked| {
+                sum = sum.zip(parked.memory).map(|(sum, one)| sum.saturating_add(one));
+                sum.is_some_and(|sum| sum <= limit)
+            };
+            kept = self.waiting.iter().take(kept).take_while(fits).count();
+        }
+        self.waiting.split_off(kept)
+    }
 }
 
 impl Pool {
     pub(crate) fn new(prepared: Prepared, size: usize) -> Result<Self> {
         // The first one tells whether it can be done at all.
-        let first = make(&prepared)?;
-        let waiting = VecDeque::from([first]);
-        let state = State { waiting, size, ..State::default() };
+        let first = park(&prepared)?;
+        let (each, waiting) = (first.memory, VecDeque::from([first]));
+        let state = State { waiting, size, each, ..State::default() };
         let inner = Arc::new(Inner {
             prepared,
             owner: std::process::id(),
@@ -107,14 +205,13 @@ impl Pool {
         let filled = Arc::clone(&inner);
         let filler = std::thread::Builder::new().name("stockade-pool".to_owned());
         let filler = filler.spawn(move || filled.fill()).map_err(|error| {
-            let errno = crate::executable::errno_of(&error);
-            Error::new(crate::error::Stage::Prepare, "start thread", "of the pool", errno)
+            Error::new(Stage::Prepare, "start thread", "of the pool", errno_of(&error))
         })?;
         Ok(Pool { inner, filler: Some(filler) })
     }
 
     /// A program to start in one of them, as [`Sandbox::command`](crate::Sandbox::command); if none waits, a
-    /// sandbox is made for it ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
+    /// sandbox is made for it, or it [waits](Self::when_empty) ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
     ///
     /// # Examples
     ///
@@ -140,7 +237,57 @@ impl Pool {
     #[must_use]
     pub fn metrics(&self) -> PoolMetrics {
         let state = self.inner.lock();
-        PoolMetrics { waiting: state.waiting.len(), ..state.metrics }
+        let (waiting, memory) = (state.waiting.len(), state.memory());
+        PoolMetrics { waiting, memory, ..state.metrics }
+    }
+
+    /// What a command does from now on that finds none waiting; default [`WhenEmpty::Make`].
+    ///
+    /// A command that waits fails, if the pool's thread cannot make one, with the error of that, and with
+    /// `ESRCH` if the pool is dropped meanwhile. In a forked copy of the caller, which has no such thread,
+    /// one is made in any case.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Sandbox, WhenEmpty};
+    /// let pool = Sandbox::new().prepare()?.pool(0)?;
+    /// pool.when_empty(WhenEmpty::Wait);
+    /// assert!(pool.command("true").status()?.outcome.is_success());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn when_empty(&self, choice: WhenEmpty) {
+        self.inner.lock().when_empty = choice;
+    }
+
+    /// Keeps no more ready than stay below so many bytes of [memory](PoolMetrics::memory), by what the last
+    /// one took; default [`Max::Unlimited`]. Those that are too many end at once. It limits none that has a program.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the caller may not read how much memory one takes, and then nothing is changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = stockade::Sandbox::new().prepare()?.pool(100)?;
+    /// pool.limit_memory(1 << 20)?;
+    /// assert!(pool.metrics().memory <= Some(1 << 20));
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn limit_memory(&self, bytes: impl Into<Max>) -> Result<()> {
+        let limit = match bytes.into() {
+            Max::At(bytes) => Some(bytes),
+            Max::Unlimited => None,
+        };
+        let mut state = self.inner.lock();
+        if limit.is_some() && state.each.is_none() {
+            let object = "\"/proc/PID/smaps_rollup\" of init";
+            return Err(Error::new(Stage::Prepare, "read", object, Errno::EACCES));
+        }
+        state.memory_limit = limit;
+        self.inner.end_surplus(state);
+        Ok(())
     }
 
     /// Keeps so many sandboxes ready from now on; those that are too many end at once. 0 drains it: each
@@ -158,16 +305,11 @@ impl Pool {
     pub fn resize(&self, size: usize) {
         let mut state = self.inner.lock();
         state.size = size;
-        let kept = state.waiting.len().min(size);
-        let ended = state.waiting.split_off(kept);
-        drop(state);
-        // It takes its time: nobody waits for the lock meanwhile.
-        drop(ended);
-        self.inner.work.notify_one();
+        self.inner.end_surplus(state);
     }
 
-    /// Waits until as many sandboxes are ready as it is to have, for that long at the most; whether they
-    /// are.
+    /// Waits until as many sandboxes are ready as it is to have, and has memory for, for that long at the
+    /// most; whether they are.
     ///
     /// # Examples
     ///
@@ -182,7 +324,7 @@ impl Pool {
     pub fn wait_until_filled(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);
         let mut state = self.inner.lock();
-        while state.waiting.len() < state.size {
+        while !state.is_filled() {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return false;
@@ -206,6 +348,7 @@ impl Drop for Pool {
             std::mem::take(&mut state.waiting)
         };
         self.inner.work.notify_one();
+        self.inner.ready.notify_all();
         drop(ended);
         if self.filler.take().is_some_and(|filler| filler.join().is_err()) {
             log::error!("the thread of a pool has panicked");
@@ -213,9 +356,23 @@ impl Drop for Pool {
     }
 }
 
-/// A sandbox that waits.
 fn make(prepared: &Prepared) -> Result<New> {
     prepared.command("/").wait_for_programs(Count::One)
+}
+
+fn park(prepared: &Prepared) -> Result<Parked> {
+    let new = make(prepared)?;
+    let memory = new.child.memory().or_else(|| own_memory(&new.child));
+    Ok(Parked { new, memory })
+}
+
+/// Init's own memory, and its share of what it shares.
+fn own_memory(child: &Child) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", child.id())).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    // The number is nobody else's as long as this has not ended.
+    (!child.has_ended()).then_some(kib << 10)
 }
 
 impl Inner {
@@ -224,70 +381,122 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// It takes its time: nobody waits for the lock meanwhile.
+    fn end_surplus(&self, mut state: MutexGuard<'_, State>) {
+        let ended = state.surplus();
+        drop(state);
+        drop(ended);
+        self.work.notify_one();
+        self.ready.notify_all();
+    }
+
     /// The thread's work: sleeps while there is nothing to do.
     fn fill(&self) {
         let mut state = self.lock();
         while !state.closed {
-            if state.waiting.len() >= state.size {
+            if state.is_filled() && !state.is_awaited() {
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             drop(state);
             let began = Instant::now();
-            let made = make(&self.prepared);
+            let made = park(&self.prepared);
             let took = began.elapsed();
             state = self.lock();
-            match made {
-                Ok(new) => {
+            state = match made {
+                Ok(parked) => {
                     state.metrics.refills += 1;
                     state.metrics.refill_time += took;
-                    // One too many ends when the lock is free.
-                    let fits = !state.closed && state.waiting.len() < state.size;
-                    let too_many = if fits {
-                        state.waiting.push_back(new);
-                        None
-                    } else {
-                        Some(new)
-                    };
-                    self.ready.notify_all();
-                    if too_many.is_some() {
-                        drop(state);
-                        drop(too_many);
-                        state = self.lock();
-                    }
+                    self.add(state, parked)
                 }
-                Err(error) => {
-                    log::warn!("a pool gets no sandbox: {error}");
-                    state.metrics.failures += 1;
-                    let waited = self.work.wait_timeout(state, AGAIN);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
+                Err(error) => self.refuse(state, error),
+            };
         }
     }
 
-    /// One that waits, and lives.
-    fn take(&self) -> Option<New> {
+    /// Adds one, which ends when the lock is free if it is one too many.
+    fn add<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        parked: Parked,
+    ) -> MutexGuard<'a, State> {
+        state.each = parked.memory;
+        let wanted = !state.closed && (!state.is_filled() || state.is_awaited());
+        if wanted {
+            state.waiting.push_back(parked);
+            self.ready.notify_all();
+            return state;
+        }
+        self.ready.notify_all();
+        drop(state);
+        drop(parked);
+        self.lock()
+    }
+
+    /// Tells one command that waits; the thread rests if none does.
+    fn refuse<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        error: Error,
+    ) -> MutexGuard<'a, State> {
+        log::warn!("a pool gets no sandbox: {error}");
+        state.metrics.failures += 1;
+        if state.is_awaited() {
+            state.refused.push(error);
+            self.ready.notify_all();
+            return state;
+        }
+        let waited = self.work.wait_timeout(state, AGAIN);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// One that waits, and lives; `None` if one is to be made.
+    fn take(&self) -> Result<Option<New>> {
         if self.owner != std::process::id() {
-            return None;
+            return Ok(None);
         }
         let mut state = self.lock();
-        let mut found = state.waiting.pop_front();
-        while found.as_ref().is_some_and(|new| new.child.has_ended()) {
-            found = state.waiting.pop_front();
-        }
-        match found {
-            Some(_) => state.metrics.hits += 1,
-            None => state.metrics.misses += 1,
+        let found = state.pop();
+        match (&found, state.when_empty) {
+            (Some(_), _) => state.metrics.hits += 1,
+            (None, WhenEmpty::Make) => state.metrics.misses += 1,
+            (None, WhenEmpty::Wait) => return self.wait(state).map(Some),
         }
         drop(state);
         self.work.notify_one();
-        found
+        Ok(found)
+    }
+
+    /// Waits for one that the thread makes.
+    fn wait(&self, mut state: MutexGuard<'_, State>) -> Result<New> {
+        state.metrics.waits += 1;
+        state.waiters += 1;
+        self.work.notify_one();
+        let taken = loop {
+            if let Some(new) = state.pop() {
+                break Ok(new);
+            }
+            if let Some(error) = state.refused.pop() {
+                break Err(error);
+            }
+            if state.closed {
+                let object = "(the pool has ended)";
+                break Err(Error::new(Stage::Start, "start program", object, Errno::ESRCH));
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        state.waiters -= 1;
+        // Nobody who comes later is told what is over.
+        let waiters = state.waiters;
+        state.refused.truncate(waiters);
+        drop(state);
+        self.work.notify_one();
+        taken
     }
 
     /// Starts a program in one that waits, or in a new one.
     pub(crate) fn start(self: Arc<Self>, command: Command) -> Result<Child> {
-        let New { mut child, lowered, cpu_usage, .. } = match self.take() {
+        let New { mut child, lowered, cpu_usage, .. } = match self.take()? {
             Some(new) => new,
             None => make(&self.prepared)?,
         };

@@ -22,8 +22,8 @@ use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, is_held, my_role, start};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
-    Action, Child, Command, Error, Namespaces, Outcome, Output, Pool, Rule, Sandbox, Seccomp,
-    Session, Stdio,
+    Action, Child, Command, Error, Limits, Max, Memory, Namespaces, Outcome, Output, Pool, Rule,
+    Sandbox, Seccomp, Session, Stdio, WhenEmpty,
 };
 
 tests! {
@@ -59,13 +59,21 @@ tests! {
         a_pool_gives_each_its_own,
         a_pool_is_refilled,
         a_pool_that_is_empty_makes_one,
+        who_waits_is_given_one,
+        who_waits_is_told_that_there_is_none,
+        who_waits_for_a_pool_that_is_gone,
+        the_memory_of_those_that_wait,
         a_killed_one_is_not_given,
         the_time_begins_with_the_program,
         many_threads_and_one_pool,
         a_pool_ends_with_the_embedder,
         prepared_is_as_the_sandbox,
     ];
-    Needs::RootAndController("memory") => [limits_hold_for_all_together, a_pooled_one_has_its_limits];
+    Needs::RootAndController("memory") => [
+        limits_hold_for_all_together,
+        a_pooled_one_has_its_limits,
+        the_memory_of_their_groups,
+    ];
 }
 
 fn session() -> Session {
@@ -638,6 +646,93 @@ fn a_pool_that_is_empty_makes_one() {
     assert_eq!((metrics.hits, metrics.misses, metrics.waiting), (0, 1, 0));
 }
 
+fn who_waits_is_given_one() {
+    let pool = pool(1);
+    pool.when_empty(WhenEmpty::Wait);
+    for size in [1, 0] {
+        pool.resize(size);
+        std::thread::scope(|scope| {
+            for code in 0..16 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    let status = pool.command("sh").args(["-c", &format!("exit {code}")]).status();
+                    assert_eq!(status.unwrap().outcome, Outcome::Exited(code));
+                });
+            }
+        });
+    }
+    let metrics = pool.metrics();
+    assert_eq!((metrics.hits + metrics.waits, metrics.misses, metrics.failures), (32, 0, 0));
+    assert!(metrics.waits >= 16, "{metrics:?}");
+    assert!(metrics.refills >= metrics.waits, "{metrics:?}");
+    // What its size forbids it has made for who waited, and for nobody else.
+    assert_eq!(metrics.waiting, 0);
+}
+
+fn who_waits_is_told_that_there_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    let pool = Sandbox::new().bind_ro(&source, "/data").prepare().unwrap().pool(0).unwrap();
+    pool.when_empty(WhenEmpty::Wait);
+    pool.resize(0);
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    std::fs::remove_dir(&source).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let error = pool.command("true").spawn().unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+            });
+        }
+    });
+    let metrics = pool.metrics();
+    assert_eq!((metrics.waits, metrics.misses), (9, 0));
+    assert!(metrics.failures >= 8, "{metrics:?}");
+    // And nobody is told later.
+    std::fs::create_dir(&source).unwrap();
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+}
+
+fn who_waits_for_a_pool_that_is_gone() {
+    let pool = pool(1);
+    pool.when_empty(WhenEmpty::Wait);
+    let late = pool.command("true");
+    drop(pool);
+    assert_eq!(late.spawn().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+fn the_memory_of_those_that_wait() {
+    let pool = pool(4);
+    let all = pool.metrics().memory.unwrap();
+    // More than a page, and nothing of this process.
+    assert!((4 * 4096..4 * (256 << 10)).contains(&all), "{all}");
+    // Room for two of them.
+    pool.limit_memory(all / 2).unwrap();
+    let few = pool.metrics();
+    assert!((1..4).contains(&few.waiting), "{few:?}");
+    assert!(few.memory.unwrap() <= all / 2, "{few:?}");
+    // One that is taken is replaced, and no more than that.
+    pool.resize(100);
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    assert!(pool.wait_until_filled(life::SAFETY));
+    let few = pool.metrics();
+    assert!((1..100).contains(&few.waiting), "{few:?}");
+    assert!(few.memory.unwrap() <= all / 2, "{few:?}");
+    // With room for none, each has one made, or waits for one.
+    pool.limit_memory(0).unwrap();
+    for choice in [WhenEmpty::Make, WhenEmpty::Wait] {
+        pool.when_empty(choice);
+        assert!(pool.command("true").status().unwrap().outcome.is_success());
+    }
+    let none = pool.metrics();
+    assert_eq!((none.waiting, none.memory, none.misses, none.waits), (0, Some(0), 1, 1));
+    pool.limit_memory(Max::Unlimited).unwrap();
+    pool.resize(4);
+    assert!(pool.wait_until_filled(life::SAFETY));
+    assert_eq!(pool.metrics().waiting, 4);
+}
+
 fn a_killed_one_is_not_given() {
     let pool = pool(2);
     // All children of this process are those that wait.
@@ -735,6 +830,20 @@ fn limits_hold_for_all_together() {
     assert!(!parent.content().is_empty());
     session.end().unwrap();
     assert!(parent.content().is_empty());
+}
+
+fn the_memory_of_their_groups() {
+    // Counted, without a limit.
+    let limits = Limits::new().memory(Memory::new());
+    let sandbox = Sandbox::new().limits(limits).file("/tmp/data", vec![b'x'; 4 << 20]);
+    let pool = sandbox.prepare().unwrap().pool(2).unwrap();
+    assert!(pool.wait_until_filled(life::SAFETY));
+    let both = pool.metrics().memory.unwrap();
+    assert!((8 << 20..16 << 20).contains(&both), "{both}");
+    pool.limit_memory(both - 1).unwrap();
+    pool.resize(10);
+    assert!(pool.wait_until_filled(life::SAFETY));
+    assert_eq!(pool.metrics().waiting, 1);
 }
 
 fn a_pooled_one_has_its_limits() {

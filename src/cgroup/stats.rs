@@ -194,6 +194,15 @@ impl Stats {
 }
 
 impl Groups {
+    /// The memory that is in use, if it is counted.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let group = self.of(Controller::Memory)?;
+        match group.version() {
+            CgroupVersion::V1 => number(group, "memory.usage_in_bytes"),
+            CgroupVersion::V2 => number(group, "memory.current"),
+        }
+    }
+
     /// Reads all that the groups tell.
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::default();

@@ -35,6 +35,11 @@ impl Child {
         Ok(self.groups.as_ref().map(Groups::stats).unwrap_or_default())
     }
 
+    /// The memory that its group is charged with now, if that is counted.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.groups.as_ref().and_then(Groups::memory)
+    }
+
     /// What the limits of memory and of processes do from now on, as it happens
     /// ([inotify(7)](https://man7.org/linux/man-pages/man7/inotify.7.html)).
     ///
