@@ -407,6 +407,8 @@ fn become_nobody() {
     for place in ["/etc/subuid", "/etc/subgid"] {
         bind(file.path(), Path::new(place));
     }
+    // The user could not remove it.
+    drop(file);
     let (group, user) = (nix::unistd::Gid::from_raw(65534), nix::unistd::Uid::from_raw(65534));
     nix::unistd::setgroups(&[]).unwrap();
     nix::unistd::setresgid(group, group, group).unwrap();

@@ -268,7 +268,7 @@ fn family(sandbox: &Sandbox, marker: &str) -> Child {
 
 /// Until all have executed what they are: at that moment a process has no command line.
 fn await_family(marker: &str) {
-    for _ in 0..200 {
+    for _ in 0..1000 {
         if running(marker) >= 4 {
             return;
         }
@@ -294,7 +294,7 @@ fn kill_with_shared_pids() {
     await_family(&marker);
     drop(child);
     // Without a pid namespace the end is not atomic, but it comes.
-    for _ in 0..200 {
+    for _ in 0..1000 {
         if running(&marker) == 0 {
             return;
         }
