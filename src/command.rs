@@ -28,6 +28,7 @@ use crate::session;
 use crate::spawn::{Count, Kept, Made, Refused, Role, Start, make, make_groups};
 use crate::wire;
 
+mod added;
 mod checks;
 mod encode;
 mod refused;
@@ -540,9 +541,10 @@ impl Command {
         crate::audit::audit(&sandbox, self)
     }
 
-    /// Another program in another sandbox, with what this one is given.
+    /// Another program in another sandbox of its own, with what this one is given.
     pub(crate) fn instead(mut self, sandbox: Sandbox, program: &Path) -> Self {
         self.sandbox = sandbox;
+        self.within = Within::Own;
         self.program = program.as_os_str().to_owned();
         self.arg0 = None;
         self.args.clear();
@@ -570,11 +572,13 @@ impl Command {
         started.map_err(Error::explained)
     }
 
-    /// What was prepared, if it is for this PATH.
+    /// What was prepared, if it is for this PATH and nothing was added.
     fn lowered(&self) -> Result<Arc<Lowered>> {
         let search = self.search();
         match &self.within {
-            Within::Prepared(prepared) if prepared.search == search => {
+            Within::Prepared(prepared)
+                if prepared.search == search && prepared.sandbox.is_same(&self.sandbox) =>
+            {
                 Ok(Arc::clone(&prepared.lowered))
             }
             _ => lower::lower(&self.sandbox, &search).map(Arc::new),

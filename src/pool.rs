@@ -14,6 +14,7 @@ use crate::error::{Error, Result, Stage};
 use crate::executable::errno_of;
 use crate::prepared::Prepared;
 use crate::rlimit::Max;
+use crate::sandbox::Sandbox;
 use crate::spawn::{Count, start_later};
 
 /// How long a pool waits before it tries again to make a sandbox after the system refused one.
@@ -376,6 +377,10 @@ fn own_memory(child: &Child) -> Option<u64> {
 }
 
 impl Inner {
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        self.prepared.sandbox()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // What it holds is whole after each of its changes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -76,8 +76,8 @@ impl Sandbox {
 }
 
 impl Prepared {
-    /// A program to start in a sandbox of its own, as [`Sandbox::command`]
-    /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
+    /// A program to start in a sandbox of its own, as [`Sandbox::command`]; binds and limits can be
+    /// [added](Command::bind_ro) for it alone ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
     ///
     /// # Examples
     ///

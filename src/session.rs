@@ -398,6 +398,10 @@ fn ended(operation: &'static str) -> Error {
 }
 
 impl Inner {
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     fn has_ended(&self) -> bool {
         crate::sys::wait_readable(self.init.pidfd.as_fd(), Some(Duration::ZERO))
     }

@@ -59,6 +59,13 @@ impl Command {
         if let Some(directory) = &self.directory {
             check_text("the working directory", &directory.clone().into(), problems);
         }
+        if self.is_other_than_made() {
+            problems.push(
+                "binds, tmpfs and limits of a command's own are for a sandbox that is made for it, as by \
+                 Prepared::command(..); those of a session or pool exist already"
+                    .to_owned(),
+            );
+        }
         self.descriptor_problems(problems);
         self.terminal_problems(problems);
     }
