@@ -23,6 +23,7 @@ constants! {
     AT_SYMLINK_NOFOLLOW: u32 = 0x100;
     AT_NO_AUTOMOUNT: u32 = 0x800;
     STATX_MNT_ID: u32 = 0x1000;
+    STATX_MNT_ID_UNIQUE: u32 = 0x4000;
     AT_RECURSIVE: u32 = 0x8000;
     O_RDONLY: u32 = 0;
     O_WRONLY: u32 = 1;

@@ -575,14 +575,13 @@ impl Command {
     /// What was prepared, if it is for this PATH and nothing was added.
     fn lowered(&self) -> Result<Arc<Lowered>> {
         let search = self.search();
-        match &self.within {
-            Within::Prepared(prepared)
-                if prepared.search == search && prepared.sandbox.is_same(&self.sandbox) =>
-            {
-                Ok(Arc::clone(&prepared.lowered))
+        if let Within::Prepared(prepared) = &self.within {
+            prepared.sources.check()?;
+            if prepared.search == search && prepared.sandbox.is_same(&self.sandbox) {
+                return Ok(Arc::clone(&prepared.lowered));
             }
-            _ => lower::lower(&self.sandbox, &search).map(Arc::new),
         }
+        lower::lower(&self.sandbox, &search).map(Arc::new)
     }
 
     /// A sandbox that waits for programs.

@@ -48,6 +48,7 @@ mod sandbox;
 mod seccomp;
 mod secret;
 mod session;
+mod sources;
 mod spawn;
 mod support;
 mod sys;

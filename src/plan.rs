@@ -249,6 +249,11 @@ impl Plan {
         self.steps.iter().take(self.of_init).enumerate().filter_map(place).collect()
     }
 
+    /// What is done, in order.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &Op<Vec<u8>>> {
+        self.steps.iter().map(|step| &step.op)
+    }
+
     /// What an operation keeps a descriptor of.
     pub(crate) fn kept(&self, index: u64) -> Option<&[u8]> {
         match &self.step(index)?.op {

@@ -1,6 +1,7 @@
 //! A sandbox of which everything is made once that does not depend on the command.
 
 use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -15,6 +16,7 @@ use crate::pool::Pool;
 use crate::rlimit::Resource;
 use crate::sandbox::Sandbox;
 use crate::session::Session;
+use crate::sources::Sources;
 use crate::spawn::Count;
 use crate::{sys, wire};
 
@@ -22,7 +24,8 @@ use crate::{sys, wire};
 /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
 ///
 /// What the host has is looked at when it is prepared: a link that replaces `/lib64` later, say, is not
-/// seen. Sources of binds are opened with each spawn, and one that is gone is an error then. It holds no descriptor.
+/// seen. Sources of binds are opened with each spawn, and one that is gone is an error then;
+/// [`stale_sources`](Self::stale_sources) says what of it is something else by now. It holds no descriptor.
 /// Copies of it are the same one.
 ///
 /// # Examples
@@ -45,6 +48,7 @@ pub(crate) struct Inner {
     /// The PATH that scripts' interpreters were looked for in.
     pub(crate) search: OsString,
     pub(crate) lowered: Arc<Lowered>,
+    pub(crate) sources: Sources,
 }
 
 impl Sandbox {
@@ -71,7 +75,9 @@ impl Sandbox {
         let mut lowered = lower::lower(self, OsStr::new(PATH))?;
         lowered.plan = lowered.plan.labelled();
         let lowered = Arc::new(lowered);
-        Ok(Prepared(Arc::new(Inner { sandbox: self.clone(), search: PATH.into(), lowered })))
+        let sources = Sources::of(&lowered.plan, &self.policy().tree);
+        let (sandbox, search) = (self.clone(), PATH.into());
+        Ok(Prepared(Arc::new(Inner { sandbox, search, lowered, sources })))
     }
 }
 
@@ -103,6 +109,62 @@ impl Prepared {
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.0.lowered.plan
+    }
+
+    /// The parts of the host's tree, asked for or of the system, that are something else at their paths than
+    /// when it was prepared: replaced, renamed, deleted, made anew, mounted or unmounted; in order, and empty
+    /// if all are the same ([statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html)). Mounts are told from
+    /// each other from Linux 5.8 on.
+    ///
+    /// | what has happened since | next command, next one of a pool | a session, one of a pool that waits |
+    /// |---|---|---|
+    /// | A file was written to, or something in a directory changed; not listed | shows it | shows it |
+    /// | A file was replaced, as by an editor that renames a new one over it | shows the new one | keeps the old one |
+    /// | It was renamed or deleted | error, `ENOENT` | keeps it |
+    /// | It was deleted and made anew, or a link in its path leads elsewhere | shows the new one | keeps the old one |
+    /// | Something was mounted on it | shows that | keeps what is covered |
+    /// | It was unmounted | error, `ESTALE` | keeps it |
+    /// | A system directory such as /lib64 became a link, or the other way round | is as it was prepared | is as it was |
+    ///
+    /// What is not there any more does not make a session or a sandbox fail that exists. Preparing anew takes
+    /// everything as it is then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let directory = tempfile::tempdir()?;
+    /// let file = directory.path().join("settings");
+    /// std::fs::write(&file, "old")?;
+    /// let prepared = stockade::Sandbox::new().bind_ro(&file, "/settings").prepare()?;
+    /// assert!(!prepared.is_stale());
+    /// std::fs::write(directory.path().join("new"), "new")?;
+    /// std::fs::rename(directory.path().join("new"), &file)?;
+    /// assert_eq!(prepared.stale_sources(), [file]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stale_sources(&self) -> Vec<PathBuf> {
+        let mut changed: Vec<_> = self.0.sources.changed().map(Path::to_owned).collect();
+        changed.dedup();
+        changed
+    }
+
+    /// Whether there are any [stale sources](Self::stale_sources)
+    /// ([statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let directory = tempfile::tempdir()?;
+    /// let prepared = stockade::Sandbox::new().bind_ro(directory.path(), "/data").prepare()?;
+    /// assert!(!prepared.is_stale());
+    /// directory.close()?;
+    /// assert!(prepared.is_stale());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.0.sources.changed().next().is_some()
     }
 
     /// Makes one sandbox in which many programs run, one after another or side by side; see [`Session`]

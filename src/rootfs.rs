@@ -321,6 +321,11 @@ impl Default for Tree {
 }
 
 impl Tree {
+    /// What of the host's tree is a directory or a link, as the distribution has it.
+    pub(crate) fn system_links(&self) -> &'static [&'static str] {
+        if self.base.is_host() { SYSTEM } else { &[] }
+    }
+
     pub(crate) fn has_sysfs(&self) -> bool {
         self.entries.contains(&Entry::Sysfs)
     }

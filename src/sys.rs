@@ -88,12 +88,14 @@ pub(crate) fn map_ids(
     call(nr::MOUNT_SETATTR, args).map(drop)
 }
 
-/// The number of the mount that a descriptor is on, of `STATX_MNT_ID`.
+/// The number of the mount that a descriptor is on, of `STATX_MNT_ID`; from Linux 6.8 on no other mount ever
+/// has the same.
 pub(crate) fn mount_number(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     let mut found = [0u64; 32];
     let (path, result) = (c"".as_ptr() as usize, found.as_mut_ptr() as usize);
     let flags = AT_EMPTY_PATH as usize;
-    call(nr::STATX, [fd.as_raw_fd() as usize, path, flags, STATX_MNT_ID as usize, result, 0])?;
+    let wanted = (STATX_MNT_ID | STATX_MNT_ID_UNIQUE) as usize;
+    call(nr::STATX, [fd.as_raw_fd() as usize, path, flags, wanted, result, 0])?;
     // struct statx: stx_mnt_id is at byte 144.
     Ok(found[18])
 }

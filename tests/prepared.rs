@@ -1,10 +1,11 @@
-//! What one command of a prepared sandbox has besides.
+//! What one command of a prepared sandbox has besides, and what becomes of what it was prepared from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
 
 mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use common::Needs;
@@ -20,7 +21,12 @@ tests! {
         contradictions_are_the_sandboxs,
         what_exists_takes_none,
         a_prepared_one_is_audited,
+        a_file_that_changes,
+        a_directory_that_changes,
+        a_link_that_changes,
+        several_that_change,
     ];
+    Needs::Root => [what_is_mounted, what_is_unmounted, a_root_that_is_unmounted];
     Needs::Groups => [limits_are_one_commands];
 }
 
@@ -200,4 +206,263 @@ fn limits_are_one_commands() {
     let endless = || prepared.command("sleep").arg("1000");
     assert!(own_group(endless().pids_limit(8)));
     assert!(!own_group(endless()));
+}
+
+/// What becomes of a source, and what is to be seen of it then.
+struct Change {
+    change: fn(&Path),
+    is_stale: bool,
+    /// By the next command, or the error that it ends in.
+    next: Result<&'static str, i32>,
+    /// In sandboxes that are there.
+    kept: &'static str,
+}
+
+fn show(command: Command) -> Result<String, i32> {
+    let shown = command.args(["-c", "cat /in/file"]).output().map(text);
+    shown.map_err(|error| error.raw_os_error().unwrap())
+}
+
+/// Shows `source` as a directory with a file, or as that file.
+fn check(source: &Path, is_file: bool, change: &Change) {
+    let target = if is_file { "/in/file" } else { "/in" };
+    let prepared = Sandbox::new().bind_ro(source, target).prepare().unwrap();
+    assert_eq!(prepared.stale_sources(), [""; 0].map(Path::new));
+    let (session, pool) = (prepared.session().unwrap(), prepared.pool(1).unwrap());
+    assert_eq!(show(prepared.command("sh")), Ok("old\n".to_owned()));
+    (change.change)(source);
+    let stale: Vec<_> = change.is_stale.then_some(source).into_iter().collect();
+    assert_eq!(prepared.stale_sources(), stale);
+    assert_eq!(prepared.is_stale(), change.is_stale);
+    let next = change.next.map(str::to_owned);
+    assert_eq!(show(prepared.command("sh")), next);
+    // One that is prepared with is one that is made with what was added, too.
+    assert_eq!(show(prepared.command("sh").tmpfs("/more")), next);
+    for _ in 0..2 {
+        assert_eq!(show(session.command("sh")), Ok(change.kept.to_owned()));
+    }
+    assert_eq!(show(pool.command("sh")), Ok(change.kept.to_owned()));
+    pool.resize(0);
+    assert_eq!(show(pool.command("sh")), next);
+    assert_eq!((pool.metrics().hits, pool.metrics().misses), (1, 1));
+    // Anew, it is what is there now.
+    if next.is_ok() {
+        let anew = Sandbox::new().bind_ro(source, target).prepare().unwrap();
+        assert!(!anew.is_stale());
+        assert_eq!(show(anew.command("sh")), next);
+    }
+}
+
+fn a_file_that_changes() {
+    let changes = [
+        Change {
+            change: |file| fs::write(file, "new\n").unwrap(),
+            is_stale: false,
+            next: Ok("new\n"),
+            kept: "new\n",
+        },
+        Change {
+            change: |file| {
+                let new = file.with_file_name("new");
+                fs::write(&new, "new\n").unwrap();
+                fs::rename(new, file).unwrap();
+            },
+            is_stale: true,
+            next: Ok("new\n"),
+            kept: "old\n",
+        },
+        Change {
+            change: |file| fs::rename(file, file.with_file_name("moved")).unwrap(),
+            is_stale: true,
+            next: Err(libc::ENOENT),
+            kept: "old\n",
+        },
+        Change {
+            change: |file| fs::remove_file(file).unwrap(),
+            is_stale: true,
+            next: Err(libc::ENOENT),
+            kept: "old\n",
+        },
+        Change {
+            change: |file| {
+                fs::remove_file(file).unwrap();
+                fs::write(file, "new\n").unwrap();
+            },
+            is_stale: true,
+            next: Ok("new\n"),
+            kept: "old\n",
+        },
+    ];
+    for change in changes {
+        check(&with_file("old\n").path().join("file"), true, &change);
+    }
+}
+
+fn a_directory_that_changes() {
+    let changes = [
+        Change {
+            change: |directory| {
+                fs::remove_file(directory.join("file")).unwrap();
+                fs::write(directory.join("file"), "new\n").unwrap();
+            },
+            is_stale: false,
+            next: Ok("new\n"),
+            kept: "new\n",
+        },
+        Change {
+            change: |directory| fs::rename(directory, directory.with_file_name("moved")).unwrap(),
+            is_stale: true,
+            next: Err(libc::ENOENT),
+            kept: "old\n",
+        },
+        Change {
+            change: |directory| {
+                fs::rename(directory, directory.with_file_name("moved")).unwrap();
+                fs::create_dir(directory).unwrap();
+                fs::write(directory.join("file"), "new\n").unwrap();
+            },
+            is_stale: true,
+            next: Ok("new\n"),
+            kept: "old\n",
+        },
+    ];
+    for change in changes {
+        let above = with_file("");
+        let source = above.path().join("source");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("file"), "old\n").unwrap();
+        check(&source, false, &change);
+    }
+}
+
+fn a_link_that_changes() {
+    let above = with_file("new\n");
+    let old = above.path().join("old");
+    fs::create_dir(&old).unwrap();
+    fs::write(old.join("file"), "old\n").unwrap();
+    let link = above.path().join("current");
+    std::os::unix::fs::symlink("old", &link).unwrap();
+    let change = Change {
+        change: |link| {
+            fs::remove_file(link).unwrap();
+            std::os::unix::fs::symlink(".", link).unwrap();
+        },
+        is_stale: true,
+        next: Ok("new\n"),
+        kept: "old\n",
+    };
+    check(&link, false, &change);
+}
+
+fn several_that_change() {
+    let directories: Vec<_> = (0..3).map(|_| with_file("x")).collect();
+    let mut sandbox = Sandbox::new();
+    for (number, directory) in directories.iter().enumerate() {
+        sandbox = sandbox.bind_ro(directory.path(), format!("/in/{number}"));
+        // Twice is once.
+        sandbox = sandbox.bind_ro(directory.path(), format!("/again/{number}"));
+    }
+    let prepared = sandbox.prepare().unwrap();
+    let mut paths = Vec::new();
+    let mut directories = directories.into_iter();
+    let _first = directories.next();
+    for directory in directories {
+        paths.push(directory.path().to_owned());
+        directory.close().unwrap();
+    }
+    paths.sort();
+    assert_eq!(prepared.stale_sources(), paths);
+    assert_eq!(prepared.clone().stale_sources(), paths);
+    // What a program that was asked for needs is looked at as well.
+    let copy = with_file("");
+    let program = copy.path().join("true");
+    fs::copy("/bin/true", &program).unwrap();
+    let prepared = Sandbox::new().program(&program).prepare().unwrap();
+    assert!(prepared.command(&program).status().unwrap().outcome.is_success());
+    fs::remove_file(&program).unwrap();
+    assert_eq!(prepared.stale_sources(), [program]);
+}
+
+/// A file system of a test's own, unmounted with this.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn on(path: &Path, content: &str) -> Self {
+        let arguments = ["-t", "tmpfs", "-o", "mode=755", "tmpfs"];
+        let mut mount = std::process::Command::new("mount");
+        assert!(mount.args(arguments).arg(path).status().unwrap().success());
+        let mounted = Mounted(path.to_owned());
+        fs::create_dir(path.join("sub")).unwrap();
+        for directory in [path, &path.join("sub")] {
+            fs::write(directory.join("file"), content).unwrap();
+        }
+        mounted
+    }
+}
+
+fn unmount(path: &Path) {
+    assert!(std::process::Command::new("umount").arg(path).status().unwrap().success());
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("umount").args(["-l", "-q"]).arg(&self.0).status());
+    }
+}
+
+fn what_is_mounted() {
+    let source = with_file("old\n");
+    let _mounted = Mounted(source.path().to_owned());
+    let change = Change {
+        change: |path| std::mem::forget(Mounted::on(path, "new\n")),
+        is_stale: true,
+        next: Ok("new\n"),
+        kept: "old\n",
+    };
+    check(source.path(), false, &change);
+}
+
+fn what_is_unmounted() {
+    let changes = [
+        Change { change: unmount, is_stale: true, next: Err(libc::ESTALE), kept: "old\n" },
+        // By now something else is there.
+        Change {
+            change: |path| {
+                unmount(path);
+                std::mem::forget(Mounted::on(path, "new\n"));
+            },
+            is_stale: true,
+            next: Ok("new\n"),
+            kept: "old\n",
+        },
+    ];
+    for change in changes {
+        let directory = with_file("below");
+        let _mounted = Mounted::on(directory.path(), "old\n");
+        check(directory.path(), false, &change);
+    }
+    // The path is there without it as well.
+    let directory = with_file("below");
+    fs::create_dir(directory.path().join("sub")).unwrap();
+    fs::write(directory.path().join("sub/file"), "below\n").unwrap();
+    let _mounted = Mounted::on(directory.path(), "old\n");
+    let unmounted = Change {
+        change: |path| unmount(path.parent().unwrap()),
+        is_stale: true,
+        next: Err(libc::ESTALE),
+        kept: "old\n",
+    };
+    check(&directory.path().join("sub"), false, &unmounted);
+}
+
+fn a_root_that_is_unmounted() {
+    let directory = with_file("below");
+    let _mounted = Mounted::on(directory.path(), "old\n");
+    let rootfs = stockade::Rootfs::directory(directory.path());
+    let prepared = Sandbox::new().rootfs(rootfs).bind_ro("/usr", "/usr").prepare().unwrap();
+    unmount(directory.path());
+    let error = prepared.command("true").spawn().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{error}");
+    assert!(error.to_string().contains("it was unmounted since it was prepared"), "{error}");
+    assert_eq!(prepared.stale_sources(), [directory.path()]);
 }
