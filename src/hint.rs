@@ -8,6 +8,7 @@ use caps::{CapSet, Capability};
 use nix::errno::Errno;
 
 use crate::lsm::Label;
+use crate::namespace::Namespaces;
 
 /// Advice that goes with a failure. `Display` says what to do.
 ///
@@ -46,9 +47,16 @@ pub enum Hint {
     /// `user.max_user_namespaces` is reached or 0
     /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
     MaxUserNamespaces,
-    /// Another `user.max_*_namespaces` is reached, or the kernel's limit of 32 user namespaces in each
-    /// other ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
+    /// A `user.max_*_namespaces` is reached and it cannot be told which, or the kernel's limit of 32 user
+    /// namespaces in each other
+    /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
     MaxNamespaces,
+    /// `user.max_*_namespaces` of this other kind is reached
+    /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
+    MaxNamespacesOf(Namespaces),
+    /// `fs.mount-max`, how many mounts a mount namespace may have, is reached (Linux 4.9,
+    /// [proc_sys_fs(5)](https://man7.org/linux/man-pages/man5/proc_sys_fs.5.html)).
+    MaxMounts,
     /// The caller runs in a chroot, where no user namespace can be made
     /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)).
     Chrooted,
@@ -198,9 +206,21 @@ impl fmt::Display for Hint {
                  without_namespaces()"
             }
             Hint::MaxNamespaces => {
-                "a limit below /proc/sys/user is reached; raise it, or end other sandboxes (the \
-                 kernel takes ended ones apart in the background); or more than 32 user namespaces \
-                 would be in each other"
+                "user.max_user_namespaces or another limit below /proc/sys/user is reached; raise it, or \
+                 end other sandboxes (the kernel takes ended ones apart in the background); or more than \
+                 32 user namespaces would be in each other"
+            }
+            Hint::MaxNamespacesOf(kind) => {
+                return write!(
+                    f,
+                    "user.max_{}_namespaces is reached; raise it, or end other sandboxes (the kernel takes \
+                     ended ones apart in the background)",
+                    kind.file()
+                );
+            }
+            Hint::MaxMounts => {
+                "fs.mount-max is reached; raise it, or have fewer mounts: a sandbox begins with a copy of \
+                 the caller's"
             }
             Hint::Chrooted => {
                 "the caller runs in a chroot, where the kernel makes no user namespace; use \
@@ -395,6 +415,22 @@ pub(crate) fn for_clone(errno: Errno, with_user: bool) -> Option<Hint> {
     }
 }
 
+/// Which limit of namespaces a clone has reached: the kernel does not tell, so each kind is tried.
+pub(crate) fn for_exhausted(
+    wanted: Namespaces,
+    is_exhausted: impl Fn(Namespaces) -> bool,
+) -> Option<Hint> {
+    let user = wanted & Namespaces::USER;
+    if !user.is_empty() && is_exhausted(user) {
+        // Or they are too deep in each other, which those of the first one's are not.
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let is_first = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+        return is_first.then_some(Hint::MaxUserNamespaces);
+    }
+    let kind = (wanted - user).iter().find(|kind| is_exhausted(*kind | user))?;
+    Some(Hint::MaxNamespacesOf(kind))
+}
+
 /// What AppArmor may have refused.
 fn apparmor() -> Option<Hint> {
     restricted().or_else(confined)
@@ -462,7 +498,14 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
         ("create directory" | "create file" | "create symlink", Errno::EROFS) => {
             Some(Hint::InTheHosts)
         }
-        ("unshare", Errno::ENOSPC) => Some(Hint::MaxNamespaces),
+        ("unshare", Errno::ENOSPC) => Some(match object {
+            "cgroup" => Hint::MaxNamespacesOf(Namespaces::CGROUP),
+            "network" => Hint::MaxNamespacesOf(Namespaces::NET),
+            "time" => Hint::MaxNamespacesOf(Namespaces::TIME),
+            _ => Hint::MaxNamespaces,
+        }),
+        ("clone", Errno::ENOSPC) => Some(Hint::MaxNamespaces),
+        ("mount" | "move_mount" | "open_tree", Errno::ENOSPC) => Some(Hint::MaxMounts),
         ("unshare", Errno::EINVAL) if object == "time" => Some(Hint::NeedsKernel("5.6")),
         ("join new session keyring", Errno::EPERM | Errno::ENOSYS) => Some(Hint::Filtered),
         ("install system call filter", Errno::EBUSY) => Some(Hint::Listener),

@@ -147,7 +147,10 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
         cloned.and_then(|inner| inner).map_err(|errno| {
             let names = Namespaces::from_bits_truncate(u32::try_from(flags).unwrap_or(0));
             let error = Error::new(Stage::Launch, "clone", format!("({names})"), errno);
-            error.with_hint(hint::for_clone(errno, with_user))
+            let limit = (errno == Errno::ENOSPC)
+                .then(|| hint::for_exhausted(names, is_exhausted))
+                .flatten();
+            error.with_hint(limit.or_else(|| hint::for_clone(errno, with_user)))
         })?;
     let mut launched =
         Launched { pid, pidfd: Arc::new(pidfd), armed: true, born_inside, session: None };
@@ -167,6 +170,32 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
             let error = Error::new(Stage::Launch, fault.call.name(), "stockade-init", errno);
             Err(error.with_hint(hint))
         }
+    }
+}
+
+/// Whether there can be no more of these namespaces together: tried with a process that ends at once, as
+/// it has nothing to execute.
+fn is_exhausted(kinds: Namespaces) -> bool {
+    let nothing = [std::ptr::null()];
+    let mut stage = stage::Stage {
+        keep: &[],
+        executable: -1,
+        entrances: &[],
+        entered: 0,
+        argv: &nothing,
+        envp: nothing,
+        capabilities: 0,
+        fault: None,
+    };
+    let flags = kinds.flags();
+    let cloned = sys::with_signals_blocked(|| sys::clone_stage(flags, None, &mut stage));
+    match cloned.and_then(|inner| inner) {
+        Ok(sys::Cloned { pid, pidfd, born_inside }) => {
+            let pidfd = Arc::new(pidfd);
+            Launched { pid, pidfd, armed: true, born_inside, session: None }.finish();
+            false
+        }
+        Err(errno) => errno == Errno::ENOSPC,
     }
 }
 

@@ -43,13 +43,14 @@ tests! {
         joined_path_is_missing, joined_is_of_another_kind, joined_is_no_namespace,
         impossible_time, score_below_the_callers, signals_that_do_not_arrive,
         too_few_descriptors, more_binds_than_descriptors, user_namespaces_in_each_other, limit_of_file_sizes, no_user_namespaces_left, no_namespaces_left,
-        no_late_namespaces_left, masked_proc, read_only_settings, apparmor, debians_switch,
+        no_late_namespaces_left, too_few_to_wait, masked_proc, read_only_settings, apparmor, debians_switch,
         filtered_clone, filtered_keyring, no_keys_left, old_kernels, no_memory_to_execute,
         init_file_that_is_another, closed_input,
     ];
     Needs::Unprivileged => [
         nicer_than_allowed, foreign_ids, joined_is_not_permitted, only_root_does_without,
     ];
+    Needs::FewMounts => [no_mounts_left];
     Needs::Root => [chrooted, unmappable, no_mapping_at_all, memory_switched_off];
     Needs::RootAndProgram("setpriv") => [groups_that_cannot_be_dropped];
 }
@@ -190,6 +191,8 @@ fn hints_are_sentences() {
         Hint::UnprivilegedUserNamespacesOff,
         Hint::MaxUserNamespaces,
         Hint::MaxNamespaces,
+        Hint::MaxNamespacesOf(Namespaces::UTS),
+        Hint::MaxMounts,
         Hint::Chrooted,
         Hint::MaskedProc,
         Hint::RootWithoutCapabilities,
@@ -796,6 +799,36 @@ fn too_few_descriptors() {
     }
 }
 
+/// The same of what waits for programs.
+fn too_few_to_wait() {
+    let prepared = Sandbox::new().prepare().unwrap();
+    // What is kept for the life of this process is there afterwards.
+    prepared.session().unwrap().end().unwrap();
+    let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let mut refusals = [0, 0, 0];
+    for limit in 3..open + 20 {
+        for (way, refused) in refusals.iter_mut().enumerate() {
+            limit_open_files(limit);
+            let result = match way {
+                0 => prepared.session().map(drop),
+                1 => prepared.pool(1).map(drop),
+                _ => Sandbox::new().prepare().map(drop),
+            };
+            limit_open_files(1000);
+            let Err(error) = result else { continue };
+            assert_readable(&error);
+            let told = (error.raw_os_error(), error.hint());
+            assert_eq!(told, (Some(libc::EMFILE), Some(&Hint::OpenFiles)), "{error}");
+            *refused += 1;
+        }
+    }
+    assert!(refusals[0] > 5 && refusals[1] > 5, "{refusals:?}");
+    // Nothing of it is left.
+    assert_eq!(fs::read_dir("/proc/self/fd").unwrap().count() as u64, open);
+    let session = prepared.session().unwrap();
+    assert!(session.command("true").status().unwrap().outcome.is_success());
+}
+
 /// Only a root caller's need one each.
 fn more_binds_than_descriptors() {
     let binds = (0..200).map(|number| Bind::read_only("/usr", format!("/usr_{number}")));
@@ -920,20 +953,75 @@ fn no_user_namespaces_left() {
     });
 }
 
-const REACHED: &str = "no space left on device (os error 28); hint: a limit below /proc/sys/user \
-    is reached; raise it, or end other sandboxes (the kernel takes ended ones apart in the \
-    background); or more than 32 user namespaces would be in each other";
+/// What is said where this limit is reached.
+fn reached(limit: &str) -> String {
+    format!(
+        "no space left on device (os error 28); hint: user.{limit} is reached; raise it, or end other \
+         sandboxes (the kernel takes ended ones apart in the background)"
+    )
+}
 
 fn no_namespaces_left() {
     in_user_namespace("no_namespaces_left", || {
+        // The clone makes them together.
+        for (kind, limit) in [
+            (Namespaces::UTS, "max_uts_namespaces"),
+            (Namespaces::MOUNT, "max_mnt_namespaces"),
+            (Namespaces::IPC, "max_ipc_namespaces"),
+            (Namespaces::PID, "max_pid_namespaces"),
+        ] {
+            set(limit, 0);
+            let text = format!("clone {CLONED}: {}", reached(limit));
+            let hint = Some(Hint::MaxNamespacesOf(kind));
+            for error in ways_refused(&Sandbox::new()) {
+                assert_launch(&error, "clone", CLONED, libc::ENOSPC, hint.clone(), &text);
+            }
+            set(limit, 100);
+        }
+        let children = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        assert_eq!(children, Err(nix::errno::Errno::ECHILD));
         set("max_uts_namespaces", 0);
-        let text = format!("clone {CLONED}: {REACHED}");
-        let hint = Some(Hint::MaxNamespaces);
-        let error = refused(&Sandbox::new());
-        assert_launch(&error, "clone", CLONED, libc::ENOSPC, hint, &text);
         // Without one of these it works.
         works(&Sandbox::new().namespaces(Namespaces::all() - Namespaces::UTS));
+        // With others that are there, too.
+        set("max_uts_namespaces", 1);
+        let child = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
+        let hint = Hint::MaxNamespacesOf(Namespaces::UTS);
+        assert_eq!(refused(&Sandbox::new()).hint(), Some(&hint));
+        drop(child);
+        set("max_uts_namespaces", 100);
+        works(&Sandbox::new());
     });
+}
+
+/// By a prepared one, by a session and by a pool.
+fn ways_refused(sandbox: &Sandbox) -> [Error; 3] {
+    let prepared = sandbox.prepare().unwrap();
+    let started = prepared.command("true").spawn().map(drop);
+    let all = [started, prepared.session().map(drop), prepared.pool(1).map(drop)];
+    all.map(Result::unwrap_err)
+}
+
+/// No mount more than the kernel allows in a namespace, most of which are a copy of the caller's.
+fn no_mounts_left() {
+    mounts::own_mounts();
+    let tree = open_directory();
+    mounts::mount("tmpfs", tree.path(), "", 0);
+    // Each doubles what is in a directory, as long as there is room for that.
+    for number in 0..32 {
+        let directory = tree.path().join(number.to_string());
+        let inner = directory.join("x");
+        fs::create_dir_all(&inner).unwrap();
+        let bind = |at: &Path| mounts::try_bind_all(&directory, at);
+        assert!(!(bind(&directory) && (0..32).all(|_| bind(&inner))));
+    }
+    for error in ways_refused(&Sandbox::new()) {
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
+        assert_eq!(error.hint(), Some(&Hint::MaxMounts), "{error}");
+        assert!(error.to_string().contains("fs.mount-max is reached"), "{error}");
+    }
+    mounts::detach(tree.path());
+    works(&Sandbox::new());
 }
 
 /// The kernel counts how deep they are, and says no more than that something is used up.
@@ -957,26 +1045,33 @@ fn user_namespaces_in_each_other() {
             (error.raw_os_error(), error.hint()),
             (Some(libc::ENOSPC), Some(&Hint::MaxNamespaces))
         );
-        assert!(error.to_string().ends_with(REACHED), "{error}");
+        let named = "user.max_user_namespaces or another limit below /proc/sys/user is reached";
+        assert!(error.to_string().contains(named), "{error}");
     });
 }
 
 /// Those that init or the process beside it makes, not the clone.
 fn no_late_namespaces_left() {
     in_user_namespace("no_late_namespaces_left", || {
+        let told = |sandbox: &Sandbox, object: &str, limit: &str| {
+            let refused = [refused(sandbox)].into_iter().chain(ways_refused(sandbox));
+            refused.for_each(|error| {
+                assert_setup(&error, "unshare", object, libc::ENOSPC, &reached(limit));
+            });
+        };
         set("max_cgroup_namespaces", 0);
-        let sandbox = Sandbox::new();
-        assert_setup(&refused(&sandbox), "unshare", "cgroup", libc::ENOSPC, REACHED);
+        told(&Sandbox::new(), "cgroup", "max_cgroup_namespaces");
         set("max_cgroup_namespaces", 10);
         set("max_net_namespaces", 0);
-        for sandbox in [Sandbox::new(), Sandbox::new().init(false)] {
-            assert_setup(&refused(&sandbox), "unshare", "network", libc::ENOSPC, REACHED);
-        }
+        told(&Sandbox::new(), "network", "max_net_namespaces");
+        let own = refused(&Sandbox::new().init(false));
+        let reached = reached("max_net_namespaces");
+        assert_setup(&own, "unshare", "network", libc::ENOSPC, &reached);
         works(&Sandbox::new().network(stockade::Network::Host));
         set("max_net_namespaces", 10);
         set("max_time_namespaces", 0);
-        assert_setup(&refused(&sandbox), "unshare", "time", libc::ENOSPC, REACHED);
-        let sandbox = sandbox.best_effort(Feature::TimeNamespace);
+        told(&Sandbox::new(), "time", "max_time_namespaces");
+        let sandbox = Sandbox::new().best_effort(Feature::TimeNamespace);
         let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
         assert!(child.missing().contains(&Feature::TimeNamespace));
     });

@@ -749,7 +749,7 @@ fn with_no_network_namespaces_left() {
     fs::write("/proc/sys/user/max_net_namespaces", "0").unwrap();
     let support = Support::probe();
     is_shown(&support);
-    let hint = Hint::MaxNamespaces.to_string();
+    let hint = Hint::MaxNamespacesOf(Namespaces::NET).to_string();
     for name in ["network namespace", "loopback interface", "/sys"] {
         because(support.get(name).unwrap(), "clone", Some(&hint));
     }

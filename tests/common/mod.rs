@@ -70,6 +70,8 @@ pub(crate) enum Needs {
     Image,
     /// uid 0 and the same.
     RootAndImage,
+    /// No more mounts than a test can make.
+    FewMounts,
     /// The right to real-time scheduling.
     RealTime,
     /// This version of Landlock's interface.
@@ -112,6 +114,11 @@ impl Needs {
             Needs::Unprivileged => root.then(|| "needs an unprivileged user".to_owned()),
             Needs::TmpfsAttributes => (!has_tmpfs_attributes())
                 .then(|| "needs user attributes on tmpfs (Linux 6.6)".to_owned()),
+            Needs::FewMounts => {
+                let max = std::fs::read_to_string("/proc/sys/fs/mount-max").unwrap_or_default();
+                let few = max.trim().parse().is_ok_and(|max: u64| max <= 200_000);
+                (!few).then(|| "needs fs.mount-max of 200000 at the most".to_owned())
+            }
             Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
             Needs::File(path) => {
                 (!std::path::Path::new(path).exists()).then(|| format!("needs {path}"))

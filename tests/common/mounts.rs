@@ -77,3 +77,18 @@ pub(crate) fn unmount(point: &Path) {
     let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
     assert_eq!(result, 0, "{point:?}: {}", std::io::Error::last_os_error());
 }
+
+/// Binds all that is mounted at a place, which may fail.
+pub(crate) fn try_bind_all(from: &Path, at: &Path) -> bool {
+    let [from, at] = [from, at].map(|path| CString::new(path.as_os_str().as_bytes()).unwrap());
+    let (none, flags) = (std::ptr::null(), libc::MS_BIND | libc::MS_REC);
+    // SAFETY: both are NUL-terminated and live until the end of the call.
+    unsafe { libc::mount(from.as_ptr(), at.as_ptr(), none, flags, none.cast()) == 0 }
+}
+
+/// Takes away a mount and all below it.
+pub(crate) fn detach(at: &Path) {
+    let at = CString::new(at.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is NUL-terminated and lives until the end of the call.
+    assert_eq!(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) }, 0);
+}
