@@ -59,17 +59,36 @@ fn all_held(options: &str) {
 }
 
 fn a_bad_one_is_open() {
-    let options = "--seccomp none --allow-nesting --net host --share ipc";
-    let (output, rows) = attack(options);
-    assert_eq!(code(&output), 1);
-    let open = with_result(&rows, "open");
-    for name in ["unshare-user", "nested-mount", "vmsplice", "tcp-of-host", "shared-memory"] {
-        assert!(open.contains(name), "{name}: {open:?}");
+    for way in ["spawn", "prepared", "session", "pool"] {
+        let bad = "--seccomp none --allow-nesting --net host --share ipc";
+        let (output, rows) = attack(&format!("--way {way} {bad}"));
+        assert_eq!(code(&output), 1);
+        let open = with_result(&rows, "open");
+        let mut wrong = vec!["unshare-user", "nested-mount", "vmsplice", "tcp-of-host"];
+        wrong.extend(["shared-memory", "tenant-objects", "tenant-traffic", "sibling-tcp"]);
+        for name in wrong {
+            assert!(open.contains(name), "{way}: {name}: {open:?}");
+        }
+        let held = with_result(&rows, "held");
+        for name in ["swapon", "reboot", "open-by-handle", "kill", "inherited-any", "tenant-port"] {
+            assert!(held.contains(name), "{way}: {name}: {held:?}");
+        }
     }
-    let held = with_result(&rows, "held");
-    for name in ["swapon", "reboot", "open-by-handle", "kill", "inherited-any"] {
-        assert!(held.contains(name), "{name}: {held:?}");
+}
+
+/// What only a session has is tried in one, and nothing is missing elsewhere.
+fn each_way_has_its_attempts() {
+    let neighbours: BTreeSet<_> = ["neighbour-files", "neighbour-memory"].map(str::to_owned).into();
+    for (way, result) in [("spawn", "not applicable"), ("session", "held")] {
+        let (output, rows) = attack(&format!("--way {way} --only 193,194"));
+        assert_eq!(
+            (code(&output), with_result(&rows, result)),
+            (0, neighbours.clone()),
+            "{rows:?}"
+        );
     }
+    let (output, _) = attack("--way session --no-init --only 1");
+    assert_eq!(code(&output), 125);
 }
 
 /// What was asked for is open, and nothing else.
@@ -82,7 +101,8 @@ fn only_open(options: &str, expected: &[&str]) {
 }
 
 fn the_hosts_network_is_open() {
-    let expected = ["interfaces", "sibling-tcp", "tcp-of-host", "udp-of-host", "way-out"];
+    let expected =
+        ["interfaces", "sibling-tcp", "tcp-of-host", "tenant-traffic", "udp-of-host", "way-out"];
     only_open("--net host", &expected);
 }
 
@@ -168,6 +188,8 @@ fn usage() {
         ("--under /bin/true --net host", "--under"),
         ("--under /bin/true --controls", "--under"),
         ("--under /bin/true --memory 1g", "--under"),
+        ("--under /bin/true --way pool", "--under"),
+        ("--controls --way pool", "--way"),
     ] {
         let output =
             Command::new(STOCKADE).arg("attack").args(options.split(' ')).output().unwrap();
@@ -220,11 +242,11 @@ fn controls() -> Vec<Trial> {
     let (code, count) = (code(&output), rows.len());
     let results: Vec<_> = rows.iter().map(|row| row["result"].clone()).collect();
     let judged = Trial::test("controls_are_judged", move || {
-        assert!(count >= 170, "{count}");
+        assert!(count >= 190, "{count}");
         assert_eq!(code, 0);
         // Of root's; others cannot have all of it.
         let made = results.iter().filter(|result| *result == "open").count();
-        assert!(!nix::unistd::geteuid().is_root() || made >= 140, "{made} controls were made");
+        assert!(!nix::unistd::geteuid().is_root() || made >= 150, "{made} controls were made");
         Ok(())
     });
     let of_row = |row: &Value| {
@@ -253,6 +275,13 @@ fn main() -> ExitCode {
     let mut trials = controls();
     trials.extend([
         test("the_default_holds", || all_held("")),
+        test("a_prepared_one_holds", || all_held("--way prepared")),
+        test("a_session_holds", || all_held("--way session")),
+        test("a_session_with_the_strict_profile_holds", || {
+            all_held("--way session --seccomp strict --proc full");
+        }),
+        test("a_pooled_one_holds", || all_held("--way pool")),
+        test("each_way_has_its_attempts", each_way_has_its_attempts),
         test("the_strict_profile_holds", || all_held("--seccomp strict")),
         test("a_full_proc_holds", || all_held("--proc full")),
         test("hidden_host_paths_hold", || all_held("--hide-host-paths")),

@@ -17,6 +17,7 @@ mod facts;
 mod host;
 mod kernel;
 mod machine;
+mod neighbours;
 #[allow(dead_code, reason = "a table")]
 mod numbers;
 mod objects;
@@ -32,6 +33,7 @@ mod siblings;
 mod signals;
 #[macro_use]
 mod table;
+mod tenants;
 mod tree;
 mod verdict;
 
@@ -64,6 +66,9 @@ fn main() -> ExitCode {
     let facts = Facts::new(args);
     if name == "sentinel" {
         return sentinel::stand(&facts);
+    }
+    if name == "leave" {
+        return tenants::leave(&facts);
     }
     if name == "gained" {
         return u8::from(!kernel::has_gained(&facts)).into();

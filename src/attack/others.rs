@@ -22,8 +22,21 @@ fn targets(facts: &Facts) -> Vec<usize> {
 
 /// Open if it works on one of them.
 fn on_each<T>(facts: &Facts, what: &str, attack: impl Fn(usize) -> io::Result<T>) -> Verdict {
+    on_those(targets(facts), what, attack)
+}
+
+/// The same of what the kernel allows among processes of one user. A session is of one user, its
+/// supervisors included; its init is not.
+fn on_each_user<T>(facts: &Facts, what: &str, attack: impl Fn(usize) -> io::Result<T>) -> Verdict {
+    let mut all = targets(facts);
+    let parent = std::os::unix::process::parent_id() as usize;
+    all.retain(|&pid| pid == 1 || pid != parent || !facts.has("session"));
+    on_those(all, what, attack)
+}
+
+fn on_those<T>(all: Vec<usize>, what: &str, attack: impl Fn(usize) -> io::Result<T>) -> Verdict {
     // One after the other, until it works.
-    let ways = targets(facts).into_iter().map(|pid| (format!("{what} of {pid}"), attack(pid)));
+    let ways = all.into_iter().map(|pid| (format!("{what} of {pid}"), attack(pid)));
     any(ways, "there is no process but this one")
 }
 
@@ -187,7 +200,7 @@ pub(crate) fn enter_others(facts: &Facts) -> Verdict {
 
 pub(crate) fn limit_others(facts: &Facts) -> Verdict {
     const RLIMIT_NOFILE: usize = 7;
-    on_each(facts, "a limit", |pid| {
+    on_each_user(facts, "a limit", |pid| {
         let mut limits = [0u64; 2];
         let at = limits.as_mut_ptr() as usize;
         call(nr::PRLIMIT64, [pid, RLIMIT_NOFILE, 0, at])?;
@@ -196,7 +209,7 @@ pub(crate) fn limit_others(facts: &Facts) -> Verdict {
 }
 
 pub(crate) fn priority_of_others(facts: &Facts) -> Verdict {
-    on_each(facts, "nice value", |pid| {
+    on_each_user(facts, "nice value", |pid| {
         // The system call answers 20 less the value.
         let nice = 20 - call(nr::GETPRIORITY, [0, pid])? as isize;
         call(nr::SETPRIORITY, [0, pid, nice as usize])
@@ -204,7 +217,7 @@ pub(crate) fn priority_of_others(facts: &Facts) -> Verdict {
 }
 
 pub(crate) fn schedule_others(facts: &Facts) -> Verdict {
-    on_each(facts, "scheduling policy", |pid| {
+    on_each_user(facts, "scheduling policy", |pid| {
         let parameters = [0i32];
         call(nr::SCHED_GETPARAM, [pid, parameters.as_ptr() as usize])?;
         let policy = call(nr::SCHED_GETSCHEDULER, [pid])?;
@@ -213,7 +226,7 @@ pub(crate) fn schedule_others(facts: &Facts) -> Verdict {
 }
 
 pub(crate) fn pin_others(facts: &Facts) -> Verdict {
-    on_each(facts, "affinity", |pid| {
+    on_each_user(facts, "affinity", |pid| {
         let mut mask = [0u64; 16];
         let at = mask.as_mut_ptr() as usize;
         let size = call(nr::SCHED_GETAFFINITY, [pid, size_of_val(&mask), at])?;
@@ -223,7 +236,7 @@ pub(crate) fn pin_others(facts: &Facts) -> Verdict {
 
 pub(crate) fn io_priority_of_others(facts: &Facts) -> Verdict {
     const PROCESS: usize = 1;
-    on_each(facts, "I/O priority", |pid| {
+    on_each_user(facts, "I/O priority", |pid| {
         let now = call(nr::IOPRIO_GET, [PROCESS, pid])?;
         call(nr::IOPRIO_SET, [PROCESS, pid, now])
     })

@@ -109,7 +109,7 @@ impl Sentinel {
             tell(name, &value)?;
         }
         // What a kernel or a host may do without is told only where it is there.
-        if let Ok(key) = plant_key() {
+        if let Ok(key) = plant_key("stockade-attack-secret") {
             tell("key", &key)?;
         }
         let shared = Shared::new(4096).ok();
@@ -237,29 +237,35 @@ fn is_readable(fd: i32) -> io::Result<bool> {
 }
 
 /// A key of the user's that all of the user's processes may read.
-fn plant_key() -> io::Result<usize> {
+pub(crate) fn plant_key(name: &str) -> io::Result<usize> {
     const USER_KEYRING: usize = -4isize as usize;
     const KEYCTL_SETPERM: usize = 5;
     const KEYCTL_SET_TIMEOUT: usize = 15;
     const SECONDS: usize = 600;
-    let (kind, name) = (text("user"), text("stockade-attack-secret"));
+    let (kind, length, name) = (text("user"), name.len(), text(name));
     let at = name.as_ptr() as usize;
-    let key = call(nr::ADD_KEY, [kind.as_ptr() as usize, at, at, 22, USER_KEYRING])?;
+    let key = call(nr::ADD_KEY, [kind.as_ptr() as usize, at, at, length, USER_KEYRING])?;
     call(nr::KEYCTL, [KEYCTL_SETPERM, key, 0x3f3f_0000])?;
     call(nr::KEYCTL, [KEYCTL_SET_TIMEOUT, key, SECONDS])?;
     Ok(key)
 }
 
-/// A terminal of which this process is the session's leader.
-fn plant_terminal() -> io::Result<(u32, OwnedFd, OwnedFd)> {
+/// A new terminal: its number, and the end of who has made it.
+pub(crate) fn open_terminal() -> io::Result<(u32, OwnedFd)> {
     const TIOCSPTLCK: usize = 0x4004_5431;
     const TIOCGPTN: usize = 0x8004_5430;
-    const TIOCSCTTY: usize = 0x540e;
     let master = OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/ptmx")?);
     let (unlock, mut number) = (0i32, 0u32);
     let fd = master.as_raw_fd() as usize;
     call(nr::IOCTL, [fd, TIOCSPTLCK, (&raw const unlock) as usize])?;
     call(nr::IOCTL, [fd, TIOCGPTN, (&raw mut number) as usize])?;
+    Ok((std::hint::black_box(number), master))
+}
+
+/// A terminal of which this process is the session's leader.
+fn plant_terminal() -> io::Result<(u32, OwnedFd, OwnedFd)> {
+    const TIOCSCTTY: usize = 0x540e;
+    let (number, master) = open_terminal()?;
     // A session's leader gets the first terminal that it opens.
     call(nr::SETSID, [])?;
     let path = format!("/dev/pts/{number}");

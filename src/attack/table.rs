@@ -393,5 +393,37 @@ siblings {
     170 sibling_files High [Sibling] with("--share mount"),
         "read a file that another sandbox has in /tmp";
 }
+tenants {
+    181 tenant_files High [Before] with("--share mount"),
+        "find a file that a program has left in a sandbox before";
+    182 tenant_process Critical [Before] bare(),
+        "find a process of its";
+    183 tenant_key High [Before] bare(),
+        "read a key that it has left to the user";
+    184 tenant_objects High [Before] with("--share ipc"),
+        "find its System V shared memory, semaphores or messages";
+    185 tenant_queue High [Before] with("--share ipc --landlock none"),
+        "open its message queue";
+    186 tenant_sysctl High [Before] bare_root(),
+        "find a parameter of the kernel's as it has set it";
+    187 tenant_traffic Medium [Before] with("--net host"),
+        "see in loopback's counters what it has sent";
+    188 tenant_group Medium [Before] bare(),
+        "see in a control group's counters what it has used";
+    189 tenant_mount High [Before] bare_root(),
+        "find a mount that it has made";
+    190 tenant_abstract High [Before] bare(),
+        "connect to its abstract socket";
+    191 tenant_port High [Before] bare(),
+        "connect to its TCP port, or find it taken";
+    192 tenant_terminal Medium [Before] bare(),
+        "find a terminal that it has opened, or as it has set it";
+}
+neighbours {
+    193 neighbour_files Critical [Starts] bare(),
+        "go through /proc into a supervisor of the same session, or into the next command before its exec";
+    194 neighbour_memory Critical [Starts] bare(),
+        "trace it, read its memory or take its descriptors";
+}
     } };
 }

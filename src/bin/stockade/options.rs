@@ -139,12 +139,15 @@ pub(crate) struct Attack {
     /// Make these attempts only, by name or number, separated by commas
     #[arg(long, value_name = "ATTEMPT", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+    /// How each attempt's sandbox is made
+    #[arg(long, value_name = "WAY", default_value = "spawn")]
+    pub(crate) way: SpawnWay,
     /// Make each attempt where it has to work instead: in the weakest sandbox that its row names
-    #[arg(long)]
+    #[arg(long, conflicts_with = "way")]
     pub(crate) controls: bool,
     /// Attack the sandboxes of another program instead: it is started with the words to run inside, and is
     /// told by ATTACK_PROGRAM, ATTACK_WRITABLE and ATTACK_READ_ONLY which paths of the host they need there
-    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["controls", "list", "Tree", "Spaces", "Identity",
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["way", "controls", "list", "Tree", "Spaces", "Identity",
         "Limits", "Groups", "Program"])]
     pub(crate) under: Option<PathBuf>,
     /// Show which attempts there are, and make none
@@ -341,6 +344,18 @@ pub(crate) enum Tier {
     NoNamespaces,
     /// The first of these that works here
     Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SpawnWay {
+    /// For the program alone, as `stockade run` does
+    Spawn,
+    /// The same, from what was prepared once
+    Prepared,
+    /// Before: the program is a command of a session
+    Session,
+    /// Before: it waits in a pool
+    Pool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -1,13 +1,12 @@
 //! The sandbox that is attacked.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use stockade::{Command, Namespaces, Sandbox};
 
 use crate::failure::Failure;
-use crate::options::{Action, Attack, Cli, Program, Setup, Tier};
+use crate::options::{Action, Attack, Cli, Program, SpawnWay, Tier};
 use crate::sandbox;
 
 /// Whom a root caller's program is on the host, unless something else is asked for.
@@ -22,6 +21,8 @@ pub(crate) struct Configuration {
     pub(crate) own_tree: bool,
     /// Whether it shows parts of the host's at their own paths only.
     pub(crate) view: bool,
+    /// How its programs are started.
+    pub(crate) way: SpawnWay,
 }
 
 /// What is kept of the options.
@@ -47,7 +48,8 @@ pub(crate) fn parse(
 }
 
 impl Configuration {
-    pub(crate) fn new(setup: &Setup, matches: &ArgMatches) -> Result<Self, Failure> {
+    pub(crate) fn new(options: &Attack, matches: &ArgMatches) -> Result<Self, Failure> {
+        let setup = &options.setup;
         let sandbox = sandbox::sandbox(setup, matches)?;
         let made = sandbox.plan()?.namespaces();
         let own_tree = made.contains(Namespaces::MOUNT);
@@ -58,19 +60,20 @@ impl Configuration {
             None if setup.identity.host_root || user.0 != 0 => user,
             None => NOBODY,
         };
+        let way = options.way;
         let options = Owned {
             program: setup.program.clone(),
             host_ids,
             memory: setup.groups.memory.unwrap_or(0),
             timed: setup.limits.timeout.is_some(),
         };
-        Ok(Configuration { sandbox, options, own_tree, view })
+        Ok(Configuration { sandbox, options, own_tree, view, way })
     }
 
     /// The sandbox that a row's options describe.
     pub(crate) fn of_control(words: &str) -> Result<Self, Failure> {
         let (options, matches) = parse(words.split_whitespace().map(OsString::from))?;
-        Self::new(&options.setup, &matches)
+        Self::new(&options, &matches)
     }
 
     /// Whom its program is on the host, if that can be known before.
@@ -84,14 +87,14 @@ impl Configuration {
     }
 
     /// The program inside, started as any other.
-    pub(crate) fn command(&self, sandbox: &Sandbox, program: &Path) -> Command {
+    pub(crate) fn command(&self, command: Command) -> Command {
         let size = self.options.program.tty.then_some((24, 80));
-        sandbox::command(&self.options.program, sandbox.command(program), size)
+        sandbox::command(&self.options.program, command, size)
     }
 
     /// The same without a terminal of its own.
-    pub(crate) fn command_on_pipes(&self, sandbox: &Sandbox, program: &Path) -> Command {
-        sandbox::command(&self.options.program, sandbox.command(program), None)
+    pub(crate) fn command_on_pipes(&self, command: Command) -> Command {
+        sandbox::command(&self.options.program, command, None)
     }
 
     /// How much memory it may use, in bytes; 0 if that is not limited.

@@ -6,8 +6,10 @@ mod finding;
 mod peer;
 mod report;
 mod sibling;
+mod source;
 mod stage;
 mod table;
+mod tenant;
 mod trial;
 
 use std::ffi::OsString;
@@ -74,7 +76,7 @@ fn of_sandbox(
     matches: &ArgMatches,
     chosen: &[&'static Attempt],
 ) -> Result<Report, Failure> {
-    let given = Configuration::new(&options.setup, matches)?;
+    let given = Configuration::new(options, matches)?;
     let stage = Stage::new(given.host_ids())?;
     let mut report = Report::new(options.controls);
     if !options.controls {

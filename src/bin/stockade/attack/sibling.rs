@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::{self, Stdio};
 use std::time::Duration;
 
-use stockade::{Child, Sandbox};
+use stockade::Child;
 
 use super::configuration::Configuration;
 use super::peer;
+use super::source::Source;
 
 /// How long another program may take to end.
 const TIME: Duration = Duration::from_secs(5);
@@ -19,7 +20,7 @@ const TIME: Duration = Duration::from_secs(5);
 /// Whoever holds it.
 #[derive(Debug)]
 enum Holder {
-    Sandbox(Box<Child>),
+    Sandbox(Box<Child>, #[allow(dead_code, reason = "a session lives as long")] Source),
     Peer(process::Child),
 }
 
@@ -36,20 +37,22 @@ impl Sibling {
     /// Starts it, and waits until it stands.
     pub(crate) fn new(
         given: &Configuration,
-        sandbox: &Sandbox,
+        beside: &Source,
         program: &Path,
     ) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
+        let source = beside.another().map_err(|error| error.to_string())?;
         let (ours, theirs) = UnixStream::pair().map_err(text)?;
         let input = theirs.try_clone().map_err(text)?;
         let name = format!("name=stockade-attack-{}-sibling", std::process::id());
         let command =
-            given.command_on_pipes(sandbox, program).args(["sentinel", "stage=/tmp", &name]);
+            given.command_on_pipes(source.command(program)).args(["sentinel", "stage=/tmp", &name]);
         let command = command.stdin(OwnedFd::from(input)).stdout(OwnedFd::from(theirs));
         let child = command.stderr(stockade::Stdio::null()).spawn();
         let child = child.map_err(|error| error.to_string())?;
         let pid = child.program_id().unwrap_or(0);
-        let mut sibling = Self::heard(Holder::Sandbox(Box::new(child)), ours).map_err(text)?;
+        let mut sibling =
+            Self::heard(Holder::Sandbox(Box::new(child), source), ours).map_err(text)?;
         // Its own number is that of its namespace, which is another process here.
         sibling.facts.push(format!("sentinel={pid}"));
         Ok(sibling)
@@ -87,7 +90,7 @@ impl Sibling {
         // Who has ended already has shut it.
         let _ = self.streams.get_ref().shutdown(Shutdown::Write);
         match &mut self.child {
-            Holder::Sandbox(child) => child.wait().map(drop).map_err(io::Error::other),
+            Holder::Sandbox(child, _) => child.wait().map(drop).map_err(io::Error::other),
             Holder::Peer(child) => peer::end(child, TIME).map(drop),
         }
     }

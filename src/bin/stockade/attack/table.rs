@@ -41,6 +41,10 @@ pub(crate) enum Plant {
     Sibling,
     /// A sandbox afterwards, which makes a directory in the writable one, below "link".
     Follow,
+    /// A program that was in another sandbox of the same configuration before, and has left something.
+    Before,
+    /// Commands that are started in the same session meanwhile.
+    Starts,
 }
 
 /// Where an attempt has to work.

@@ -18,8 +18,10 @@ use super::configuration::{Configuration, NOBODY};
 use super::finding::{Finding, Verdict};
 use super::peer;
 use super::sibling::Sibling;
+use super::source::Source;
 use super::stage::Stage;
 use super::table::{Attempt, Plant, Way};
+use super::tenant::Tenant;
 use crate::failure::Failure;
 
 /// How long an attempt may take, where nothing else is asked for.
@@ -27,7 +29,7 @@ const TIME: Duration = Duration::from_secs(20);
 /// How long the kernel may take to end what has no namespace of its own, and a look needs.
 const MOMENT: Duration = Duration::from_secs(1);
 /// The number under which the program inside has the socket that it reports to.
-const REPORT: i32 = 9;
+pub(crate) const REPORT: i32 = 9;
 /// A limit of memory that nothing enforces, in bytes.
 const SOME_MEMORY: u64 = 32 << 20;
 /// Where the program may be put, of which the first possible is taken.
@@ -61,13 +63,16 @@ struct Heard {
 impl<'a> Trial<'a> {
     /// In a sandbox; fails if that cannot be made at all.
     pub(crate) fn new(stage: &'a Stage, given: &'a Configuration) -> Result<Self, Failure> {
+        // Whether it can be had in this way at all.
+        drop(Source::new(given.way, &given.sandbox)?);
         if !given.own_tree {
             return Ok(Trial { stage, place: Place::Sandbox(given, None) });
         }
         let mut last = None;
         for place in PLACES {
             let sandbox = given.sandbox.clone().data(program_at(&PathBuf::from(place)));
-            match given.command(&sandbox, &PathBuf::from(place).join("program")).check() {
+            let program = PathBuf::from(place).join("program");
+            match given.command(sandbox.command(program)).check() {
                 Ok(()) => {
                     let place = Place::Sandbox(given, Some(place.into()));
                     return Ok(Trial { stage, place });
@@ -92,11 +97,14 @@ impl<'a> Trial<'a> {
             UnixStream::pair().map_err(|error| Failure::Io("socketpair", error))?;
         let ended = AtomicBool::new(false);
         let mut touched = Vec::new();
+        // A session goes on until all has been heard.
+        let mut kept = None;
         let (inside, heard) = std::thread::scope(|scope| {
             let hearing = scope.spawn(|| hear(&ours, &ended));
             let inside = match &self.place {
                 Place::Sandbox(given, place) => {
-                    self.in_sandbox(attempt, given, place.as_deref(), theirs.into(), &mut touched)
+                    let place = place.as_deref();
+                    self.in_sandbox(attempt, given, place, theirs.into(), &mut kept, &mut touched)
                 }
                 Place::Outside(way) => self.outside_of_any(attempt, *way, theirs.into()),
                 Place::Peer(peer) => self.under_peer(attempt, peer, theirs.into(), &mut touched),
@@ -129,13 +137,89 @@ impl<'a> Trial<'a> {
         given: &Configuration,
         place: Option<&Path>,
         report: OwnedFd,
+        kept: &mut Option<Source>,
         touched: &mut Vec<String>,
     ) -> Result<Finding, Failure> {
-        let planted = |name| match place {
+        let planted = |name: &str| match place {
             Some(place) => place.join(name),
             None => self.stage.path(name),
         };
-        let sandbox = self.sandbox(attempt, given, place);
+        let source = match Source::new(given.way, &self.sandbox(attempt, given, place)) {
+            Ok(source) => kept.insert(source),
+            Err(error) => return Ok(not_made(attempt, &error)),
+        };
+        let mut facts = self.facts_inside(given, &planted, place.is_none());
+        facts.extend(source.is_session().then(|| "session=1".to_owned()));
+        let program = planted("program");
+        let before = attempt.needs(Plant::Before);
+        let before = before.then(|| Tenant::in_sandbox(given, source, &program, attempt));
+        let before = match before.transpose() {
+            Ok(before) => before,
+            Err(error) => return Ok(Finding::broken(format!("the program before: {error}"))),
+        };
+        facts.extend(before.iter().flat_map(|before| before.facts.clone()));
+        let sibling = attempt.needs(Plant::Sibling).then(|| Sibling::new(given, source, &program));
+        let sibling = match sibling.transpose() {
+            Ok(sibling) => sibling,
+            Err(error) => {
+                return Ok(Finding::not_applicable(format!("no second sandbox: {error}")));
+            }
+        };
+        facts.extend(sibling.iter().flat_map(|sibling| sibling.facts.clone()));
+        let mut command = given.command(source.command(&program));
+        command = command.arg(attempt.function).args(&facts).fd(REPORT, report);
+        if !given.has_terminal() {
+            command = command.stdout(stockade::Stdio::null()).stderr(stockade::Stdio::null());
+            let input = self.input(attempt);
+            command = match input.map_err(|error| Failure::Io("open standard input", error))? {
+                Some(input) => command.stdin(input),
+                None if attempt.needs(Plant::Terminal) => {
+                    return Ok(Finding::not_applicable("no terminal could be made"));
+                }
+                None => command.stdin(stockade::Stdio::null()),
+            };
+        }
+        let ended = match attempt.needs(Plant::Starts) {
+            true => beside_others(source, command, &program, touched),
+            false => command.status(),
+        };
+        let status = match ended {
+            Ok(status) => status,
+            Err(error) => return Ok(not_made(attempt, &error)),
+        };
+        touched.extend(sibling.map_or_else(Vec::new, Sibling::touched));
+        if source.is_session() {
+            // Whatever has become of this one.
+            touched.extend(start_next(source, &program));
+        }
+        if attempt.needs(Plant::Follow) {
+            // What is in the way may well be an error; what is made outside is seen.
+            let made = planted("writable/link/made");
+            let sandbox = self.sandbox(attempt, given, place).directory(made, 0o755);
+            let next = Source::new(given.way, &sandbox);
+            let next = next.and_then(|next| next.command(&program).status());
+            log::debug!("the next sandbox: {next:?}");
+        }
+        Ok(match status.outcome {
+            Outcome::Exited(_) | Outcome::Signaled { .. } => {
+                Finding::broken(format!("the program ended without a word: {}", status.outcome))
+            }
+            // The session's own goes on, as has been seen.
+            Outcome::InitKilled { .. } if source.is_session() => {
+                Finding::held("the command's supervisor was killed, which its end says")
+            }
+            Outcome::InitKilled { .. } => Finding::open("the sandbox's init was killed"),
+            outcome => Finding::held(format!("the sandbox was ended: {outcome}")),
+        })
+    }
+
+    /// What every attempt in a sandbox is told.
+    fn facts_inside(
+        &self,
+        given: &Configuration,
+        planted: &dyn Fn(&str) -> PathBuf,
+        shared: bool,
+    ) -> Vec<String> {
         let mut facts = self.stage.facts().to_vec();
         for name in ["writable", "readonly"] {
             facts.push(format!("{name}={}", planted(name).display()));
@@ -144,59 +228,9 @@ impl<'a> Trial<'a> {
         facts.push(format!("report={REPORT}"));
         facts.push(format!("variables={}", given.variables()));
         facts.push(format!("memory_limit={}", given.memory_limit()));
-        if place.is_none() && !given.view {
-            facts.push("shared_tree=1".to_owned());
-        }
-        if given.has_init() {
-            facts.push("init=1".to_owned());
-        }
-        let sibling = attempt
-            .needs(Plant::Sibling)
-            .then(|| Sibling::new(given, &sandbox, &planted("program")));
-        let sibling = match sibling.transpose() {
-            Ok(sibling) => sibling,
-            Err(error) => {
-                return Ok(Finding::not_applicable(format!("no second sandbox: {error}")));
-            }
-        };
-        facts.extend(sibling.iter().flat_map(|sibling| sibling.facts.clone()));
-        let mut command = given.command(&sandbox, &planted("program"));
-        command = command.arg(attempt.function).args(&facts).fd(REPORT, report);
-        if !given.has_terminal() {
-            command = command.stdout(stockade::Stdio::null()).stderr(stockade::Stdio::null());
-            command = command.stdin(stockade::Stdio::null());
-            match self.input(attempt).map_err(|error| Failure::Io("open standard input", error))? {
-                Some(input) => command = command.stdin(input),
-                None if attempt.needs(Plant::Terminal) => {
-                    return Ok(Finding::not_applicable("no terminal could be made"));
-                }
-                None => {}
-            }
-        }
-        let status = match command.status() {
-            Ok(status) => status,
-            // Without the plants it can be made: that has been tried.
-            Err(error) if !attempt.plants.is_empty() => {
-                return Ok(Finding::not_applicable(format!(
-                    "what it needs cannot be given: {error}"
-                )));
-            }
-            Err(error) => return Ok(Finding::broken(error.to_string())),
-        };
-        touched.extend(sibling.map_or_else(Vec::new, Sibling::touched));
-        if attempt.needs(Plant::Follow) {
-            // What is in the way may well be an error; what is made outside is seen.
-            let made = planted("writable/link/made");
-            let next = sandbox.directory(made, 0o755).command(planted("program")).status();
-            log::debug!("the next sandbox: {next:?}");
-        }
-        Ok(match status.outcome {
-            Outcome::Exited(_) | Outcome::Signaled { .. } => {
-                Finding::broken(format!("the program ended without a word: {}", status.outcome))
-            }
-            Outcome::InitKilled { .. } => Finding::open("the sandbox's init was killed"),
-            outcome => Finding::held(format!("the sandbox was ended: {outcome}")),
-        })
+        facts.extend((shared && !given.view).then(|| "shared_tree=1".to_owned()));
+        facts.extend(given.has_init().then(|| "init=1".to_owned()));
+        facts
     }
 
     /// What the attempt has as standard input, if it is to have any.
@@ -260,6 +294,12 @@ impl<'a> Trial<'a> {
         };
         facts.extend(sibling.iter().flat_map(|sibling| sibling.facts.clone()));
         let input = self.input(attempt).map_err(failed("open standard input"))?;
+        let before = attempt.needs(Plant::Before).then(|| Tenant::of_peer(command(), attempt));
+        let before = match before.transpose() {
+            Ok(before) => before,
+            Err(error) => return Ok(Finding::broken(format!("the program before: {error}"))),
+        };
+        facts.extend(before.iter().flat_map(|before| before.facts.clone()));
         let found = peer::attack(command(), attempt, &facts, input, report);
         let found = found.map_err(failed("start the other program"))?;
         touched.extend(sibling.map_or_else(Vec::new, Sibling::touched));
@@ -298,6 +338,9 @@ impl<'a> Trial<'a> {
         if way == Way::Chroot {
             command.arg(format!("chroot={}", self.stage.path("readonly").display()));
         }
+        let before = attempt.needs(Plant::Before).then(|| Tenant::outside(self.stage, attempt));
+        let before = before.transpose().map_err(failed("start the program before"))?;
+        command.args(before.iter().flat_map(|before| &before.facts));
         let mut child = command.spawn().map_err(failed("start the program"))?;
         drop(report);
         let deadline = Instant::now() + TIME;
@@ -316,6 +359,48 @@ impl<'a> Trial<'a> {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// What keeps the next command of a session from starting.
+fn start_next(source: &Source, program: &Path) -> Option<String> {
+    let status = source.command(program).stderr(stockade::Stdio::null()).status();
+    match status.map(|status| status.outcome) {
+        Ok(Outcome::Exited(_)) => None,
+        Ok(outcome) => Some(format!("the next command of the session: {outcome}")),
+        Err(error) => Some(format!("the next command of the session: {error}")),
+    }
+}
+
+/// Runs it while others are started in the same session.
+fn beside_others(
+    source: &Source,
+    command: stockade::Command,
+    program: &Path,
+    touched: &mut Vec<String>,
+) -> stockade::Result<stockade::Status> {
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| {
+            let mut told = None;
+            while source.is_session() && told.is_none() && !ended.load(Ordering::Relaxed) {
+                told = start_next(source, program);
+            }
+            told
+        });
+        let status = command.status();
+        ended.store(true, Ordering::Relaxed);
+        let panicked = |_| Some("the thread that starts others panicked".to_owned());
+        touched.extend(starting.join().unwrap_or_else(panicked));
+        status
+    })
+}
+
+/// Without the plants it can be made: that has been tried.
+fn not_made(attempt: &Attempt, error: &stockade::Error) -> Finding {
+    match attempt.plants {
+        [] => Finding::broken(error.to_string()),
+        _ => Finding::not_applicable(format!("what it needs cannot be given: {error}")),
     }
 }
 
