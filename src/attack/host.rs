@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 
 use crate::facts::Facts;
@@ -11,7 +11,15 @@ use crate::verdict::{any, worked};
 
 /// Open if one of the files can be opened for writing; where no sandbox is, one has to be there.
 fn writable(facts: &Facts, paths: &[&str]) -> Verdict {
-    each(facts, paths, |path| File::options().write(true).open(path))
+    let null = std::fs::metadata("/dev/null").ok().map(|null| null.rdev());
+    each(facts, paths, |path| {
+        let file = File::options().write(true).open(path)?;
+        // What masks a file takes everything, and does nothing.
+        match file.metadata()?.rdev() {
+            device if device != 0 && Some(device) == null => Err(io::Error::other("it is masked")),
+            _ => Ok(file),
+        }
+    })
 }
 
 /// Open if something can be read of one.

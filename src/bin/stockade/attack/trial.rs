@@ -25,7 +25,7 @@ use super::tenant::Tenant;
 use crate::failure::Failure;
 
 /// How long an attempt may take, where nothing else is asked for.
-const TIME: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_secs(60);
 /// How long the kernel may take to end what has no namespace of its own, and a look needs.
 const MOMENT: Duration = Duration::from_secs(1);
 /// The number under which the program inside has the socket that it reports to.
