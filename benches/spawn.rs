@@ -3,7 +3,7 @@
 //!
 //! The contenders take turns, round by round, so that what else the machine does falls on all of
 //! them. `--quick`, or STOCKADE_BENCH_ROUNDS=N, measures less; without `--bench`, which cargo gives,
-//! it is quick.
+//! it is quick. `--many N` does nothing but start N programs, and shows what has grown by that.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench may end so")]
 #![allow(clippy::cast_possible_truncation, reason = "kernel words, and counts of rounds")]
@@ -18,11 +18,17 @@ mod data;
 mod etc;
 #[path = "spawn/floor.rs"]
 mod floor;
+#[path = "spawn/many.rs"]
+mod many;
 #[path = "spawn/prepared.rs"]
 mod prepared;
 #[allow(dead_code, unused_imports, reason = "the floor needs the clone and the bare call")]
 #[path = "../src/raw.rs"]
 mod raw;
+#[path = "spawn/resources.rs"]
+mod resources;
+#[path = "spawn/runtime.rs"]
+mod runtime;
 #[path = "spawn/table.rs"]
 mod table;
 #[path = "spawn/walls.rs"]
@@ -32,11 +38,10 @@ mod worker;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use contender::{Contender, Contenders, Program};
-use table::{Times, micros, percent, ratio};
-use worker::{BINDS, Task, Worker};
+use table::{At, Times, micros, percent, ratio};
+use worker::{BINDS, Size, Task, Worker};
 
 /// The host's system directories besides /usr, as in the default sandbox.
 const SYSTEM: &[&str] = &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
@@ -47,15 +52,21 @@ const TURN: usize = 3;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, gigabytes, scratch] = args.as_slice() {
+    if let [mode, size, scratch] = args.as_slice() {
         if mode == "--worker" {
-            worker::main(gigabytes.parse().expect("a number"), Path::new(scratch));
+            raise_descriptor_limit();
+            worker::main(Size::from_text(size), Path::new(scratch));
             return;
         }
     }
-    if let [mode, count] = args.as_slice() {
-        if mode == "--spawns" {
+    // Cargo gives its own as well.
+    let own: Vec<_> = args.iter().filter(|arg| *arg != "--bench").collect();
+    if let [mode, count] = own.as_slice() {
+        if *mode == "--spawns" {
             return spawns(count.parse().expect("a number"));
+        }
+        if *mode == "--many" {
+            return many::measure(count.parse().expect("a number"));
         }
     }
     let full = args.iter().any(|arg| arg == "--bench") && !args.iter().any(|arg| arg == "--quick");
@@ -83,12 +94,17 @@ fn main() {
     parents(&mut workers, &present, rounds);
     let Some((_, worker)) = workers.first_mut() else { return };
     many_binds(worker, &present, rounds);
-    threads(worker, rounds);
-    idle();
+    threads(worker, &present, rounds);
+    resources::idle();
     data::measure(scratch.path(), rounds);
     prepared::ways(&program, &contenders, rounds);
     walls::at_the_spawn(rounds);
     walls::programs(scratch.path(), rounds.div_ceil(3));
+    // Their heaps are needed once more.
+    workers.truncate(1);
+    resources::large_embedder(&mut workers, scratch.path(), rounds);
+    resources::parked(rounds);
+    runtime::blocked(rounds);
 }
 
 /// Nothing but spawns, for `stages.py` to look at.
@@ -146,12 +162,13 @@ fn start_workers(scratch: &Path) -> Vec<(usize, Worker)> {
             println!("skipped: a parent of {gigabytes} GB; too little memory is available");
             continue;
         }
-        workers.push((gigabytes, Worker::start(gigabytes, scratch)));
+        let size = Size { gigabytes, ..Size::default() };
+        workers.push((gigabytes, Worker::start(size, scratch)));
     }
     workers
 }
 
-fn available_gigabytes() -> usize {
+pub(crate) fn available_gigabytes() -> usize {
     let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
@@ -237,12 +254,26 @@ fn many_binds(worker: &mut Worker, present: &[Contender], rounds: usize) {
     };
     let rows: Vec<_> = inside().map(row).collect();
     table::print(&["", "median", "x", "least", "x", "quartiles"], &rows);
+    let prepared = times[Contender::Prepared as usize].median();
+    table::goal(
+        "prepared with the binds, x floor",
+        At::Most(0.15),
+        table::quotient(prepared, floor.median()),
+    );
 }
 
 /// Section (c): several threads of one process at once.
-fn threads(worker: &mut Worker, rounds: usize) {
+fn threads(worker: &mut Worker, present: &[Contender], rounds: usize) {
+    const FOUR: usize = 2;
     let counts = [1, 2, 4, 8];
-    let contenders = [Contender::Floor, Contender::Stockade, Contender::WithoutInit];
+    let all = [
+        Contender::Floor,
+        Contender::Stockade,
+        Contender::WithoutInit,
+        Contender::Prepared,
+        Contender::Bubblewrap,
+    ];
+    let contenders: Vec<_> = all.into_iter().filter(|one| present.contains(one)).collect();
     let (rounds, starts) = (rounds.div_ceil(10), 160);
     let mut times = vec![vec![Times::default(); counts.len()]; contenders.len()];
     for _ in 0..rounds {
@@ -260,25 +291,14 @@ fn threads(worker: &mut Worker, rounds: usize) {
     };
     let rows: Vec<_> = contenders.iter().zip(&times).map(row).collect();
     table::print(&["", "1", "2", "4", "8"], &rows);
-}
-
-/// Section (d): what an idle sandbox holds.
-fn idle() {
-    println!("\n(d) memory of an idle sandbox");
-    let command = stockade::Sandbox::new().command("/usr/bin/sleep").arg("60");
-    let child = command.spawn().expect("sleep can be started");
-    std::thread::sleep(Duration::from_millis(100));
-    let path = format!("/proc/{}/smaps_rollup", child.id());
-    match std::fs::read_to_string(path) {
-        Err(error) => println!("init: needs root ({error}): it is not dumpable"),
-        Ok(text) => {
-            let wanted = ["Rss:", "Pss:", "Private_Dirty:", "Private_Clean:"];
-            let lines = text.lines().filter(|line| wanted.iter().any(|one| line.starts_with(one)));
-            let cells: Vec<_> = lines.map(|line| line.split_whitespace().collect()).collect();
-            println!(
-                "init: {}",
-                cells.iter().map(|words: &Vec<_>| words.join(" ")).collect::<Vec<_>>().join(", ")
-            );
-        }
+    let of = |wanted: Contender| {
+        let row = contenders.iter().position(|&one| one == wanted)?;
+        per_second(&times[row][FOUR])
+    };
+    for (name, other, goal) in [
+        ("prepared, 4 threads, x floor", Contender::Floor, At::Least(2.5)),
+        ("prepared, 4 threads, x bubblewrap", Contender::Bubblewrap, At::Least(8.0)),
+    ] {
+        table::goal(name, goal, table::quotient(of(Contender::Prepared), of(other)));
     }
 }

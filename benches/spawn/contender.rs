@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use stockade::{Outcome, Sandbox};
+use stockade::{Outcome, Prepared, Sandbox};
 
 use crate::etc::Etc;
 use crate::floor::{Bare, Floor};
@@ -18,17 +18,19 @@ pub(crate) enum Contender {
     Floor,
     Stockade,
     WithoutInit,
+    Prepared,
     Bubblewrap,
     Hakoniwa,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Contender; 7] = [
+    pub(crate) const ALL: [Contender; 8] = [
         Contender::Bare,
         Contender::Std,
         Contender::Floor,
         Contender::Stockade,
         Contender::WithoutInit,
+        Contender::Prepared,
         Contender::Bubblewrap,
         Contender::Hakoniwa,
     ];
@@ -40,6 +42,7 @@ impl Contender {
             Contender::Floor => "raw floor",
             Contender::Stockade => "stockade",
             Contender::WithoutInit => "stockade, init(false)",
+            Contender::Prepared => "stockade, prepared",
             Contender::Bubblewrap => "bubblewrap",
             Contender::Hakoniwa => "hakoniwa",
         }
@@ -90,6 +93,7 @@ pub(crate) struct Contenders {
     bare: Bare,
     floor: Floor,
     sandbox: Sandbox,
+    prepared: Prepared,
     bubblewrap: Option<Vec<OsString>>,
     hakoniwa: hakoniwa::Container,
 }
@@ -107,6 +111,7 @@ impl Contenders {
             program: program.clone(),
             bare: Bare::new(&program.path, &program.args),
             floor: Floor::new(&program.path, &program.args, &binds, None),
+            prepared: sandbox.prepare().expect("a sandbox"),
             sandbox,
             bubblewrap: bubblewrap(program, &binds),
             hakoniwa: container(&binds),
@@ -141,8 +146,12 @@ impl Contenders {
             Contender::Bare => self.bare.run(),
             Contender::Std => self.plain()?,
             Contender::Floor => self.floor.run(),
-            Contender::Stockade => self.sandboxed(true)?,
-            Contender::WithoutInit => self.sandboxed(false)?,
+            Contender::Stockade => self.succeeds(self.sandbox.command(&self.program.path))?,
+            Contender::WithoutInit => {
+                let sandbox = self.sandbox.clone().init(false);
+                self.succeeds(sandbox.command(&self.program.path))?;
+            }
+            Contender::Prepared => self.succeeds(self.prepared.command(&self.program.path))?,
             Contender::Bubblewrap => {
                 let mut command = Command::new("bwrap");
                 command.args(self.bubblewrap.iter().flatten());
@@ -168,10 +177,8 @@ impl Contenders {
         succeed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status())
     }
 
-    fn sandboxed(&self, init: bool) -> Result<(), String> {
-        let sandbox = self.sandbox.clone().init(init);
-        let command = sandbox.command(&self.program.path).args(&self.program.args);
-        let status = command.spawn().and_then(|mut child| child.wait());
+    fn succeeds(&self, command: stockade::Command) -> Result<(), String> {
+        let status = command.args(&self.program.args).spawn().and_then(|mut child| child.wait());
         match status.map_err(|error| error.to_string())?.outcome {
             Outcome::Exited(0) => Ok(()),
             other => Err(format!("{other:?}")),

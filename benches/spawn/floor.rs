@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -411,6 +411,23 @@ impl Floor {
 
     /// Starts the program and waits for its end.
     pub(crate) fn run(&self) {
+        let status = self.run_until(wait);
+        assert_eq!(status, 0, "the program failed in the floor");
+    }
+
+    /// Starts the program, and returns when it is executed; its pid, for the caller to end it.
+    pub(crate) fn leave(&self) -> i32 {
+        let (reading, writing) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
+        self.run_until(|pid| {
+            // The child's copy is closed by its exec.
+            drop(writing);
+            let _end = File::from(reading).read(&mut [0]).expect("a pipe");
+            pid
+        })
+    }
+
+    /// Starts the program; what is asked for has to last until its exec.
+    fn run_until<T>(&self, last: impl FnOnce(i32) -> T) -> T {
         let start = Start {
             calls: &self.calls,
             trees: self.trees.iter().map(|source| self.tree(source)).collect(),
@@ -429,7 +446,7 @@ impl Floor {
         let written = write_maps(pid, self.ids);
         start.mapped.store(if written.is_ok() { 1 } else { 2 }, Ordering::Release);
         futex(&start.mapped, libc::FUTEX_WAKE, 1);
-        let status = wait(pid);
+        let lasted = last(pid);
         written.expect("the maps can be written");
         if self.ids.root {
             // The child's change of ids took it from the memory that it shared.
@@ -440,7 +457,7 @@ impl Floor {
         let failed = start.failed.load(Ordering::Acquire);
         let call = self.calls.get((failed as usize).wrapping_sub(1));
         assert!(failed == 0, "floor: {call:?}: errno {:?}", start.errno);
-        assert_eq!(status, 0, "the program failed in the floor");
+        lasted
     }
 
     /// A copy of a host's tree with its attributes, whose owners are mapped.
@@ -505,7 +522,7 @@ fn futex(word: &AtomicU32, operation: i32, value: usize) {
     let _woken = unsafe { syscall(libc::SYS_futex as usize, args) };
 }
 
-fn wait(pid: i32) -> i32 {
+pub(crate) fn wait(pid: i32) -> i32 {
     let mut status = 0i32;
     let args = [pid as usize, (&raw mut status) as usize, libc::__WALL as usize, 0, 0, 0];
     // SAFETY: `status` is an int.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use stockade::{Child, Pool, Sandbox, Session};
 
 use crate::contender::{Contender, Contenders, Program};
-use crate::table::{self, Times, micros, percent, ratio};
+use crate::table::{self, At, Times, micros, percent, quotient, ratio};
 
 /// How long a pool is given to fill, and the machine to take apart what has ended.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -47,6 +47,7 @@ pub(crate) fn ways(program: &Program, contenders: &Contenders, rounds: usize) {
         }
     }
     print(&rows);
+    goals(&rows);
     println!("pool: {:?}", pool.metrics());
 }
 
@@ -69,6 +70,18 @@ fn print(rows: &[Row]) {
     let header =
         ["", "exec", "x posix", "end", "x posix", "x floor", "exec p99/median", "quartiles"];
     table::print(&header, &rows);
+}
+
+/// As they are set for a start to its end.
+fn goals(rows: &[Row]) {
+    let [bare, session, pool, prepared, _, floor] = rows else { return };
+    let of = |row: &Row, other: &Row| quotient(row.ended.median(), other.ended.median());
+    let tail = |row: &Row| quotient(row.ended.at(0.99), row.ended.median());
+    table::goal("a command of a session, x posix_spawn", At::Most(1.0), of(session, bare));
+    table::goal("a command from a pool, x posix_spawn", At::Most(1.1), of(pool, bare));
+    let tails = quotient(tail(pool), tail(bare));
+    table::goal("its p99 to median, x that of posix_spawn", At::Most(1.5), tails);
+    table::goal("prepared, a new network namespace, x floor", At::Most(1.0), of(prepared, floor));
 }
 
 fn sandbox(program: &Program) -> Sandbox {

@@ -52,6 +52,32 @@ fn dash() -> String {
     "-".to_owned()
 }
 
+/// A goal that is reached from this on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum At {
+    Most(f64),
+    Least(f64),
+}
+
+pub(crate) fn quotient(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.zip(other).map(|(one, other)| one / other)
+}
+
+/// Prints what is to be reached, and what is.
+pub(crate) fn goal(what: &str, goal: At, reached: Option<f64>) {
+    let (words, holds): (_, fn(f64, f64) -> bool) = match goal {
+        At::Most(_) => ("at most", |reached, goal| reached <= goal),
+        At::Least(_) => ("at least", |reached, goal| reached >= goal),
+    };
+    let (At::Most(goal) | At::Least(goal)) = goal;
+    let result = match reached {
+        None => "not measured".to_owned(),
+        Some(reached) if holds(reached, goal) => format!("{reached:.2}, reached"),
+        Some(reached) => format!("{reached:.2}, not reached"),
+    };
+    println!("goal: {what}: {words} {goal}: {result}");
+}
+
 /// Prints rows below a header, the first column to the left, the others to the right.
 pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
     let header: Vec<String> = header.iter().map(ToString::to_string).collect();

@@ -1,6 +1,7 @@
-//! A process that measures, with a heap of the size that is asked for; the bench starts several, so
-//! that the sizes take turns too.
+//! A process that measures, with a heap, threads and descriptors as many as are asked for; the bench
+//! starts several, so that these take turns too.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,6 +11,26 @@ use crate::contender::{Contender, Contenders, Program};
 
 /// How many files the tree of many binds has.
 pub(crate) const BINDS: usize = 1000;
+
+/// How large a worker is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Size {
+    pub(crate) gigabytes: usize,
+    pub(crate) threads: usize,
+    pub(crate) descriptors: usize,
+}
+
+impl Size {
+    fn text(self) -> String {
+        format!("{},{},{}", self.gigabytes, self.threads, self.descriptors)
+    }
+
+    pub(crate) fn from_text(text: &str) -> Self {
+        let mut numbers = text.split(',').map(|word| word.parse().expect("a number"));
+        let mut next = || numbers.next().expect("three numbers");
+        Size { gigabytes: next(), threads: next(), descriptors: next() }
+    }
+}
 
 /// What a worker is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +74,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn start(gigabytes: usize, scratch: &Path) -> Self {
+    pub(crate) fn start(size: Size, scratch: &Path) -> Self {
         let myself = std::env::current_exe().expect("the bench's own path");
         let mut command = Command::new(myself);
-        command.arg("--worker").arg(gigabytes.to_string()).arg(scratch);
+        command.arg("--worker").arg(size.text()).arg(scratch);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the bench can start itself");
         let orders = child.stdin.take();
@@ -86,11 +107,24 @@ impl Drop for Worker {
 }
 
 /// The worker's own main function.
-pub(crate) fn main(gigabytes: usize, scratch: &Path) {
-    let heap = touched(gigabytes << 30);
+pub(crate) fn main(size: Size, scratch: &Path) {
+    let heap = touched(size.gigabytes << 30);
+    let null = File::open("/dev/null").expect("it is there");
+    let held: Vec<_> = (0..size.descriptors).map(|_| null.try_clone()).collect();
+    assert!(held.iter().all(Result::is_ok), "{} descriptors", size.descriptors);
+    for _ in 0..size.threads {
+        let thread = std::thread::Builder::new().stack_size(64 << 10);
+        thread
+            .spawn(|| {
+                loop {
+                    std::thread::park()
+                }
+            })
+            .expect("a thread");
+    }
     let program = Program::find(scratch).expect("the bench has found one");
     let few = Contenders::new(&program, &[]);
-    let many = (gigabytes == 0).then(|| Contenders::new(&program, &many_binds(scratch)));
+    let many = (size.gigabytes == 0).then(|| Contenders::new(&program, &many_binds(scratch)));
     for line in std::io::stdin().lines() {
         let line = line.expect("an order");
         let numbers: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
@@ -105,7 +139,7 @@ pub(crate) fn main(gigabytes: usize, scratch: &Path) {
         let times: Vec<_> = times.iter().map(|time| time.as_nanos().to_string()).collect();
         println!("{}", times.join(" "));
     }
-    drop(heap);
+    drop((heap, held));
 }
 
 fn in_turn(contenders: &Contenders, contender: Contender, count: usize) -> Vec<Duration> {
