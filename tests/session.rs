@@ -22,8 +22,8 @@ use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, is_held, my_role, start};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
-    Action, Child, Command, Error, Limits, Max, Memory, Namespaces, Outcome, Output, Pool, Rule,
-    Sandbox, Seccomp, Session, Stdio, WhenEmpty,
+    Action, Child, Command, Error, Limits, Max, Memory, Namespaces, Outcome, Output, Pool,
+    Resource, Rule, Sandbox, Seccomp, Session, Stdio, WhenEmpty,
 };
 
 tests! {
@@ -41,6 +41,7 @@ tests! {
         a_profile_that_init_could_not_live_with,
         a_program_that_kills_everything,
         a_program_that_stops_everything,
+        a_program_that_takes_every_process,
         a_killed_supervisor,
         init_cannot_be_reached,
         init_is_attacked_while_programs_start,
@@ -307,6 +308,33 @@ fn a_program_that_kills_everything() {
     assert!(!other.wait().unwrap().outcome.is_success());
     // Init is out of reach.
     assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+/// Whoever waits for a process to be had gets it or an error, and does not wait for ever.
+fn a_program_that_takes_every_process() {
+    const TAKE: &str = "import os, signal
+told = False
+while True:
+    try:
+        if os.fork() == 0: signal.pause()
+    except OSError:
+        if not told: os.write(5, b'!')
+        told = True
+";
+    let sandbox = Sandbox::new().rlimit(Resource::Processes, 64);
+    let session = sandbox.prepare().unwrap().session().unwrap();
+    let (mut hostile, _held) = endless(session.command("python3").args(["-c", TAKE]));
+    for _ in 0..rounds(20) {
+        // It is started, but cannot start anything itself.
+        match sh(&session, "sleep 0 & wait $!; exit 3").status() {
+            Ok(status) => assert_eq!(status.outcome, Outcome::Exited(2)),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}"),
+        }
+    }
+    assert_eq!(hostile.try_wait().unwrap(), None);
+    hostile.kill().unwrap();
+    hostile.wait().unwrap();
+    assert!(session.command("/usr/bin/true").status().unwrap().outcome.is_success());
 }
 
 /// What a supervisor that was killed leaves, init ends.
