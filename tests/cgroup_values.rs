@@ -24,13 +24,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Needs, is_v1, moment};
-use groups::{Delegated, group_file, group_path, one_victim};
-use inside::{myself, refused, role, shell, status_field};
+use common::{Needs, is_v1, memory_in_kib, moment};
+use groups::{Delegated, group_file, group_path, one_victim, warden};
+use inside::{myself, myself_outside, refused, role, shell, status_field};
 use mounts::private_hierarchies;
 use stockade::{
-    Capability, CgroupParent, Child, Cpu, Cpuset, Error, Event, Feature, Limits, Max, Memory, Misc,
-    Namespaces, Outcome, Partition, PerfEvent, Rdma, Sandbox, Stdio,
+    Capability, CgroupParent, Child, Cpu, Cpuset, Error, Event, Feature, Io, Limits, Max, Memory,
+    Misc, Namespaces, Outcome, Partition, PerfEvent, Rdma, Sandbox, Stdio,
 };
 
 const MIB: u64 = 1 << 20;
@@ -43,12 +43,18 @@ tests! {
     ];
     Needs::RootAndController("cpuset") => [cpus_that_the_parent_lacks_are_an_error];
     Needs::GroupsAndSwap => [swap_is_what_is_allowed];
+    Needs::RootAndV1Swap => [swappiness_of_v1_lets_it_swap_or_not];
+    Needs::RootAndV1LittleMemory => [a_soft_limit_of_v1_is_whom_memory_is_taken_from];
     Needs::GroupsAndV2("memory") => [
         memory_high_holds_back_and_kills_nothing,
         an_oom_group_ends_as_one,
     ];
     Needs::RootAndV2("memory") => [what_is_protected_is_taken_last_or_never];
-    Needs::RootAndV2("cpuset") => [a_partition_has_its_cpus_alone];
+    Needs::RootAndV2("cpuset") => [
+        a_partition_has_its_cpus_alone,
+        a_killed_owners_partition_is_given_back,
+    ];
+    Needs::RootAndV2("io") => [a_target_of_latency_is_the_kernels_or_an_error];
     Needs::RootAndV2("misc") => [scalar_resources_are_those_that_there_are];
     Needs::RootAndRdma => [rdma_devices_are_limited];
     Needs::RootAndRealTimeGroups => [
@@ -183,6 +189,43 @@ fn swap_is_what_is_allowed() {
     assert_eq!(with(Memory::new().swap(Max::Unlimited)), (Outcome::Exited(0), Some(0)));
 }
 
+/// Nothing of a process is swapped out for its group's sake where that is 0, and there is no other way.
+fn swappiness_of_v1_lets_it_swap_or_not() {
+    let with = |readiness| {
+        let memory = Memory::new().max(32 * MIB).swap(Max::Unlimited).swappiness(readiness);
+        let sandbox = Sandbox::new().limits(Limits::new().memory(memory));
+        let script = "head -c 48M /dev/zero | tail -c 48M >/dev/null || exit 7";
+        let output = one_victim(|| shell(&sandbox, script));
+        (output.outcome, output.usage.unwrap().stats.memory.oom_kills)
+    };
+    assert_eq!(with(0), (Outcome::Exited(7), Some(1)));
+    assert_eq!(with(60), (Outcome::Exited(0), Some(0)));
+}
+
+/// When the machine has no more: first whatever is above such a limit.
+fn a_soft_limit_of_v1_is_whom_memory_is_taken_from() {
+    let keep = "dd if=/dev/zero of=/data/kept bs=64k count=1024 conv=fsync; echo; read end";
+    let keeps = |memory| {
+        let directory = on_disk();
+        let sandbox = limited_memory(directory.path(), memory);
+        let command = sandbox.command("sh").args(["-c", keep]).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        (child, directory)
+    };
+    let mut all = [keeps(Memory::new().soft_limit(8 * MIB)), keeps(Memory::new())];
+    let mut kept = || all.each_mut().map(|(child, _)| child.stats().unwrap().memory.file.unwrap());
+    assert!(kept().iter().all(|&bytes| bytes >= 60 * MIB), "{:?}", kept());
+    // All that is free, and half of what both keep.
+    let need = i64::try_from(memory_in_kib("MemFree") << 10).unwrap() + (64 << 20);
+    // SAFETY: a name that ends in NUL.
+    let memory = unsafe { libc::memfd_create(c"need".as_ptr(), libc::MFD_CLOEXEC) };
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::posix_fallocate(memory, 0, need) }, 0);
+    let [limited, other] = kept();
+    assert!(limited < 32 * MIB && limited * 2 < other, "{limited} {other}");
+}
+
 /// A busy loop on the first CPU.
 fn spin(cpu: Cpu) -> Child {
     let limits = Limits::new().cpu(cpu).cpu_time(Duration::from_secs(60));
@@ -287,6 +330,75 @@ fn a_partition_has_its_cpus_alone() {
     }
     let member = partition("1", Partition::Member, root()).command("sleep").arg("1000").spawn();
     assert_eq!((allowed(), member.is_ok()), (before, true));
+}
+
+/// Its warden gives the CPUs back; and who comes next, where that is gone as well.
+fn a_killed_owners_partition_is_given_back() {
+    const TEST: &str = "a_killed_owners_partition_is_given_back";
+    let root = || CgroupParent::Path("/".into());
+    match role().as_deref() {
+        Some("owner") => {
+            let sandbox = partition("1", Partition::Root, root());
+            let _child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+            println!("{}", warden());
+            loop {
+                std::thread::park();
+            }
+        }
+        Some(_) => {
+            let sandbox = Sandbox::new().cpus("0").cgroup_parent(root());
+            assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
+            return;
+        }
+        None => {}
+    }
+    let allowed = || status_field(std::process::id(), "Cpus_allowed_list");
+    let before = allowed();
+    assert_eq!(before, "0-1");
+    for by_warden in [true, false] {
+        let mut owner =
+            myself_outside(TEST, "owner").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let warden: i32 = line.trim().parse().unwrap();
+        assert!(warden > 0);
+        assert_eq!(allowed(), "0");
+        if !by_warden {
+            // SAFETY: kill takes numbers.
+            assert_eq!(unsafe { libc::kill(warden, libc::SIGKILL) }, 0);
+        }
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        for _ in 0..1000 {
+            if allowed() == before {
+                break;
+            }
+            if !by_warden {
+                assert!(myself_outside(TEST, "next").status().unwrap().success());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(allowed(), before, "by its warden: {by_warden}");
+    }
+}
+
+/// Most distributions' kernels have none.
+fn a_target_of_latency_is_the_kernels_or_an_error() {
+    let parent = Delegated::to(0);
+    let io = Io::new().latency(Path::new("/var/tmp"), Duration::from_millis(10));
+    let sandbox = Sandbox::new().limits(Limits::new().io(io)).cgroup_parent(parent.parent());
+    if parent.v2().join("io.latency").exists() {
+        let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+        let targets = group_file(&child, "blkio", "io.latency");
+        assert!(targets.ends_with(" target=10000"), "{targets}");
+        return;
+    }
+    let error = refused(&sandbox);
+    assert!(matches!(error, Error::Unsupported { feature: Feature::IoLimits, .. }), "{error}");
+    assert!(error.to_string().contains("io.latency"), "{error}");
+    let sandbox = sandbox.best_effort(Feature::IoLimits);
+    let child = sandbox.command("true").spawn().unwrap();
+    assert!(child.missing().contains(&Feature::IoLimits));
 }
 
 /// Only the root of the hierarchy is the root of a partition by itself.

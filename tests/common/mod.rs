@@ -50,6 +50,10 @@ pub(crate) enum Needs {
     GroupsAndV2(&'static str),
     /// The same, a controller of memory, and room to swap to.
     GroupsAndSwap,
+    /// uid 0, the controller of memory of cgroup v1, and room to swap to.
+    RootAndV1Swap,
+    /// uid 0, the same controller, and so little memory that a test may fill it.
+    RootAndV1LittleMemory,
     /// uid 0, and a group of cgroup v1 that real-time processes are given time of.
     RootAndRealTimeGroups,
     /// uid 0, a hierarchy with blkio, and the scheduler of disks that looks at weights.
@@ -138,6 +142,8 @@ impl Needs {
             | Needs::RootAndV2(_)
             | Needs::RootAndUnmounted(_)
             | Needs::RootAndHugePages
+            | Needs::RootAndV1Swap
+            | Needs::RootAndV1LittleMemory
             | Needs::RootAndRealTimeGroups
             | Needs::RootAndBfq
             | Needs::RootAndRdma
@@ -175,10 +181,13 @@ impl Needs {
             Needs::Groups if root => None,
             Needs::Groups => Needs::DelegatedCgroup2.missing(),
             Needs::GroupsAndSwap => {
-                let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
-                let none = || (swaps.lines().count() < 2).then(|| "needs swap".to_owned());
-                Needs::Groups.missing().or_else(|| lacks("memory", None)).or_else(none)
+                Needs::Groups.missing().or_else(|| lacks("memory", None)).or_else(no_swap)
             }
+            Needs::RootAndV1Swap => lacks("memory", Some(true)).or_else(no_swap),
+            Needs::RootAndV1LittleMemory => lacks("memory", Some(true)).or_else(|| {
+                (memory_in_kib("MemTotal") > 4 << 20)
+                    .then(|| "needs a machine with no more than 4 GiB of memory".to_owned())
+            }),
             Needs::GroupsAndV2(name) => {
                 Needs::Groups.missing().or_else(|| lacks(name, Some(false)))
             }
@@ -203,6 +212,19 @@ impl Needs {
             }
         }
     }
+}
+
+/// Why nothing can be swapped out.
+fn no_swap() -> Option<String> {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    (swaps.lines().count() < 2).then(|| "needs swap".to_owned())
+}
+
+/// A number of /proc/meminfo.
+pub(crate) fn memory_in_kib(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    found.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// The version of Landlock's interface; 0 without one.
