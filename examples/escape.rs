@@ -6,7 +6,7 @@
 //! cargo run --features cli --example escape -- --net host --proc full
 //! ```
 //!
-//! The options are those of `stockade run`, and `--controls`, `--only`, `--list` and `--json`.
+//! The options are those of `stockade run`, and `--way`, `--controls`, `--only`, `--list` and `--json`.
 #![allow(
     dead_code,
     reason = "these are modules of the command-line program, of which this is a part"

@@ -89,6 +89,14 @@ fn found(facts: &Facts, find: impl FnOnce() -> io::Result<Option<String>>) -> Ve
     }
 }
 
+/// What was found, and what keeps it from being removed.
+fn removed<T>(what: &str, result: io::Result<T>) -> Option<String> {
+    Some(match result {
+        Ok(_) => what.to_owned(),
+        Err(error) => format!("{what}, which stays: {error}"),
+    })
+}
+
 /// Where a program may be able to write.
 const ROOM: [&str; 6] = ["/tmp", "/dev/shm", "/home/user", "/var/tmp", "/run", "/"];
 
@@ -107,8 +115,7 @@ pub(crate) fn tenant_files(facts: &Facts) -> Verdict {
         for directory in ROOM {
             let path = format!("{directory}/{}", facts.text("mark"));
             if fs::symlink_metadata(&path).is_ok() {
-                let removed = fs::remove_file(&path);
-                all.push(format!("{path}, and {removed:?} for removing it"));
+                all.extend(removed(&path, fs::remove_file(&path)));
             }
         }
         Ok((!all.is_empty()).then(|| all.join(", ")))
@@ -129,15 +136,13 @@ pub(crate) fn tenant_process(facts: &Facts) -> Verdict {
 }
 
 pub(crate) fn tenant_key(facts: &Facts) -> Verdict {
-    const USER_KEYRING: usize = -4isize as usize;
-    const KEYCTL_UNLINK: usize = 9;
     const KEYCTL_READ: usize = 11;
+    const KEYCTL_INVALIDATE: usize = 21;
     found(facts, || {
         let key = facts.number("left_key");
         let mut bytes = [0u8; 64];
         call(nr::KEYCTL, [KEYCTL_READ, key, bytes.as_mut_ptr() as usize, bytes.len()])?;
-        let gone = call(nr::KEYCTL, [KEYCTL_UNLINK, key, USER_KEYRING]);
-        Ok(Some(format!("its key {key}, and {gone:?} for removing it")))
+        Ok(removed(&format!("its key {key}"), call(nr::KEYCTL, [KEYCTL_INVALIDATE, key])))
     })
 }
 
@@ -229,7 +234,7 @@ pub(crate) fn tenant_sysctl(facts: &Facts) -> Verdict {
             return Ok(None);
         }
         let back = fs::write(path, before);
-        Ok(Some(format!("{path} as it has set it, and {back:?} for setting it back")))
+        Ok(removed(&format!("{path} as it has set it"), back))
     })
 }
 
@@ -334,7 +339,7 @@ pub(crate) fn tenant_mount(facts: &Facts) -> Verdict {
         }
         let target = text(facts.text("room"));
         let gone = call(nr::UMOUNT2, [target.as_ptr() as usize, MNT_DETACH]);
-        Ok(Some(format!("its mount, and {gone:?} for removing it")))
+        Ok(removed("its mount", gone))
     })
 }
 
