@@ -388,7 +388,7 @@ siblings {
         "open a message queue of another sandbox";
     168 sibling_kill High [Sibling] with("--share pid --without-atomic-end --landlock none"),
         "signal a process of another sandbox";
-    169 sibling_memory Critical [Sibling] root_with("--share user --share pid --without-atomic-end --seccomp none"),
+    169 sibling_memory Critical [Sibling] root_with("--share user --share pid --without-atomic-end --seccomp none --landlock none"),
         "read memory of another sandbox";
     170 sibling_files High [Sibling] with("--share mount"),
         "read a file that another sandbox has in /tmp";
