@@ -953,9 +953,11 @@ fn timeout() {
 
 fn grace() {
     let script = "trap 'echo cleaned; exit 7' TERM; while :; do sleep 0.01; done";
-    let ran = run(&["--timeout", "200ms", "--grace", "60s"], script);
+    // By then it is asked for.
+    let time = &format!("{}ms", common::moment(200).as_millis());
+    let ran = run(&["--timeout", time, "--grace", "60s"], script);
     assert_eq!((ran.code, ran.out.as_str()), (Some(124), "cleaned\n"));
-    let ran = run(&["--timeout", "200ms"], script);
+    let ran = run(&["--timeout", time], script);
     assert_eq!((ran.code, ran.out.as_str()), (Some(124), ""));
     let ran = run(&["--timeout", "50ms", "--grace", "50ms"], &format!("trap '' TERM; {ENDLESS}"));
     assert_eq!(ran.code, Some(124));
@@ -964,7 +966,8 @@ fn grace() {
 }
 
 fn linger() {
-    let script = "(trap '' HUP; sleep 0.2; echo late) & exit 6";
+    let late = common::moment(200).as_secs_f64();
+    let script = &format!("(trap '' HUP; sleep {late}; echo late) & exit 6");
     let ran = run(&["--linger", "60s"], script);
     assert_eq!((ran.code, ran.out.as_str()), (Some(6), "late\n"));
     let ran = run(&[], script);

@@ -333,7 +333,8 @@ fn kept_output() {
         "more than the option --keep-output allows",
     );
     // A program that writes for ever is ended by its time, and by nothing else.
-    let answer = served.done(json!({ "id": 1, "argv": ["yes"], "timeout": "100ms" }));
+    let time = format!("{}ms", common::moment(100).as_millis());
+    let answer = served.done(json!({ "id": 1, "argv": ["yes"], "timeout": time }));
     assert_eq!(
         (&answer["outcome"], &answer["stdout_truncated"]),
         (&json!("timed_out"), &json!(true))

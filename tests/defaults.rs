@@ -387,7 +387,7 @@ fn disk_full_is_told_at_any_end() {
     let ended = status(&sandbox, &format!("{fill}; kill -9 $$"));
     assert_eq!(ended.outcome, Outcome::Signaled { signal: 9, core_dumped: false });
     assert_eq!(full(&ended), [("/tmp", true, false)]);
-    let limited = sandbox.clone().wall_time(Duration::from_millis(500));
+    let limited = sandbox.clone().wall_time(common::moment(500));
     let ended = status(&limited, &format!("{fill}; sleep 100"));
     assert_eq!((ended.outcome, full(&ended)), (Outcome::TimedOut, vec![("/tmp", true, false)]));
     // What the program left has filled it.

@@ -408,7 +408,8 @@ fn spawn_telling_to_end(command: stockade::Command) -> (Child, std::io::PipeRead
 }
 
 fn lingering_lets_them_finish() {
-    let script = "(trap '' HUP; sleep 0.2; echo late) & exit 6";
+    let late = moment(200).as_secs_f64();
+    let script = &format!("(trap '' HUP; sleep {late}; echo late) & exit 6");
     let output = sh(&Sandbox::new().linger(life::SAFETY), script).output().unwrap();
     assert_eq!((output.outcome, output.left_count), (Outcome::Exited(6), 0));
     assert_eq!(output.stdout, b"late\n");

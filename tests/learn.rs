@@ -610,7 +610,7 @@ fn nothing_without_being_asked() {
 }
 
 fn limits_at_the_end() {
-    let tight = learning().wall_time(Duration::from_millis(300));
+    let tight = learning().wall_time(common::moment(300));
     let (outcome, _, denials) = learn(tight.command("sleep").arg("1000"));
     assert_eq!(outcome, Outcome::TimedOut);
     let last = denials.iter().last().unwrap();
