@@ -20,6 +20,7 @@ use crate::error::{Error, Feature, Result, Stage};
 use crate::learn::{Denials, Journal};
 #[cfg(feature = "footprint")]
 use crate::learn::{Footprint, Gap};
+use crate::lower::Lowered;
 use crate::outcome::{End, Output, Status};
 use crate::output::Remains;
 use crate::process::{Launched, kill, pid_of_pidfd};
@@ -33,6 +34,7 @@ use crate::{sys, warden};
 mod account;
 #[cfg(feature = "tokio")]
 mod asynchronous;
+mod enter;
 mod limits;
 mod pause;
 mod reader;
@@ -40,6 +42,7 @@ mod reader;
 pub(crate) use account::Account;
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncChild;
+pub(crate) use enter::Entered;
 use pause::{Paused, make_pausable};
 use reader::Reader;
 
@@ -102,6 +105,10 @@ pub struct Child {
     journal: Option<Journal>,
     /// It is one of a session's.
     hosted: Option<Hosted>,
+    /// It is one that has entered a sandbox: who has made its init, and reaps that.
+    maker: Option<Launched>,
+    /// What it was made from, unless it is one of these.
+    lowered: Option<Arc<Lowered>>,
     /// There is something of the caller's to read from.
     #[cfg(feature = "footprint")]
     passed: bool,
@@ -124,6 +131,7 @@ pub(crate) struct Attached {
     pub(crate) sandbox: Sandbox,
     pub(crate) remains: Remains,
     pub(crate) listener: Option<OwnedFd>,
+    pub(crate) lowered: Option<Arc<Lowered>>,
     #[cfg(feature = "footprint")]
     pub(crate) passed: bool,
 }
@@ -144,6 +152,7 @@ impl Child {
             sandbox,
             remains,
             listener,
+            lowered,
             #[cfg(feature = "footprint")]
             passed,
         } = attached;
@@ -181,6 +190,8 @@ impl Child {
             listener,
             journal: made.journal,
             hosted: None,
+            maker: made.maker,
+            lowered,
             #[cfg(feature = "footprint")]
             passed,
         };
@@ -844,6 +855,8 @@ impl Child {
         self.pausable = None;
         self.groups = None;
         self.hosted = None;
+        self.maker = None;
+        self.lowered = None;
         true
     }
 }
@@ -891,8 +904,10 @@ pub(crate) fn reap_the_detached() {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        let maker = self.maker.take();
         // In a forked copy of the embedder the sandbox is somebody else's.
         if self.owner != std::process::id() || self.status.is_some() {
+            std::mem::forget(maker);
             return;
         }
         if !self.detached {
@@ -904,15 +919,17 @@ impl Drop for Child {
             }
             log::error!("sandbox {} does not end; it is reaped later", self.pid);
         }
+        let left: Vec<_> = [Some(Arc::clone(&self.pidfd)), maker.map(|maker| maker.keep().1)]
+            .into_iter()
+            .flatten()
+            .collect();
         // It goes on, and has its uppers.
         std::mem::forget(std::mem::take(&mut self.remains.held));
         // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
         for _ in 0..100 {
             match UNREAPED.try_lock() {
-                Ok(mut unreaped) => return unreaped.push(Arc::clone(&self.pidfd)),
-                Err(TryLockError::Poisoned(held)) => {
-                    return held.into_inner().push(Arc::clone(&self.pidfd));
-                }
+                Ok(mut unreaped) => return unreaped.extend(left),
+                Err(TryLockError::Poisoned(held)) => return held.into_inner().extend(left),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
             }
         }

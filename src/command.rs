@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::audit::Audit;
 use crate::cgroup::group::Groups;
 use crate::changes::Source;
-use crate::child::{Attached, Child, reap_the_detached};
+use crate::child::{Attached, Child, Entered, reap_the_detached};
 use crate::error::{Error, Feature, Result};
 use crate::hint::Hint;
 use crate::lower::{self, Lowered};
@@ -103,6 +103,8 @@ pub(crate) enum Within {
     Prepared(Arc<prepared::Inner>),
     Session(Arc<session::Inner>),
     Pool(Arc<pool::Inner>),
+    /// In one that runs, which is entered.
+    Child(Arc<Entered>),
 }
 
 impl Command {
@@ -567,6 +569,10 @@ impl Command {
                 let pool = Arc::clone(pool);
                 self.validate_alone().and_then(|()| pool.start(self))
             }
+            (Within::Child(entered), Role::Program) => {
+                let entered = Arc::clone(entered);
+                self.validate_alone().and_then(|()| entered.start(self))
+            }
             _ => self.make(role).map(|made| made.child),
         };
         started.map_err(Error::explained)
@@ -641,6 +647,7 @@ impl Command {
             journal: (policy.is_journaled() && role == Role::Program)
                 .then(|| (sandbox.clone(), filter)),
             role,
+            entering: None,
         };
         let mut made = make(&start).map_err(|refused| {
             self.refused(&lowered.plan, refused).with_hint(out_of_memory(groups.as_ref()))
@@ -660,21 +667,22 @@ impl Command {
             remains,
             listener,
             missing,
+            lowered: Some(Arc::clone(&lowered)),
             ..self.attached(streams, &lowered, role)
         };
         let door = made.door.take();
         Ok(New { child: Child::new(made, attached), lowered, cpu_usage, door })
     }
 
-    /// Starts it in a sandbox that has waited for it: `start` is given all that is to be told.
+    /// Starts it in a sandbox that is there: `start` is given all that is to be told.
     pub(crate) fn start_later(
         mut self,
         lowered: &Lowered,
         cpu_usage: Option<&OwnedFd>,
-        count: Count,
-        start: impl FnOnce(&Start<'_>) -> Result<Made, Refused>,
+        role: Role,
+        start: impl FnOnce(Start<'_>) -> Result<Made, Refused>,
     ) -> Result<(Made, Attached)> {
-        let (sandbox, role) = (self.sandbox.clone(), Role::Later(count));
+        let sandbox = self.sandbox.clone();
         let streams = self.open_streams()?;
         let pairs = self.pairs(&streams);
         let mut descriptors: Vec<_> = pairs.iter().map(|(source, _)| source.as_raw_fd()).collect();
@@ -695,8 +703,9 @@ impl Command {
             terminal: self.pty,
             journal: None,
             role,
+            entering: None,
         };
-        let mut made = start(&given).map_err(|refused| self.refused(&lowered.plan, refused))?;
+        let mut made = start(given).map_err(|refused| self.refused(&lowered.plan, refused))?;
         let mut kept = std::mem::take(&mut made.kept);
         let listener = kept.take_listener();
         let remains = self.remains(lowered, kept, Vec::new(), false);
@@ -739,6 +748,7 @@ impl Command {
             sandbox: self.sandbox.clone(),
             remains: Remains::default(),
             listener: None,
+            lowered: None,
             #[cfg(feature = "footprint")]
             passed: passed || self.pty.is_some() || !self.descriptors.is_empty(),
         }

@@ -57,6 +57,33 @@ impl Lowered {
     }
 }
 
+impl Lowered {
+    /// What a process is to do that enters a sandbox which was made so: what is its own, and nothing of the
+    /// tree or of namespaces.
+    pub(crate) fn of_who_enters(&self) -> Self {
+        let mut own = self.clone();
+        own.plan.steps.retain(|step| match &step.op {
+            // The score is written from outside: init's own file is another's as long as it is undumpable.
+            Op::WriteFile { path, .. } => path.windows(5).any(|part| part == b"attr/"),
+            Op::Keyring { .. } | Op::Await {} | Op::Groups { .. } | Op::Credentials { .. } => true,
+            _ => false,
+        });
+        own.plan.of_init = own.plan.steps.len();
+        own.trees.clear();
+        own.at_clone = Namespaces::empty();
+        own.score = None;
+        own
+    }
+
+    /// The `oom_score_adj` that the program has, if it is another than the caller's.
+    pub(crate) fn score_of_program(&self) -> Option<&[u8]> {
+        self.plan.operations().find_map(|op| match op {
+            Op::WriteFile { path, data, .. } if path == b"self/oom_score_adj" => Some(&data[..]),
+            _ => None,
+        })
+    }
+}
+
 impl Lower {
     /// In which the host's tree is named by its paths.
     pub(crate) fn without_trees() -> Self {

@@ -15,7 +15,7 @@ use crate::executable::errno_of;
 use crate::prepared::Prepared;
 use crate::rlimit::Max;
 use crate::sandbox::Sandbox;
-use crate::spawn::{Count, start_later};
+use crate::spawn::{Count, Role, start_later};
 
 /// How long a pool waits before it tries again to make a sandbox after the system refused one.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -507,10 +507,12 @@ impl Inner {
         };
         let (init, control) = child.hand_over()?;
         let warden_id = child.warden_id();
-        let (made, attached) =
-            command.start_later(&lowered, cpu_usage.as_ref(), Count::One, |start| {
-                start_later(start, &init, control, warden_id)
-            })?;
+        let (made, attached) = command.start_later(
+            &lowered,
+            cpu_usage.as_ref(),
+            Role::Later(Count::One),
+            |start| start_later(&start, &init, control, warden_id),
+        )?;
         child.take_on(made, attached);
         Ok(child)
     }

@@ -27,17 +27,17 @@ pub(crate) struct Launched {
     pub(crate) armed: bool,
     /// Whether it is in the control group that it was launched into.
     pub(crate) born_inside: bool,
-    /// The session that it is of, in which others can stop it.
+    /// What it is started in beside others, which can stop it.
     pub(crate) session: Option<Arc<Sockets>>,
 }
 
-/// Those of a session.
+/// Those of a sandbox with several programs.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     /// Init's.
     pub(crate) control: OwnedFd,
-    /// Where it takes programs.
-    pub(crate) door: OwnedFd,
+    /// Where it takes programs, if it does.
+    pub(crate) door: Option<OwnedFd>,
 }
 
 impl Launched {

@@ -22,7 +22,7 @@ use crate::lower::Lowered;
 use crate::namespace::Namespaces;
 use crate::process::{Launched, Sockets};
 use crate::sandbox::Sandbox;
-use crate::spawn::{Count, start_inside};
+use crate::spawn::{Count, Role, start_inside};
 use crate::wire::STOOD;
 
 /// One sandbox in which many programs run, one after another or side by side; made by
@@ -110,7 +110,7 @@ impl Session {
         let New { child, lowered, door, .. } = made;
         let (mut init, control) = child.init()?;
         let door = door.ok_or_else(|| init_died(&init, Stage::Launch))?;
-        init.session = Some(Arc::new(Sockets { control, door }));
+        init.session = Some(Arc::new(Sockets { control, door: Some(door) }));
         let missing = child.missing().to_vec();
         let sandbox = sandbox.clone();
         let (clock, child) = (Mutex::default(), Mutex::new(child));
@@ -203,7 +203,9 @@ impl Session {
     pub fn namespaces(&self) -> Result<Vec<(Namespaces, OwnedFd)>> {
         let own = self.0.sandbox.policy().new_namespaces();
         let open = |kind: Namespaces| {
-            let path = format!("/proc/{}/ns/{}", self.id(), kind.file());
+            // Init itself stays in the caller's, and what it starts is in this one.
+            let late = if kind == Namespaces::TIME { "_for_children" } else { "" };
+            let path = format!("/proc/{}/ns/{}{late}", self.id(), kind.file());
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             let opened = open(path.as_str(), flags, Mode::empty());
             let fd =
@@ -431,8 +433,8 @@ impl Inner {
             return Err(Error::new(Stage::Start, "start program", object, Errno::EBUSY));
         }
         let (made, mut attached) =
-            command.start_later(&self.lowered, None, Count::Any, |start| {
-                start_inside(start, &self.init)
+            command.start_later(&self.lowered, None, Role::Later(Count::Any), |start| {
+                start_inside(&start, &self.init)
             })?;
         attached.missing.clone_from(&self.missing);
         let child = Child::new(made, attached);

@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::Mode;
 
+use crate::abi::CLONE_PARENT;
 use crate::cgroup::Controller;
 use crate::cgroup::group::Groups;
 use crate::cgroup::place::Place;
@@ -20,13 +21,14 @@ use crate::control::{
     send_with, transmit, transmit_slices, unheard,
 };
 use crate::error::{Error, Result, Stage, quoted};
+use crate::hint::Hint;
 use crate::learn::Journal;
 use crate::lower::Lowered;
 use crate::namespace::{Namespaces, Source, user};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::process::{
-    Account, Exec, Launch, Launched, launch, pid_in, pid_of_pidfd, with_fallback,
+    Account, Exec, Launch, Launched, Sockets, launch, pid_in, pid_of_pidfd, with_fallback,
 };
 use crate::program::interpreter_of;
 use crate::pty::{Pty, Size};
@@ -58,6 +60,35 @@ pub(crate) enum Role {
     Waiting(Count),
     /// A program in a sandbox that has waited for it.
     Later(Count),
+    /// A program in a sandbox that runs another.
+    Entering,
+}
+
+impl Role {
+    /// Whether there is a program from the beginning.
+    pub(crate) fn has_program(self) -> bool {
+        matches!(self, Role::Program | Role::Later(_) | Role::Entering)
+    }
+
+    /// Whether its pid namespace has another PID 1, with which it ends.
+    pub(crate) fn is_in_anothers(self) -> bool {
+        matches!(self, Role::Later(Count::Any) | Role::Entering)
+    }
+}
+
+/// The sandbox that a program enters.
+#[derive(Debug)]
+pub(crate) struct Entering {
+    /// Its PID 1.
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Arc<OwnedFd>,
+    /// What it is in and the caller is not, but for the time namespace.
+    pub(crate) namespaces: Namespaces,
+    /// That of its programs, in which it is not itself.
+    pub(crate) clocks: Option<OwnedFd>,
+    /// The program's `oom_score_adj`, if it is another than the caller's.
+    pub(crate) score: Option<Vec<u8>>,
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 /// How many programs a sandbox waits for.
@@ -91,12 +122,19 @@ pub(crate) struct Start<'a> {
     /// What a journal of the program's calls needs, if one is wanted.
     pub(crate) journal: Option<(Sandbox, Arc<Assembled>)>,
     pub(crate) role: Role,
+    /// What is entered, if that is its role.
+    pub(crate) entering: Option<&'a Entering>,
 }
 
 impl Start<'_> {
     /// Whether init looks after the program.
     fn is_supervised(&self) -> bool {
-        self.policy.init && matches!(self.role, Role::Program | Role::Later(_))
+        self.policy.init && self.role.has_program()
+    }
+
+    /// Whether it ends by what is killed one by one.
+    fn is_followed(&self) -> bool {
+        !self.policy.has_own_pids() || self.role.is_in_anothers()
     }
 
     fn checks_only(&self) -> bool {
@@ -106,7 +144,7 @@ impl Start<'_> {
     /// Whether init is cloned by a process that joins namespaces, or takes an id, before: what cannot be
     /// done in memory that is shared with the embedder.
     fn is_made_by_another(&self) -> bool {
-        !self.policy.joined.is_empty() || self.own_id.is_some()
+        !self.policy.joined.is_empty() || self.own_id.is_some() || self.entering.is_some()
     }
 }
 
@@ -128,6 +166,8 @@ pub(crate) struct Made {
     pub(crate) journal: Option<Journal>,
     /// Where a session takes programs.
     pub(crate) door: Option<OwnedFd>,
+    /// Who has made the first process, and waits for its end.
+    pub(crate) maker: Option<Launched>,
 }
 
 impl Made {
@@ -148,6 +188,7 @@ impl Made {
             early: None,
             journal: None,
             door: None,
+            maker: None,
         }
     }
 }
@@ -215,6 +256,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     let mut executable = init.open(init_file)?;
     let groups = start.groups;
     // Declared first, dropped last: without its socket init ends, even if it cannot be killed.
+    let mut maker = None;
     let (mut launched, message);
     let (lines, theirs) = Lines::new()?;
     let embedder = sys::own_pidfd().map_err(|errno| {
@@ -240,13 +282,17 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     if !by_another {
         send_plan(&lines, &setup, &start.program, &launched)?;
     }
-    let shared = !policy.has_own_pids();
+    let shared = start.is_followed();
     let mut warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
     if by_another {
+        raise_score(start, &lines, &launched)?;
         transmit(&lines, &message, &launched, Stage::Join)?;
         let answer = next_report(&lines, &launched, Stage::Join);
-        launched.finish();
-        launched = joined(start, &lines, answer)?;
+        if start.entering.is_none() {
+            launched.finish();
+        }
+        let made = joined(start, &lines, answer)?;
+        maker = Some(std::mem::replace(&mut launched, made)).filter(|maker| maker.armed);
         send_plan(&lines, &setup, &start.program, &launched)?;
         warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
         log::debug!("join: ({}) in {:?}", policy.joined_namespaces(), joining.elapsed());
@@ -269,6 +315,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         }
         _ => run(start, lines, launched, warden_id, score)?,
     };
+    made.maker = maker;
     made.warden_id = warden_id;
     Ok(made)
 }
@@ -304,9 +351,8 @@ fn run(
         }
         Ok(executed)
     });
-    let follows = !policy.has_own_pids() || start.role == Role::Later(Count::Any);
     let (terminal, early) = limited.inspect_err(|_| {
-        if follows && end_followed(lines.ours.as_fd()) {
+        if start.is_followed() && end_followed(lines.ours.as_fd()) {
             sys::wait_readable(launched.pidfd.as_fd(), Some(FOLLOW_WAIT));
         }
     })?;
@@ -336,7 +382,8 @@ pub(crate) fn start_inside(start: &Start<'_>, init: &Launched) -> Result<Made, R
     let (lines, theirs) = Lines::new()?;
     let word = [IoSlice::new(&[COMMAND])];
     let session = init.session.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
-    send_with(session.door.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
+    let door = session.door.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
+    send_with(door.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
     drop(theirs);
     hand_over(start, &lines, init)?;
     run(start, lines, init.again(false), 0, None)
@@ -390,14 +437,18 @@ fn launch_first(
         let wanted = Launch { mode, flags, numbers, keep, capabilities, into, entrances };
         return launch(executable, wanted).map(|launched| (launched, Vec::new()));
     }
-    let opened = open_joined(start.policy)?;
+    let opened = match start.entering {
+        Some(entering) => open_entered(entering)?,
+        None => open_joined(start.policy)?,
+    };
     keep.extend(opened.iter().map(|(fd, _)| fd.as_raw_fd()));
     let (mode, flags, numbers, keep) = (mode::JOIN, 0, &numbers, &keep);
     let wanted = Launch { mode, flags, numbers, keep, capabilities, into, entrances };
     let launched = launch(executable, wanted)?;
     // What the kernel counts for who made a namespace is then counted for that id.
     let owner = start.own_id.map_or(u32::MAX, |_| start.lowered.ids.host.0);
-    let flags = new.flags() as u64;
+    let parent = if start.entering.is_some() { 0 } else { CLONE_PARENT };
+    let flags = (new.flags() | parent) as u64;
     let mut message = wire::Join { namespaces: [(-1, 0); wire::JOIN_MAX], flags, owner };
     for (to, (fd, kind)) in message.namespaces.iter_mut().zip(&opened) {
         *to = (fd.as_raw_fd(), kind.bits());
@@ -439,13 +490,36 @@ fn open_joined(policy: &Policy) -> Result<Vec<(OwnedFd, Namespaces)>> {
         let fd = match &existing.0 {
             Source::Path(path) => open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
                 .map_err(|errno| Error::new(Stage::Join, "open", quoted(path), errno))?,
-            Source::Fd(fd) => fd.try_clone().map_err(|error| {
-                Error::new(Stage::Join, "dup", "", executable::errno_of(&error))
-            })?,
+            Source::Fd(fd) => duplicate(fd)?,
         };
         opened.push((fd, *kind));
     }
     Ok(opened)
+}
+
+/// The same of a sandbox that is entered: all at once, as some of them need the privilege that is lost with others.
+fn open_entered(entering: &Entering) -> Result<Vec<(OwnedFd, Namespaces)>> {
+    let clocks = entering.clocks.as_ref().map(duplicate).transpose()?;
+    let mut opened: Vec<_> = clocks.into_iter().map(|fd| (fd, Namespaces::TIME)).collect();
+    opened.push((duplicate(&entering.pidfd)?, entering.namespaces));
+    Ok(opened)
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
+    let copy = fd.try_clone();
+    copy.map_err(|error| Error::new(Stage::Join, "dup", "", executable::errno_of(&error)))
+}
+
+/// Has a process that enters a sandbox killed as that one's program would be; it inherits that.
+fn raise_score(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<()> {
+    let Some(score) = start.entering.and_then(|entering| entering.score.as_ref()) else {
+        return Ok(());
+    };
+    let open = |pid: u32| open_score(&lines.proc, &format!("{pid}/"));
+    let file = pid_in(lines.proc.as_fd(), launched).ok_or(Errno::ESRCH).and_then(open);
+    let written = file.and_then(|file| nix::unistd::write(&file, score));
+    let failed = |errno| Error::new(Stage::Join, "raise oom_score_adj", "", errno);
+    written.map(drop).map_err(failed)
 }
 
 /// The process that was made by another, by that one's answer.
@@ -456,7 +530,8 @@ fn joined(
 ) -> Result<Launched, Refused> {
     let made = |pid, pidfd| {
         let pidfd = Arc::new(pidfd);
-        Launched { pid, pidfd, armed: true, born_inside: true, session: None }
+        let session = start.entering.map(|entering| Arc::clone(&entering.sockets));
+        Launched { pid, pidfd, armed: true, born_inside: true, session }
     };
     match answer {
         Ok((answer, mut fds)) if answer.kind == report::JOINED && !fds.is_empty() => {
@@ -482,7 +557,8 @@ fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
 /// written. The directory is opened first and the process looked at again: a pid whose process was
 /// reaped elsewhere may be somebody else's by now.
 fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<Option<OwnedFd>> {
-    let maps = start.policy.new_namespaces().contains(Namespaces::USER);
+    let made = start.entering.is_none();
+    let maps = made && start.policy.new_namespaces().contains(Namespaces::USER);
     if !maps && start.lowered.score.is_none() {
         return Ok(None);
     }
@@ -571,7 +647,7 @@ fn await_ready(
     if starting.is_some() != starts || program.is_some() != start.is_supervised() {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
     }
-    if start.policy.new_namespaces().contains(Namespaces::MOUNT) {
+    if start.entering.is_none() && start.policy.new_namespaces().contains(Namespaces::MOUNT) {
         let root = fds.next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
         kept.root = Some(root);
     }
@@ -710,6 +786,16 @@ fn failed_report(start: &Start<'_>, failure: &Report, fds: Vec<OwnedFd>) -> Refu
         report::START => {
             let file = fds.into_iter().next();
             Refused::Start(Box::new(*failure), file.and_then(|file| interpreter_of(file.into())))
+        }
+        report::LAUNCH if start.entering.is_some() => {
+            let object = start.entering.map_or_else(String::new, |entering| {
+                format!("of the sandbox of process {}", entering.pid)
+            });
+            let hint = match (call, errno) {
+                ("setns", Errno::EINVAL) => Some(Hint::NeedsKernel("5.8")),
+                _ => hint::for_operation(call, &object, errno),
+            };
+            Error::new(Stage::Join, call, object, errno).with_hint(hint).into()
         }
         report::LAUNCH => {
             let joined = usize::try_from(detail).ok().and_then(|at| start.policy.joined.get(at));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
+use crate::abi::CLONE_PARENT;
 use crate::cgroup::{ControllerSupport, probe};
 use crate::command::Command;
 use crate::control::{Received, receive_now};
@@ -533,7 +534,7 @@ fn unprivileged(_: Namespaces) -> Result<()> {
     let command =
         inert(&bare(Namespaces::empty()))?.args(["j", "4", "5"]).fd(4, theirs).fd(5, embedder);
     let mut child = command.spawn()?;
-    let flags = u64::from(wanted.bits());
+    let flags = u64::from(wanted.bits()) | CLONE_PARENT as u64;
     let message = Join { namespaces: [(-1, 0); JOIN_MAX], flags, owner: u32::MAX };
     let mut bytes = Vec::with_capacity(JOIN);
     message.put(&mut bytes);

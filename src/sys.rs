@@ -527,7 +527,10 @@ pub(crate) fn random() -> u64 {
 
 /// A descriptor of the calling process by number, duplicated so that it stays what it is.
 pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {
-    descriptor(call(nr::FCNTL, [number as usize, F_DUPFD_CLOEXEC, 3, 0, 0, 0])?)
+    let copy = call(nr::FCNTL, [number as usize, F_DUPFD_CLOEXEC, 3, 0, 0, 0]);
+    // What it says where the limit is no higher than that.
+    let copy = copy.map_err(|errno| if errno == Errno::EINVAL { Errno::EMFILE } else { errno });
+    descriptor(copy?)
 }
 
 /// dup3(2) over an open number.

@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 9;
+pub(crate) const VERSION: u32 = 10;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -425,7 +425,7 @@ pub(crate) mod mode {
 pub(crate) const JOIN_MAX: usize = 8;
 
 /// What the join mode is told, in one message: pairs of a descriptor and its `CLONE_NEW…` flag
-/// (0 after the last), then the flags of the clone that follows and the id that makes it, so that the
+/// (0 after the last), then the flags of the clone that follows, with `CLONE_PARENT` or reaped by who joins, and the id that makes it, so that the
 /// new user namespace is that id's and not the caller's (`u32::MAX` if it is to be the caller's).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Join {

@@ -26,7 +26,8 @@ tests! {
         a_link_that_changes,
         several_that_change,
     ];
-    Needs::Root => [what_is_mounted, what_is_unmounted, a_root_that_is_unmounted];
+    Needs::Root => [what_is_mounted];
+    Needs::RootAndLinux(5, 8) => [what_is_unmounted, a_root_that_is_unmounted];
     Needs::Groups => [limits_are_one_commands];
 }
 

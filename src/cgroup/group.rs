@@ -1,7 +1,7 @@
 //! The groups of one sandbox: made, filled, changed, emptied and removed.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -113,6 +113,18 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// The same, for a process that is to be put into it.
+    fn again(&self) -> Result<Self, Errno> {
+        let entrance = match self.version() {
+            CgroupVersion::V1 => Some(self.open("tasks", OFlag::O_WRONLY)?),
+            CgroupVersion::V2 => None,
+        };
+        let (place, name) = (Arc::clone(&self.place), self.name.clone());
+        let dir = sys::duplicate(self.dir.as_raw_fd())?;
+        let (controllers, programs) = (self.controllers.clone(), BTreeMap::new());
+        Ok(Group { place, dir, controllers, name, entrance, programs })
     }
 
     /// Writes to one of its files.
@@ -410,6 +422,17 @@ impl Groups {
     pub(crate) fn of_one(group: Group) -> Self {
         let (groups, owner) = (vec![Group { entrance: None, ..group }], std::process::id());
         Groups { groups, besides: 0, missing: Vec::new(), owner, below: Below::default() }
+    }
+
+    /// The same, for a process that is to be put into them; nothing is removed with it.
+    pub(crate) fn again(&self) -> Result<Self> {
+        let again = |group: &Group| {
+            let object = || quoted(group.path());
+            group.again().map_err(|errno| Error::new(Stage::Cgroup, "open", object(), errno))
+        };
+        let groups = self.groups.iter().map(again).collect::<Result<_>>()?;
+        let below = self.below.clone();
+        Ok(Groups { groups, besides: self.besides, missing: Vec::new(), owner: 0, below })
     }
 
     /// Lets them go with what is in them; each is removed when it is empty.

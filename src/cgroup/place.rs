@@ -66,7 +66,7 @@ pub(crate) fn new_name() -> String {
 }
 
 /// What is above a sandbox's groups, in all hierarchies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Below {
     Named(CgroupParent),
     /// systemd was asked for it.

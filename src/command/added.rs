@@ -10,7 +10,7 @@ use crate::sandbox::Sandbox;
 
 /// What this command's sandbox has besides what the [`Sandbox`] or [`Prepared`](crate::Prepared) says, from
 /// which others are made as before. A prepared one is looked through anew for it. In a
-/// [`Session`](crate::Session) or [`Pool`](crate::Pool), whose sandboxes exist beforehand, it is
+/// [`Session`](crate::Session) or [`Pool`](crate::Pool), or a [`Child`](crate::Child)'s sandbox, which exist beforehand, it is
 /// [`Error::Invalid`](crate::Error::Invalid).
 impl Command {
     fn adding(mut self, add: impl FnOnce(Sandbox) -> Sandbox) -> Self {
@@ -24,6 +24,7 @@ impl Command {
             Within::Own | Within::Prepared(_) => false,
             Within::Session(session) => !self.sandbox.is_same(session.sandbox()),
             Within::Pool(pool) => !self.sandbox.is_same(pool.sandbox()),
+            Within::Child(entered) => !self.sandbox.is_same(entered.sandbox()),
         }
     }
 

@@ -62,7 +62,7 @@ impl Command {
         if self.is_other_than_made() {
             problems.push(
                 "binds, tmpfs and limits of a command's own are for a sandbox that is made for it, as by \
-                 Prepared::command(..); those of a session or pool exist already"
+                 Prepared::command(..); those of a session, pool or child exist already"
                     .to_owned(),
             );
         }

@@ -72,11 +72,11 @@ impl Command {
         let given = given.collect::<Result<Vec<_>>>()?;
         let journaled = policy.is_journaled() && role == Role::Program;
         // What a program is given that comes later, is not known when the filter is made.
-        let unknown = !matches!(role, Role::Program | Role::Check);
+        let unknown = matches!(role, Role::Waiting(_) | Role::Later(_));
         let filters = policy.filter(unknown || given.iter().any(Given::writes_to_host), journaled);
         let filters = filters.map_err(Error::Invalid)?;
         let installs = match role {
-            Role::Program => true,
+            Role::Program | Role::Entering => true,
             // Without init nobody could tell that they are in place, nor that they are not.
             Role::Check => filters.allow_report,
             Role::Waiting(_) => filters.can_be_inherited(),
@@ -85,7 +85,7 @@ impl Command {
         let filter = |at: usize| {
             filters.programs.0.get(at).filter(|_| installs).cloned().unwrap_or_default()
         };
-        let asks = installs && policy.init && matches!(role, Role::Program | Role::Later(_));
+        let asks = installs && policy.init && role.has_program();
         let powerless = user::is_powerless(policy);
         let inherits_rules = role == Role::Later(Count::Any);
         let program = Program {
@@ -152,14 +152,14 @@ impl Command {
         let (waits, later) = (matches!(role, Role::Waiting(_)), matches!(role, Role::Later(_)));
         let once = matches!(role, Role::Waiting(Count::One) | Role::Later(Count::One));
         for (on, flag) in [
-            (policy.init && (later || role == Role::Program), wire::SUPERVISED),
+            (policy.init && role.has_program(), wire::SUPERVISED),
             (waits || later, wire::PARKED),
             (once, wire::ONCE),
             (policy.new_privileges, wire::NEW_PRIVILEGES),
             (self.terminal, wire::CONTROLLING_TERMINAL),
             (self.pty.is_some(), wire::PTY),
             (role == Role::Check, wire::CHECK_ONLY),
-            (policy.has_own_pids() && role != Role::Later(Count::Any), wire::OWN_PIDS),
+            (policy.has_own_pids() && !role.is_in_anothers(), wire::OWN_PIDS),
             (plan.ruleset.queues && !later, wire::QUEUES),
         ] {
             flags |= if on { flag } else { 0 };

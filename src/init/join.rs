@@ -3,7 +3,7 @@
 //!
 //! This process shares nothing with the embedder any more: whoever is in a namespace that is joined
 //! finds only init's few pages. It ends as soon as it has made the sandbox's PID 1, which is a
-//! child of the embedder like any other.
+//! child of the embedder like any other; or, where that is in somebody else's pid namespace, when it has reaped it.
 
 use crate::abi::*;
 use crate::plan::{self, Lines};
@@ -13,7 +13,7 @@ use crate::wire::{Call, Fault, JOIN, JOIN_MAX, Join, Reader, report};
 
 /// The mode: joins, clones, hands over.
 pub(crate) fn run(lines: Lines) -> ! {
-    let _cosmetic = sys::set_name(b"stockade-join\0\0\0");
+    plan::become_free(lines);
     match join(lines) {
         Ok(pidfd) => {
             let told = sys::tell(lines.control, report::JOINED, [0, 0], &[pidfd]);
@@ -22,10 +22,20 @@ pub(crate) fn run(lines: Lines) -> ! {
                 let _dead = sys::signal_pidfd(pidfd, SIGKILL);
                 sys::poll(&mut [Poll::new(pidfd)], sys::FOREVER);
             }
+            #[cfg(not(session))]
+            reap(lines);
             exit(0)
         }
         Err((index, fault)) => lines.fail(report::LAUNCH, fault, index as u64, &[]),
     }
+}
+
+/// Waits for the end of what it has made, unless that is the library's child: one that is not reaped blocks
+/// the end of its namespace.
+#[cfg(not(session))]
+fn reap(lines: Lines) {
+    sys::close(lines.control);
+    let _reaped = sys::wait(0, 0);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +80,7 @@ fn join(lines: Lines) -> Result<i32, (usize, Fault)> {
         as_owner.map_err(|fault| (JOIN_MAX, fault))?;
     }
     let argument = (&raw const lines).cast_mut().cast();
-    let flags = wanted.flags as usize | CLONE_PARENT | SIGCHLD;
+    let flags = wanted.flags as usize | SIGCHLD;
     let child = sys::clone_init(flags, become_init, argument);
     let fault = |errno| (JOIN_MAX, Fault { call: Call::Clone, errno });
     child.map(|(_, pidfd)| pidfd).map_err(fault)

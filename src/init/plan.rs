@@ -78,12 +78,9 @@ impl Lines {
 
 /// The mode of a sandbox's PID 1.
 pub(crate) fn run(lines: Lines) -> ! {
-    let _cosmetic = sys::set_name(b"stockade-init\0\0\0");
+    become_free(lines);
     // Modes are given in full; this call cannot fail.
     let _callers = sys::umask(0);
-    if let Err(fault) = sys::raise_limits().and_then(|()| sys::become_ordinary()) {
-        lines.fail(report::LAUNCH, fault, 0, &[]);
-    }
     let (header, setup, wanted) = match receive(lines) {
         Ok(plan) => plan,
         Err(fault) => lines.fail(report::LAUNCH, fault, 0, &[]),
@@ -136,6 +133,16 @@ pub(crate) fn run(lines: Lines) -> ! {
         Err(failure) => failure,
     };
     failure.end(lines)
+}
+
+/// Takes a name, and leaves what the caller is bound by: against the limit of open files count the
+/// descriptors that are on their way, of all of the user's processes.
+#[inline(never)]
+pub(crate) fn become_free(lines: Lines) {
+    let _cosmetic = sys::set_name(b"stockade-init\0\0\0");
+    if let Err(fault) = sys::raise_limits().and_then(|()| sys::become_ordinary()) {
+        lines.fail(report::LAUNCH, fault, 0, &[]);
+    }
 }
 
 /// A plan's header, its operations, and the program.

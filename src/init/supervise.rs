@@ -42,7 +42,7 @@ struct Supervisor<'a> {
     /// [`sys::FOREVER`] for none.
     deadline: u64,
     detached: bool,
-    /// Since when the time stands still; 0 if it does not.
+    /// Since when the time stands still; [`sys::FOREVER`] if it does not.
     paused: u64,
     ended: Option<Ended>,
     end: Report,
@@ -64,7 +64,7 @@ pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watche
         phase: Phase::Running,
         deadline,
         detached: false,
-        paused: 0,
+        paused: sys::FOREVER,
         ended: None,
         end: Report::new(report::ENDED),
     };
@@ -84,7 +84,7 @@ impl Supervisor<'_> {
                 self.deadline = self.deadline.min(linger);
             }
             let mut left = sys::FOREVER;
-            if self.paused == 0 {
+            if self.paused == sys::FOREVER {
                 if self.deadline != sys::FOREVER {
                     left = self.deadline.saturating_sub(sys::now());
                 }
@@ -189,8 +189,9 @@ impl Supervisor<'_> {
         if pauses {
             self.paused = now;
         } else {
+            // Of one that is not paused it is 0.
             let stood = now.saturating_sub(self.paused);
-            self.paused = 0;
+            self.paused = sys::FOREVER;
             self.go_on_after(stood);
         }
         if word & BY_SIGNAL != 0 {

@@ -74,6 +74,10 @@ pub(crate) enum Needs {
     Image,
     /// uid 0 and the same.
     RootAndImage,
+    /// This version of Linux, or a later one.
+    Linux(u32, u32),
+    /// uid 0 and the same.
+    RootAndLinux(u32, u32),
     /// No more mounts than a test can make.
     FewMounts,
     /// The right to real-time scheduling.
@@ -118,6 +122,13 @@ impl Needs {
             Needs::Unprivileged => root.then(|| "needs an unprivileged user".to_owned()),
             Needs::TmpfsAttributes => (!has_tmpfs_attributes())
                 .then(|| "needs user attributes on tmpfs (Linux 6.6)".to_owned()),
+            Needs::RootAndLinux(..) if !root => Some("needs root".to_owned()),
+            Needs::Linux(major, minor) | Needs::RootAndLinux(major, minor) => {
+                let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+                let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
+                let found = (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap());
+                (found < (major, minor)).then(|| format!("needs Linux {major}.{minor}"))
+            }
             Needs::FewMounts => {
                 let max = std::fs::read_to_string("/proc/sys/fs/mount-max").unwrap_or_default();
                 let few = max.trim().parse().is_ok_and(|max: u64| max <= 200_000);
