@@ -87,7 +87,12 @@ pub(crate) fn large_embedder(workers: &mut [(usize, Worker)], scratch: &Path, ro
 pub(crate) fn parked(rounds: usize) {
     println!("\n(k) a sandbox that waits in a pool");
     let prepared = Sandbox::new().prepare().expect("a sandbox");
-    table::goal("PSS of init in KiB", At::Most(60.0), resident(&prepared));
+    let alone = resident(&prepared, 1);
+    println!(
+        "PSS of init, which shares its program with others that wait: alone {} KiB",
+        micros(alone)
+    );
+    table::goal("PSS of each of 100 in KiB", At::Most(60.0), resident(&prepared, PARKED));
     let floor = Floor::new(Path::new("/usr/bin/sleep"), &["1000"], &[], None);
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..rounds.div_ceil(20) {
@@ -108,14 +113,18 @@ pub(crate) fn parked(rounds: usize) {
     table::goal("kernel memory, x one process", At::Most(1.25), quotient(ours, bare));
 }
 
-/// PSS of an init that waits, in KiB, if this user may see it.
-fn resident(prepared: &Prepared) -> Option<f64> {
+/// The mean PSS of so many inits that wait, in KiB, if this user may see it.
+fn resident(prepared: &Prepared, count: usize) -> Option<f64> {
     let before = children();
-    let pool = prepared.pool(1).expect("a pool");
+    let pool = prepared.pool(count).expect("a pool");
     assert!(pool.wait_until_filled(Duration::from_secs(60)), "a pool that fills");
-    let new = children().into_iter().find(|pid| !before.contains(pid))?;
-    let memory = memory(new).ok()?;
-    memory.into_iter().find_map(|(name, kib)| (name == "Pss").then_some(kib))
+    let new = children().into_iter().filter(|pid| !before.contains(pid));
+    let pss = |pid| {
+        let memory = memory(pid).ok()?;
+        memory.into_iter().find_map(|(name, kib)| (name == "Pss").then_some(kib))
+    };
+    let all = new.map(pss).collect::<Option<Vec<f64>>>()?;
+    (all.len() == count).then(|| all.iter().sum::<f64>() / count as f64)
 }
 
 /// Processes that this one has started, by any of its threads.
