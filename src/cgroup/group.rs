@@ -19,9 +19,8 @@ use crate::hint::Hint;
 use crate::policy::Policy;
 use crate::sys;
 
-/// How often a group whose name was taken meanwhile is made again.
-const ATTEMPTS: u32 = 8;
-/// How long the kernel has to let the last process of a group go.
+/// How long the kernel has to let the last process of a group go, and others to let a new group go that
+/// they took for a dead process's.
 const REMOVAL: [u64; 16] = [
     0, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 100_000, 200_000,
     300_000, 500_000,
@@ -83,9 +82,8 @@ impl Group {
             move |errno| Error::new(Stage::Cgroup, operation, object, errno).explained()
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut left = ATTEMPTS;
+        let mut pauses = REMOVAL.iter();
         loop {
-            left -= 1;
             match mkdirat(&place.dir, name.as_str(), Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(failed("make control group")(errno)),
@@ -106,7 +104,11 @@ impl Group {
             });
             match kept {
                 Ok(group) => return Ok(group),
-                Err(Errno::ENOENT | Errno::ENODEV | Errno::EWOULDBLOCK) if left > 0 => {}
+                // Whoever removes it lets it go in a moment.
+                Err(Errno::ENOENT | Errno::ENODEV | Errno::EWOULDBLOCK) if pauses.len() > 0 => {
+                    let pause = pauses.next().copied().unwrap_or_default();
+                    std::thread::sleep(Duration::from_micros(pause));
+                }
                 Err(errno) => {
                     let _as_it_was = place::remove_tree(place.dir.as_fd(), &name, &path, 0);
                     return Err(failed("lock control group")(errno));
