@@ -68,6 +68,7 @@ constants! {
     MOUNT_ATTR_NOSUID: u32 = 2;
     MOUNT_ATTR_NODEV: u32 = 4;
     MOUNT_ATTR_NOEXEC: u32 = 8;
+    RESOLVE_NO_XDEV: u64 = 1;
     RESOLVE_NO_MAGICLINKS: u64 = 2;
     RESOLVE_IN_ROOT: u64 = 0x10;
 
@@ -142,6 +143,7 @@ constants! {
     EDQUOT: i32 = 122;
     EEXIST: i32 = 17;
     ENOTDIR: i32 = 20;
+    ENOTEMPTY: i32 = 39;
     EINVAL: i32 = 22;
     EMFILE: i32 = 24;
     ETXTBSY: i32 = 26;

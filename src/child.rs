@@ -21,6 +21,7 @@ use crate::learn::{Denials, Journal};
 #[cfg(feature = "footprint")]
 use crate::learn::{Footprint, Gap};
 use crate::lower::Lowered;
+use crate::networks::Lent;
 use crate::outcome::{End, Output, Status};
 use crate::output::Remains;
 use crate::process::{Launched, kill, pid_of_pidfd};
@@ -109,6 +110,8 @@ pub struct Child {
     maker: Option<Launched>,
     /// What it was made from, unless it is one of these.
     lowered: Option<Arc<Lowered>>,
+    /// The network that another sandbox may have next.
+    network: Option<Lent>,
     /// There is something of the caller's to read from.
     #[cfg(feature = "footprint")]
     passed: bool,
@@ -192,6 +195,7 @@ impl Child {
             hosted: None,
             maker: made.maker,
             lowered,
+            network: None,
             #[cfg(feature = "footprint")]
             passed,
         };
@@ -201,6 +205,11 @@ impl Child {
 
     pub(crate) fn hosted(mut self, hosted: Hosted) -> Self {
         self.hosted = Some(hosted);
+        self
+    }
+
+    pub(crate) fn with_network(mut self, network: Option<Lent>) -> Self {
+        self.network = network;
         self
     }
 
@@ -850,6 +859,7 @@ impl Child {
         };
         let status = end.status();
         log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());
+        self.network.take().into_iter().for_each(Lent::give_back);
         self.status = Some(status);
         self.control = None;
         self.pausable = None;
@@ -915,6 +925,7 @@ impl Drop for Child {
             kill(self.pidfd.as_fd());
             self.let_die();
             if sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT)) && self.ended() {
+                self.network.take().into_iter().for_each(Lent::give_back);
                 return;
             }
             log::error!("sandbox {} does not end; it is reaped later", self.pid);

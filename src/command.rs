@@ -15,6 +15,7 @@ use crate::error::{Error, Feature, Result};
 use crate::hint::Hint;
 use crate::lower::{self, Lowered};
 use crate::namespace::user;
+use crate::networks::Lent;
 use crate::outcome::{Output, Status};
 use crate::output::Remains;
 use crate::plan::Plan;
@@ -26,6 +27,7 @@ use crate::sandbox::Sandbox;
 use crate::secret::Secret;
 use crate::session;
 use crate::spawn::{Count, Kept, Made, Refused, Role, Start, make, make_groups};
+use crate::template::Template;
 use crate::wire;
 
 mod added;
@@ -573,40 +575,51 @@ impl Command {
                 let entered = Arc::clone(entered);
                 self.validate_alone().and_then(|()| entered.start(self))
             }
-            _ => self.make(role).map(|made| made.child),
+            _ => self.lowered().and_then(|(lowered, template)| {
+                self.make(role, lowered, template.as_deref()).map(|made| made.child)
+            }),
         };
         started.map_err(Error::explained)
     }
 
-    /// What was prepared, if it is for this PATH and nothing was added.
-    fn lowered(&self) -> Result<Arc<Lowered>> {
+    /// What was prepared, if it is for this PATH and nothing was added, and what the sandbox is a copy of.
+    fn lowered(&self) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
+        self.validate()?;
         let search = self.search();
         if let Within::Prepared(prepared) = &self.within {
             prepared.sources.check()?;
             if prepared.search == search && prepared.sandbox.is_same(&self.sandbox) {
-                return Ok(Arc::clone(&prepared.lowered));
+                // Without the template it is the same sandbox, and takes longer to make.
+                return Ok(match prepared.template.as_ref().filter(|template| template.lives()) {
+                    Some(template) => (template.lowered(), Some(Arc::clone(template))),
+                    None => (Arc::clone(&prepared.lowered), None),
+                });
             }
         }
-        lower::lower(&self.sandbox, &search).map(Arc::new)
+        Ok((lower::lower(&self.sandbox, &search).map(Arc::new)?, None))
     }
 
     /// A sandbox that waits for programs.
     pub(crate) fn wait_for_programs(self, count: Count) -> Result<New> {
-        self.make(Role::Waiting(count)).map_err(Error::explained)
+        let (lowered, template) = self.lowered()?;
+        self.make(Role::Waiting(count), lowered, template.as_deref()).map_err(Error::explained)
     }
 
-    fn make(mut self, role: Role) -> Result<New> {
+    /// What sandboxes are copied from.
+    pub(crate) fn make_template(self, lowered: Arc<Lowered>) -> Result<New> {
+        self.make(Role::Template, lowered, None).map_err(Error::explained)
+    }
+
+    fn make(
+        mut self,
+        role: Role,
+        mut lowered: Arc<Lowered>,
+        template: Option<&Template>,
+    ) -> Result<New> {
         let began = Instant::now();
-        self.validate()?;
         reap_the_detached();
         let sandbox = self.sandbox.clone();
         let policy = sandbox.policy();
-        let mut lowered = self.lowered()?;
-        log::debug!(
-            "prepare: lowered to {} operations in {:?}",
-            lowered.plan.len(),
-            began.elapsed()
-        );
         let copying = Instant::now();
         let best_effort = policy.is_best_effort(Feature::IdMappedMounts);
         let init_file = policy.init_file.as_deref();
@@ -629,11 +642,18 @@ impl Command {
         );
         let pairs = self.pairs(&streams);
         // Declared before what is in them, and so removed after it.
-        let mut groups = make_groups(policy)?;
+        let mut groups = if role == Role::Template { None } else { make_groups(policy)? };
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
-        let cpu_fd = cpu_usage.as_ref().map(AsRawFd::as_raw_fd);
-        let (program, filter) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role)?;
+        let handed = template.is_some();
+        let cpu_fd = match (&cpu_usage, i32::try_from(pairs.len())) {
+            // It comes after them.
+            (Some(_), Ok(count)) if handed => Some(wire::HANDED + count),
+            (file, _) => file.as_ref().map(AsRawFd::as_raw_fd),
+        };
+        let networks = template.and_then(|template| template.networks.as_ref());
+        let lent = networks.map(|(networks, _)| networks.lend()).transpose()?;
+        let (program, filter) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role, handed)?;
         let start = Start {
             groups: groups.as_ref(),
             cpu_usage: cpu_usage.as_ref(),
@@ -648,6 +668,8 @@ impl Command {
                 .then(|| (sandbox.clone(), filter)),
             role,
             entering: None,
+            template,
+            network: lent.as_ref().map(Lent::network),
         };
         let mut made = make(&start).map_err(|refused| {
             self.refused(&lowered.plan, refused).with_hint(out_of_memory(groups.as_ref()))
@@ -661,6 +683,11 @@ impl Command {
         let remains = self.remains(&lowered, kept, held, role == Role::Check);
         let mut missing = lowered.missing.clone();
         missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
+        for feature in template.map_or(&[][..], |template| &template.missing) {
+            if !missing.contains(feature) {
+                missing.push(*feature);
+            }
+        }
         let attached = Attached {
             own_pids: policy.has_own_pids(),
             groups,
@@ -671,7 +698,8 @@ impl Command {
             ..self.attached(streams, &lowered, role)
         };
         let door = made.door.take();
-        Ok(New { child: Child::new(made, attached), lowered, cpu_usage, door })
+        let child = Child::new(made, attached).with_network(lent);
+        Ok(New { child, lowered, cpu_usage, door })
     }
 
     /// Starts it in a sandbox that is there: `start` is given all that is to be told.
@@ -683,6 +711,7 @@ impl Command {
         start: impl FnOnce(Start<'_>) -> Result<Made, Refused>,
     ) -> Result<(Made, Attached)> {
         let sandbox = self.sandbox.clone();
+        let handed = matches!(role, Role::Later(_));
         let streams = self.open_streams()?;
         let pairs = self.pairs(&streams);
         let mut descriptors: Vec<_> = pairs.iter().map(|(source, _)| source.as_raw_fd()).collect();
@@ -690,7 +719,8 @@ impl Command {
         let cpu_fd =
             cpu_usage.and(i32::try_from(descriptors.len()).ok()).map(|at| wire::HANDED + at);
         descriptors.extend(cpu_usage.map(AsRawFd::as_raw_fd));
-        let (program, _) = self.encode(sandbox.policy(), &lowered.plan, &pairs, cpu_fd, role)?;
+        let (program, _) =
+            self.encode(sandbox.policy(), &lowered.plan, &pairs, cpu_fd, role, handed)?;
         let given = Start {
             groups: None,
             cpu_usage: None,
@@ -704,6 +734,8 @@ impl Command {
             journal: None,
             role,
             entering: None,
+            template: None,
+            network: None,
         };
         let mut made = start(given).map_err(|refused| self.refused(&lowered.plan, refused))?;
         let mut kept = std::mem::take(&mut made.kept);
@@ -741,7 +773,7 @@ impl Command {
             missing: Vec::new(),
             supervised: policy.init,
             own_pids: false,
-            limit: limit.filter(|_| !matches!(role, Role::Waiting(_))),
+            limit: limit.filter(|_| !matches!(role, Role::Waiting(_) | Role::Template)),
             keep_bytes: self.keep,
             memory_mounts: lowered.plan.memory_mounts(),
             groups: None,
@@ -763,10 +795,11 @@ impl Command {
         check_only: bool,
     ) -> Remains {
         let tree = &self.sandbox.policy().tree;
-        let (mut namespace, mut uppers) = (None, Vec::new());
+        let (mut namespace, mut writable, mut uppers) = (None, None, Vec::new());
         for (index, fd) in kept.others {
             match lowered.plan.kept(index) {
                 Some(b"") => namespace = Some(fd),
+                Some(b"/") => writable = Some(fd),
                 Some(_) => uppers.push(Arc::new(fd)),
                 None => {}
             }
@@ -786,7 +819,7 @@ impl Command {
         };
         let overlays = tree.overlays().filter_map(source).collect();
         let (mounts, uid) = (tree.mounts(), lowered.ids.host.0);
-        Remains { root: kept.root, namespace, mounts, uid, overlays, held }
+        Remains { root: kept.root, writable, namespace, mounts, uid, overlays, held }
     }
 }
 

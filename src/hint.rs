@@ -286,7 +286,7 @@ impl fmt::Display for Hint {
                  sandbox is being made it has some twenty open, and one for each bind of a root caller"
             }
             Hint::FileSize => {
-                "the caller's limit of file sizes (RLIMIT_FSIZE) has to be 36 KiB at least until its \
+                "the caller's limit of file sizes (RLIMIT_FSIZE) has to be 40 KiB at least until its \
                  first sandbox is made; raise it"
             }
             Hint::InnerProcesses => {

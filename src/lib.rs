@@ -30,6 +30,7 @@ mod learn;
 mod lower;
 mod lsm;
 mod namespace;
+mod networks;
 mod outcome;
 mod output;
 mod plan;
@@ -52,6 +53,7 @@ mod sources;
 mod spawn;
 mod support;
 mod sys;
+mod template;
 mod tier;
 mod warden;
 #[allow(dead_code, reason = "the reading half is init's")]

@@ -93,7 +93,7 @@ impl Lower {
 
     /// Adds an operation, and why it is done.
     pub(crate) fn step(&mut self, op: Op<Vec<u8>>, reason: &'static str) {
-        self.steps.push(Step { op, reason });
+        self.steps.push(Step::new(op, reason));
     }
 
     /// What there is to do so far.

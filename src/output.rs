@@ -36,6 +36,8 @@ const TRIES: u32 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Remains {
     pub(crate) root: Option<OwnedFd>,
+    /// Of a copy of a template: what holds the places that are writable by default, at their paths.
+    pub(crate) writable: Option<OwnedFd>,
     /// Keeps the mounts on top of the root, if that was asked for.
     pub(crate) namespace: Option<OwnedFd>,
     /// Where something is mounted on the root that is not a part of it.
@@ -54,8 +56,20 @@ impl Remains {
         let Some(root) = &self.root else {
             return Err(failed(Errno::ENOTSUP, Some(Hint::NoOwnTree)));
         };
-        let (found, linked) = find(root.as_fd(), path).map_err(|errno| {
-            let gone = errno == Errno::ENOENT && self.is_on_mount_that_is_gone(root.as_fd(), path);
+        let mut root = root.as_fd();
+        let mut found = find(root, path);
+        // When the sandbox has ended, they are not mounted on its root any more.
+        if let (Err(Errno::ENOENT), Some(writable)) = (&found, &self.writable) {
+            if let Ok(there) = find(writable.as_fd(), path) {
+                (root, found) = (writable.as_fd(), Ok(there));
+            }
+        }
+        let (found, linked) = found.map_err(|errno| {
+            let gone = errno == Errno::ENOENT
+                && [Some(root), self.writable.as_ref().map(AsFd::as_fd)]
+                    .into_iter()
+                    .flatten()
+                    .any(|root| self.is_on_mount_that_is_gone(root, path));
             if gone { failed(Errno::ESTALE, Some(Hint::KeepMounts)) } else { failed(errno, None) }
         })?;
         let fd = found.as_fd();
@@ -70,7 +84,7 @@ impl Remains {
         if is_no_data(fd).map_err(|errno| failed(errno, None))? {
             return Err(failed(Errno::EINVAL, Some(Hint::NoRegularFile)));
         }
-        self.check_covered(root.as_fd(), fd).map_err(|(errno, hint)| failed(errno, hint))?;
+        self.check_covered(root, fd).map_err(|(errno, hint)| failed(errno, hint))?;
         open_regular(fd).map_err(|errno| failed(errno, None))
     }
 

@@ -56,6 +56,19 @@ pub struct Plan {
 pub(crate) struct Step {
     pub(crate) op: Op<Vec<u8>>,
     pub(crate) reason: &'static str,
+    /// What it does in another way, and what a failure of it is one of.
+    pub(crate) stands_for: Option<Op<Vec<u8>>>,
+}
+
+impl Step {
+    pub(crate) fn new(op: Op<Vec<u8>>, reason: &'static str) -> Self {
+        Step { op, reason, stands_for: None }
+    }
+
+    /// What it is done to, for people.
+    fn object(&self) -> String {
+        self.stands_for.as_ref().unwrap_or(&self.op).object()
+    }
 }
 
 impl Plan {
@@ -229,8 +242,13 @@ impl Plan {
     }
 
     /// The step that a report of init's is about.
-    pub(crate) fn step(&self, index: u64) -> Option<&Step> {
+    fn step(&self, index: u64) -> Option<&Step> {
         self.steps.get(usize::try_from(index).ok()?)
+    }
+
+    /// What that step is done to.
+    pub(crate) fn object(&self, index: u64) -> String {
+        self.step(index).map_or_else(String::new, Step::object)
     }
 
     /// Where the writable file systems in memory are, in the order in which init makes them; /tmp
@@ -381,7 +399,7 @@ impl<S> Op<S> {
             Op::Hostname { .. } => "sethostname",
             Op::Domainname { .. } => "setdomainname",
             Op::Pivot { .. } => "pivot_root",
-            Op::Lock { .. } => "lock",
+            Op::SameIds { .. } => "map to itself",
         }
     }
 }
@@ -397,7 +415,9 @@ impl Op<Vec<u8>> {
             Op::NewNetwork {} | Op::JoinNetwork {} => Namespaces::NET.to_string(),
             Op::EnterTime { .. } => Namespaces::TIME.to_string(),
             Op::Unshare { flags, .. } => Namespaces::from_bits_truncate(*flags).to_string(),
-            Op::Credentials { uid, gid } => format!("uid {uid}, gid {gid}"),
+            Op::Credentials { uid, gid } | Op::SameIds { uid, gid } => {
+                format!("uid {uid}, gid {gid}")
+            }
             Op::NoNesting { .. } => "user.max_user_namespaces 0".to_owned(),
             Op::InotifyLimits {} => {
                 "user.max_inotify_instances 32, user.max_inotify_watches 8192".to_owned()
@@ -427,7 +447,6 @@ impl Op<Vec<u8>> {
             }
             Op::Loopback {} => "lo".to_owned(),
             Op::Hostname { name } | Op::Domainname { name } => path(name),
-            Op::Lock { .. } => "all mounts".to_owned(),
             Op::Hide {} => "where mounts come from".to_owned(),
         }
     }

@@ -34,6 +34,7 @@ pub(crate) struct Policy {
     pub(crate) uts: Uts,
     pub(crate) time: TimeOffsets,
     pub(crate) network: Option<Network>,
+    pub(crate) recycle_network: bool,
     pub(crate) nesting: bool,
     pub(crate) debugging: bool,
     /// None is made; what they would give has to be dispensable.
@@ -76,6 +77,7 @@ impl Default for Policy {
             uts: Uts::default(),
             time: TimeOffsets::default(),
             network: None,
+            recycle_network: false,
             nesting: false,
             debugging: false,
             without_namespaces: false,

@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// no other program ever runs in it. They exist beforehand: the wall time does not run while they wait,
 /// limits are set, and sources of binds are those of the moment when each was made. Init has installed the filter
 /// before it knows what the program is given, so no file that has setuid bits can be made.
-/// Each holds three descriptors of the caller's while it waits.
+/// Each holds four descriptors of the caller's while it waits.
 ///
 /// # Examples
 ///

@@ -18,15 +18,17 @@ use crate::sandbox::Sandbox;
 use crate::session::Session;
 use crate::sources::Sources;
 use crate::spawn::Count;
+use crate::template::Template;
 use crate::{sys, wire};
 
 /// A [sandbox](Sandbox) that was looked through once, for any number of programs, from any thread
 /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)).
 ///
 /// What the host has is looked at when it is prepared: a link that replaces `/lib64` later, say, is not
-/// seen. Sources of binds are opened with each spawn, and one that is gone is an error then;
-/// [`stale_sources`](Self::stale_sources) says what of it is something else by now. It holds no descriptor.
-/// Copies of it are the same one.
+/// seen. Most have a [template](Self::has_template), which keeps the sources of binds as they were; others open
+/// them with each spawn, and one that is gone is an error then; [`stale_sources`](Self::stale_sources) says what of
+/// them is something else by now. With a template it is a process and four descriptors, without one
+/// neither. Copies of it are the same one, and the last ends it.
 ///
 /// # Examples
 ///
@@ -49,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) search: OsString,
     pub(crate) lowered: Arc<Lowered>,
     pub(crate) sources: Sources,
+    pub(crate) template: Option<Arc<Template>>,
 }
 
 impl Sandbox {
@@ -76,8 +79,9 @@ impl Sandbox {
         lowered.plan = lowered.plan.labelled();
         let lowered = Arc::new(lowered);
         let sources = Sources::of(&lowered.plan, &self.policy().tree);
+        let template = Template::make(self, &lowered).map(Arc::new);
         let (sandbox, search) = (self.clone(), PATH.into());
-        Ok(Prepared(Arc::new(Inner { sandbox, search, lowered, sources })))
+        Ok(Prepared(Arc::new(Inner { sandbox, search, lowered, sources, template })))
     }
 }
 
@@ -111,20 +115,46 @@ impl Prepared {
         &self.0.lowered.plan
     }
 
+    /// Whether a template was made of it: a process that waits in a user and a mount namespace with all that no program can
+    /// change, of which each sandbox is a copy, in namespaces of its own
+    /// ([mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html), Linux 5.12).
+    ///
+    /// Without one each sandbox is made from nothing, which is the same and takes longer: where the caller's or joined
+    /// namespaces are used, [overlays](Sandbox::overlay), a writable root, [id maps](Sandbox::id_map) of more than
+    /// one id, [host ids](Sandbox::own_host_id) of its own, [nesting](Sandbox::allow_nesting), CAP_SYS_ADMIN, no
+    /// [init](Sandbox::init), [learning](Sandbox::learn) or declared inputs are asked for; where root allows calls about keyrings;
+    /// where something of the host's is in the way of what each sandbox has of its own; and where the system
+    /// refuses it, which is logged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::Sandbox;
+    /// assert!(Sandbox::new().prepare()?.has_template());
+    /// assert!(!Sandbox::new().allow_nesting().prepare()?.has_template());
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    #[must_use]
+    pub fn has_template(&self) -> bool {
+        self.0.template.as_ref().is_some_and(|template| template.lives())
+    }
+
     /// The parts of the host's tree, asked for or of the system, that are something else at their paths than
     /// when it was prepared: replaced, renamed, deleted, made anew, mounted or unmounted; in order, and empty
     /// if all are the same ([statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html)). Mounts are told from
     /// each other from Linux 5.8 on.
     ///
-    /// | what has happened since | next command, next one of a pool | a session, one of a pool that waits |
+    /// | what has happened since | a copy of a [template](Self::has_template), a session, one of a pool that waits | one that is made alone |
     /// |---|---|---|
     /// | A file was written to, or something in a directory changed; not listed | shows it | shows it |
-    /// | A file was replaced, as by an editor that renames a new one over it | shows the new one | keeps the old one |
-    /// | It was renamed or deleted | error, `ENOENT` | keeps it |
-    /// | It was deleted and made anew, or a link in its path leads elsewhere | shows the new one | keeps the old one |
-    /// | Something was mounted on it | shows that | keeps what is covered |
-    /// | It was unmounted | error, `ESTALE` | keeps it |
-    /// | A system directory such as /lib64 became a link, or the other way round | is as it was prepared | is as it was |
+    /// | A file was replaced, as by an editor that renames a new one over it | keeps the old one | shows the new one |
+    /// | It was renamed or deleted | keeps it | error, `ENOENT` |
+    /// | It was deleted and made anew, or a link in its path leads elsewhere | keeps the old one | shows the new one |
+    /// | Something was mounted on it | keeps what is covered | shows that |
+    /// | It was unmounted | keeps it, but a new copy is an error, `ESTALE` | error, `ESTALE` |
+    /// | A system directory such as /lib64 became a link, or the other way round | is as it was | is as it was prepared |
+    ///
+    /// A command that [adds](Command::bind_ro) something is made alone.
     ///
     /// What is not there any more does not make a session or a sandbox fail that exists. Preparing anew takes
     /// everything as it is then.
@@ -219,15 +249,13 @@ impl Prepared {
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
         }
-        let failed = |errno, object| Error::new(Stage::Prepare, "prlimit", object, errno);
-        let limits =
-            sys::hard_limits().map_err(|errno| failed(errno, "of the caller".to_owned()))?;
-        let files = Resource::ALL.iter().zip(limits).find(|(one, _)| **one == Resource::OpenFiles);
-        let most = files.map_or(u64::MAX, |(_, hard)| hard);
+        let most = open_files()
+            .map_err(|errno| Error::new(Stage::Prepare, "prlimit", "of the caller", errno))?;
         if most < wire::NUMBERS_OF_SESSION {
             let least = wire::NUMBERS_OF_SESSION;
             let object = format!("(the hard limit of open files is {most}, and has to be {least})");
-            return Err(failed(Errno::EMFILE, object).with_hint(Some(Hint::OpenFiles)));
+            return Err(Error::new(Stage::Prepare, "prlimit", object, Errno::EMFILE)
+                .with_hint(Some(Hint::OpenFiles)));
         }
         Ok(())
     }
@@ -235,6 +263,13 @@ impl Prepared {
     pub(crate) fn sandbox(&self) -> &Sandbox {
         &self.0.sandbox
     }
+}
+
+/// The caller's hard limit of them.
+pub(crate) fn open_files() -> std::result::Result<u64, Errno> {
+    let limits = sys::hard_limits()?;
+    let files = Resource::ALL.iter().zip(limits).find(|(one, _)| **one == Resource::OpenFiles);
+    Ok(files.map_or(u64::MAX, |(_, hard)| hard))
 }
 
 /// What keeps a sandbox from waiting for its program.

@@ -142,15 +142,10 @@ pub(crate) fn launch(executable: &OwnedFd, wanted: Launch<'_>) -> Result<Launche
         fault: None,
     };
     let cloned = sys::with_signals_blocked(|| sys::clone_stage(flags, into, &mut stage));
-    let with_user = flags & crate::abi::CLONE_NEWUSER != 0;
     let sys::Cloned { pid, pidfd, born_inside } =
         cloned.and_then(|inner| inner).map_err(|errno| {
-            let names = Namespaces::from_bits_truncate(u32::try_from(flags).unwrap_or(0));
-            let error = Error::new(Stage::Launch, "clone", format!("({names})"), errno);
-            let limit = (errno == Errno::ENOSPC)
-                .then(|| hint::for_exhausted(names, is_exhausted))
-                .flatten();
-            error.with_hint(limit.or_else(|| hint::for_clone(errno, with_user)))
+            let new = Namespaces::from_bits_truncate(u32::try_from(flags).unwrap_or(0));
+            clone_refused(new, errno)
         })?;
     let mut launched =
         Launched { pid, pidfd: Arc::new(pidfd), armed: true, born_inside, session: None };
@@ -197,6 +192,15 @@ fn is_exhausted(kinds: Namespaces) -> bool {
         }
         Err(errno) => errno == Errno::ENOSPC,
     }
+}
+
+/// That the kernel makes no process in such namespaces.
+pub(crate) fn clone_refused(new: Namespaces, errno: Errno) -> Error {
+    let exhausted = || hint::for_exhausted(new, is_exhausted);
+    let limit = (errno == Errno::ENOSPC).then(exhausted).flatten();
+    let with_user = new.contains(Namespaces::USER);
+    let error = Error::new(Stage::Launch, "clone", format!("({new})"), errno);
+    error.with_hint(limit.or_else(|| hint::for_clone(errno, with_user)))
 }
 
 /// Launches by `launch`; where memory that may be made executable may still not be executed

@@ -235,6 +235,30 @@ impl Sandbox {
         self.with(|policy| policy.network = Some(network))
     }
 
+    /// Whether copies of a [template](crate::Prepared::has_template) may have one after the other the same network
+    /// namespace, which is what takes longest to make; default `false`
+    /// ([network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html)).
+    ///
+    /// It belongs to a user namespace in which no program has any power, and is used again only if it is as
+    /// it was made when the sandbox has ended: no socket is left, and no counter has moved. A program that has sent anything, over
+    /// loopback even, leaves it to be thrown away. What the next one can tell is the number of the namespace
+    /// (`readlink /proc/self/ns/net`, `SO_NETNS_COOKIE`). Who enters it by himself, through /proc/PID/ns/net, must not stay.
+    ///
+    /// Sandboxes that are no copies, or have a sysfs, get a new one in any case.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let prepared = stockade::Sandbox::new().recycle_network(true).prepare()?;
+    /// for _ in 0..3 {
+    ///     assert!(prepared.command("true").status()?.outcome.is_success());
+    /// }
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn recycle_network(self, recycle: bool) -> Self {
+        self.with(|policy| policy.recycle_network = recycle)
+    }
+
     /// Runs without a protection if the system cannot give it:
     /// [`Child::missing`](crate::Child::missing) tells. A widening.
     ///

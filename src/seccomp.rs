@@ -250,6 +250,12 @@ impl Seccomp {
         self
     }
 
+    /// Whether no call leads to a keyring.
+    pub(crate) fn denies_keyrings(&self) -> bool {
+        let of_keyrings = |rule: &Rule| ["add_key", "keyctl", "request_key"].contains(&&*rule.call);
+        matches!(self.base, Base::Default | Base::Strict) && !self.rules.iter().any(of_keyrings)
+    }
+
     /// How it is written in a builder, if it has a name.
     pub(crate) fn expression(&self) -> &'static str {
         match (&self.base, self.rules.is_empty() && self.otherwise.is_none()) {

@@ -38,7 +38,7 @@ use crate::wire::STOOD;
 /// by its name in /proc/self/fd, and files that have setuid bits cannot be made.
 ///
 /// The tree is that of the moment when it was made: a source of a bind that is renamed, deleted or replaced on the
-/// host afterwards stays what it was. It holds five descriptors of the caller's, and five for each command that runs,
+/// host afterwards stays what it was. It holds six descriptors of the caller's, and five for each command that runs,
 /// besides those of piped streams.
 ///
 /// # Examples

@@ -25,15 +25,18 @@ use crate::hint::Hint;
 use crate::learn::Journal;
 use crate::lower::Lowered;
 use crate::namespace::{Namespaces, Source, user};
+use crate::networks::Networks;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::process::{
-    Account, Exec, Launch, Launched, Sockets, launch, pid_in, pid_of_pidfd, with_fallback,
+    Account, Exec, Launch, Launched, Sockets, clone_refused, launch, pid_in, pid_of_pidfd,
+    with_fallback,
 };
 use crate::program::interpreter_of;
 use crate::pty::{Pty, Size};
 use crate::sandbox::Sandbox;
 use crate::seccomp::Assembled;
+use crate::template::Template;
 use crate::wire::{
     self, CHUNK, COMMAND, Call, HEADER, Header, MAGIC, Put, Report, VERSION, mode, report,
 };
@@ -56,6 +59,8 @@ pub(crate) enum Role {
     Program,
     /// All but the exec.
     Check,
+    /// What sandboxes are copied from.
+    Template,
     /// A sandbox that waits for programs.
     Waiting(Count),
     /// A program in a sandbox that has waited for it.
@@ -124,6 +129,10 @@ pub(crate) struct Start<'a> {
     pub(crate) role: Role,
     /// What is entered, if that is its role.
     pub(crate) entering: Option<&'a Entering>,
+    /// What the sandbox is a copy of, if it is.
+    pub(crate) template: Option<&'a Template>,
+    /// The network that a copy is put into.
+    pub(crate) network: Option<BorrowedFd<'a>>,
 }
 
 impl Start<'_> {
@@ -246,17 +255,59 @@ pub(crate) fn tell_limit(policy: &Policy, id: u64, deadline: u64) -> Result<()> 
 
 /// Makes the sandbox and starts its program.
 pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
+    // Dropped in the reverse order: without its socket init ends, even if it cannot be killed.
+    let First { maker, launched, lines, warden_id } = match start.template {
+        Some(template) => copied(start, template)?,
+        None => launched(start)?,
+    };
+    let mapping = Instant::now();
+    let score = map_ids(start, &lines, &launched)
+        // The plan waits for this: from here on the warden knows of the sandbox.
+        .and_then(|score| transmit(&lines, &[0], &launched, Stage::Setup).map(|()| score))
+        .map_err(|error| refused_before(start, &lines, error))?;
+    log::debug!("identity: id maps in {:?}", mapping.elapsed());
+    let mut made = match start.role {
+        Role::Waiting(_) | Role::Template => {
+            let mut kept = Kept::default();
+            let ready = await_ready(start, &lines, &launched, &mut kept)?;
+            Made { kept, door: ready.last, ..Made::new(lines, launched, &ready.report) }
+        }
+        _ => run(start, lines, launched, warden_id, score)?,
+    };
+    made.maker = maker;
+    made.warden_id = warden_id;
+    Ok(made)
+}
+
+/// A sandbox's first process, which has its plan.
+struct First {
+    /// Who has made it, and reaps it.
+    maker: Option<Launched>,
+    launched: Launched,
+    lines: Lines,
+    warden_id: u64,
+}
+
+/// Why nobody listens: init has failed before.
+fn refused_before(start: &Start<'_>, lines: &Lines, error: Error) -> Refused {
+    match receive_now(lines.ours.as_fd()) {
+        Some(Received::Report(failure, fds)) => failed_report(start, &failure, fds),
+        _ => Refused::Error(error),
+    }
+}
+
+/// Launches init, or who makes it, and sends it the plan.
+fn launched(start: &Start<'_>) -> Result<First, Refused> {
     let began = Instant::now();
     let policy = start.policy;
     let init_file = policy.init_file.as_deref();
     let init = match start.role {
-        Role::Waiting(_) => &executable::SESSION,
+        Role::Waiting(_) | Role::Template => &executable::SESSION,
         _ => &executable::INIT,
     };
     let mut executable = init.open(init_file)?;
-    let groups = start.groups;
-    // Declared first, dropped last: without its socket init ends, even if it cannot be killed.
     let mut maker = None;
+    // Declared first, dropped last: as in `make`.
     let (mut launched, message);
     let (lines, theirs) = Lines::new()?;
     let embedder = sys::own_pidfd().map_err(|errno| {
@@ -268,14 +319,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
     // Init has it now; an end of init's must be one here.
     drop(theirs);
     log::debug!("launch: init is {}, in {:?}", launched.pid, began.elapsed());
-    if let Some(groups) = groups {
-        // Before it gets its plan, and so before it does or is charged for anything.
-        let attaching = Instant::now();
-        if !launched.born_inside {
-            groups.attach(launched.pid)?;
-        }
-        log::debug!("cgroup: attached in {:?}", attaching.elapsed());
-    }
+    attach(start, &launched)?;
     let joining = Instant::now();
     let by_another = start.is_made_by_another();
     let setup = start.lowered.plan.encode(start.trees);
@@ -297,27 +341,81 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         warden_id = warden::watch(init_file, &launched.pidfd, shared)?;
         log::debug!("join: ({}) in {:?}", policy.joined_namespaces(), joining.elapsed());
     }
-    let mapping = Instant::now();
-    let score = map_ids(start, &lines, &launched)
-        // The plan waits for this: from here on the warden knows of the sandbox.
-        .and_then(|score| transmit(&lines, &[0], &launched, Stage::Setup).map(|()| score))
-        .map_err(|error| match receive_now(lines.ours.as_fd()) {
-            // Init has failed before.
-            Some(Received::Report(failure, fds)) => failed_report(start, &failure, fds),
-            _ => Refused::Error(error),
-        })?;
-    log::debug!("identity: id maps in {:?}", mapping.elapsed());
-    let mut made = match start.role {
-        Role::Waiting(_) => {
-            let mut kept = Kept::default();
-            let ready = await_ready(start, &lines, &launched, &mut kept)?;
-            Made { kept, door: ready.last, ..Made::new(lines, launched, &ready.report) }
-        }
-        _ => run(start, lines, launched, warden_id, score)?,
+    Ok(First { maker, launched, lines, warden_id })
+}
+
+/// Has the template copied, and sends the copy the rest of the plan.
+fn copied(start: &Start<'_>, template: &Template) -> Result<First, Refused> {
+    let began = Instant::now();
+    let launched;
+    let (lines, theirs) = Lines::new()?;
+    let mut new = start.lowered.at_clone.flags() as u64;
+    if let Some(network) = start.network {
+        new |= wire::IN_NETWORK;
+        let (word, fds) = ([IoSlice::new(&[0])], [network.as_raw_fd()]);
+        send_with(lines.ours.as_fd(), &word, &fds, &template.init, Stage::Launch)?;
+    }
+    ask_for_copy(&template.init, template.door.as_fd(), theirs, new)?;
+    let setup = start.lowered.plan.encode(&[]);
+    let tell = |init: &Launched| {
+        send_plan(&lines, &setup, &start.program, init)?;
+        send_descriptors(start, &lines, init)
     };
-    made.maker = maker;
-    made.warden_id = warden_id;
-    Ok(made)
+    // It finds its plan there, unless it has to be put into its groups before.
+    if start.groups.is_none() {
+        tell(&template.init).map_err(|error| refused_before(start, &lines, error))?;
+    }
+    launched = joined(start, &lines, next_report(&lines, &template.init, Stage::Launch))?;
+    log::debug!("launch: the copy is {}, in {:?}", launched.pid, began.elapsed());
+    if start.groups.is_some() {
+        attach(start, &launched)?;
+        tell(&launched)?;
+    }
+    let warden_id = warden::watch(start.policy.init_file.as_deref(), &launched.pidfd, false)?;
+    Ok(First { maker: None, launched, lines, warden_id })
+}
+
+/// Of a template; the copy's socket is the other end of `theirs`.
+fn ask_for_copy(
+    template: &Launched,
+    door: BorrowedFd<'_>,
+    theirs: OwnedFd,
+    flags: u64,
+) -> Result<()> {
+    let flags = flags.to_ne_bytes();
+    let (word, fds) = ([IoSlice::new(&flags)], [theirs.as_raw_fd()]);
+    send_with(door, &word, &fds, template, Stage::Launch)
+}
+
+/// A copy of a template that keeps networks.
+pub(crate) fn keep_networks(
+    template: &Launched,
+    door: &OwnedFd,
+    loopback: bool,
+) -> Result<Networks> {
+    let (lines, theirs) = Lines::new()?;
+    ask_for_copy(template, door.as_fd(), theirs, wire::KEEPS_NETWORKS)?;
+    let (answer, fds) = next_report(&lines, template, Stage::Launch)?;
+    let pidfd = fds.into_iter().next().filter(|_| answer.kind == report::JOINED);
+    let pidfd = Arc::new(pidfd.ok_or_else(|| unheard(Stage::Launch, Errno::EMFILE))?);
+    let pid = pid_of(&lines, &pidfd).unwrap_or(0);
+    let keeper = Launched { pid, pidfd, armed: true, born_inside: true, session: None };
+    Ok(Networks::new(keeper, lines.ours, loopback))
+}
+
+/// Puts a process into its control groups before it gets its plan, and so before it does or is charged
+/// for anything.
+fn attach(start: &Start<'_>, launched: &Launched) -> Result<()> {
+    let Some(groups) = start.groups else { return Ok(()) };
+    let attaching = Instant::now();
+    if !launched.born_inside {
+        groups.attach(launched.pid)?;
+    }
+    if start.template.is_some() {
+        groups.enter(launched.pid)?;
+    }
+    log::debug!("cgroup: attached in {:?}", attaching.elapsed());
+    Ok(())
 }
 
 /// Waits until the program runs of which init was told.
@@ -392,10 +490,16 @@ pub(crate) fn start_inside(start: &Start<'_>, init: &Launched) -> Result<Made, R
 /// Sends the program part, and then its descriptors.
 fn hand_over(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<()> {
     send_plan(lines, &[], &start.program, init)?;
-    for fd in &start.descriptors {
-        send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], &[*fd], init, Stage::Start)?;
-    }
-    Ok(())
+    send_descriptors(start, lines, init)
+}
+
+/// To an init that was not cloned for the program.
+fn send_descriptors(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<()> {
+    let cpu_usage = start.cpu_usage.map(AsRawFd::as_raw_fd);
+    let all: Vec<_> = start.descriptors.iter().copied().chain(cpu_usage).collect();
+    all.chunks(wire::REPORT_FDS).try_for_each(|some| {
+        send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], some, init, Stage::Start)
+    })
 }
 
 /// Who answers what the program's filter asks, if that is to be noted.
@@ -531,7 +635,8 @@ fn joined(
     let made = |pid, pidfd| {
         let pidfd = Arc::new(pidfd);
         let session = start.entering.map(|entering| Arc::clone(&entering.sockets));
-        Launched { pid, pidfd, armed: true, born_inside: true, session }
+        let born_inside = start.template.is_none();
+        Launched { pid, pidfd, armed: true, born_inside, session }
     };
     match answer {
         Ok((answer, mut fds)) if answer.kind == report::JOINED && !fds.is_empty() => {
@@ -557,7 +662,8 @@ fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
 /// written. The directory is opened first and the process looked at again: a pid whose process was
 /// reaped elsewhere may be somebody else's by now.
 fn map_ids(start: &Start<'_>, lines: &Lines, launched: &Launched) -> Result<Option<OwnedFd>> {
-    let made = start.entering.is_none();
+    // A copy of a template does that itself: only there the ids are known.
+    let made = start.entering.is_none() && start.template.is_none();
     let maps = made && start.policy.new_namespaces().contains(Namespaces::USER);
     if !maps && start.lowered.score.is_none() {
         return Ok(None);
@@ -640,7 +746,7 @@ fn await_ready(
         return Err(failed_report(start, &answer, fds));
     }
     let mut fds = fds.into_iter();
-    let starts = !matches!(start.role, Role::Waiting(_));
+    let starts = !matches!(start.role, Role::Waiting(_) | Role::Template);
     let starting = if starts { fds.next() } else { None };
     let program = if start.is_supervised() { fds.next() } else { None };
     // The kernel drops a descriptor that a caller at its limit has no room for.
@@ -651,7 +757,8 @@ fn await_ready(
         let root = fds.next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
         kept.root = Some(root);
     }
-    let session = matches!(start.role, Role::Later(Count::Any) | Role::Waiting(Count::Any));
+    let session =
+        matches!(start.role, Role::Later(Count::Any) | Role::Waiting(Count::Any) | Role::Template);
     let last = if session { fds.next() } else { None };
     if last.is_some() != session {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
@@ -797,18 +904,22 @@ fn failed_report(start: &Start<'_>, failure: &Report, fds: Vec<OwnedFd>) -> Refu
             };
             Error::new(Stage::Join, call, object, errno).with_hint(hint).into()
         }
+        report::LAUNCH if start.template.is_some() && call == Call::Clone.name() => {
+            clone_refused(start.lowered.at_clone, errno).into()
+        }
         report::LAUNCH => {
             let joined = usize::try_from(detail).ok().and_then(|at| start.policy.joined.get(at));
             let object = joined.map_or_else(String::new, |(kind, _)| kind.to_string());
             let hint = hint::for_operation(call, &object, errno);
-            Error::new(Stage::Join, call, object, errno).with_hint(hint).into()
+            let stage = if start.template.is_some() { Stage::Launch } else { Stage::Join };
+            Error::new(stage, call, object, errno).with_hint(hint).into()
         }
         _ => operation_failed(&start.lowered.plan, index, call, errno).into(),
     }
 }
 
 fn operation_failed(plan: &Plan, index: u64, call: &'static str, errno: Errno) -> Error {
-    let object = plan.step(index).map_or_else(String::new, |step| step.op.object());
+    let object = plan.object(index);
     let hint = hint::for_operation(call, &object, errno);
     Error::new(Stage::Setup, call, object, errno).with_hint(hint)
 }

@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 10;
+pub(crate) const VERSION: u32 = 11;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -240,7 +240,7 @@ operations! {
     RootTmpfs { size: u64, inodes: u64 }
     /// Puts a directory of the host where the root will be; `fd` is a detached tree or -1.
     RootDirectory { from: S, fd: i32, attributes: u32 }
-    /// Makes a directory.
+    /// Makes a directory, or with [`VACANT`] in `mode` looks that there is an empty one.
     Directory { path: S, mode: u32 }
     /// Makes a regular file with this content.
     File { path: S, mode: u32, data: S }
@@ -266,18 +266,24 @@ operations! {
     Hostname { name: S }
     /// Sets the NIS domain name of the UTS namespace.
     Domainname { name: S }
-    /// Makes the new root the root and detaches the old one.
+    /// Makes the new root the root and detaches the old one; with [`HOLD`] in `attributes` the root is the one
+    /// before, which holds the new one below [`HELD`].
     Pivot { attributes: u32 }
     /// Goes into a copy of the tree that is in no namespace, so that no list of mounts has any.
     Hide {}
-    /// Enters one more user and mount namespace, with the same ids, in which every mount made so
-    /// far is locked.
-    Lock { uid: u32, gid: u32 }
+    /// Maps ids to themselves, in a user namespace that is new.
+    SameIds { uid: u32, gid: u32 }
 }
 
 /// `Op::Mount`: a file system of this sandbox's own. A flag of mount(2) that the kernel keeps for
 /// itself.
 pub(crate) const OWN: u32 = 1 << 31;
+/// `Op::Directory`: a bit that no mode has.
+pub(crate) const VACANT: u32 = 1 << 31;
+/// `Op::Pivot`: a bit that is no attribute of a mount.
+pub(crate) const HOLD: u32 = 1 << 31;
+/// Where what holds a template's tree has it.
+pub(crate) const HELD: &[u8] = b"/root\0";
 /// `Op::Bind`: with everything mounted below the source.
 pub(crate) const BIND_RECURSIVE: u32 = 1;
 
@@ -320,11 +326,13 @@ pub(crate) const KILLABLE_SHIFT: u32 = 5;
 
 /// `Program::flags`: nothing is started yet: init binds itself by what binds the program, and waits. Of
 /// a program that is started later: what init is bound by, it has already, and its descriptors
-/// come one by one, each in a message of its own.
+/// come after it, [`REPORT_FDS`] in a message.
 pub(crate) const PARKED: u32 = 1 << 11;
 /// `Program::flags`: together with that, one program is all: it comes over init's own socket, and init
 /// becomes its supervisor.
 pub(crate) const ONCE: u32 = 1 << 12;
+/// `Program::flags`: there is none: init is a template, of which copies become the inits of sandboxes.
+pub(crate) const TEMPLATE: u32 = 1 << 13;
 
 /// The number in init of the first descriptor of a program that is started later; the others follow. Init's own
 /// are below: some, and one for each writable file system in memory.
@@ -699,6 +707,17 @@ pub(crate) mod ended {
 
 /// A message of the library's to a running init: go on when the library's end closes.
 pub(crate) const DETACH: u8 = b'd';
+/// To a template, besides `CLONE_NEW…`, with the control socket of the copy: first a network namespace comes over that,
+/// in which the copy is to be.
+pub(crate) const IN_NETWORK: u64 = 1 << 63;
+/// The same: the copy is to keep networks, and is told by the next three.
+pub(crate) const KEEPS_NETWORKS: u64 = 1 << 62;
+/// With a socket: a new network is to come over it, with nothing in it.
+pub(crate) const BARE: u8 = b'b';
+/// The same, with loopback up.
+pub(crate) const LOOPBACK: u8 = b'u';
+/// With a socket: over that comes a network, and goes whether it was not used.
+pub(crate) const LOOK: u8 = b'l';
 /// To a session: with the socket of a program that is to be started.
 pub(crate) const COMMAND: u8 = b'x';
 /// Eight bytes of this, and eight of for how many nanoseconds the time has stood still.

@@ -877,7 +877,7 @@ fn limit_of_file_sizes() {
     limit_to(libc::RLIMIT_FSIZE, |_| 1000);
     let error = run().unwrap_err();
     let text = "memfd_create stockade-init: file too large (os error 27); hint: the caller's limit of \
-                file sizes (RLIMIT_FSIZE) has to be 36 KiB at least until its first sandbox is made; \
+                file sizes (RLIMIT_FSIZE) has to be 40 KiB at least until its first sandbox is made; \
                 raise it";
     assert_launch(&error, "memfd_create", "stockade-init", libc::EFBIG, Some(Hint::FileSize), text);
     limit_to(libc::RLIMIT_FSIZE, |hard| hard);

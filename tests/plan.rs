@@ -31,7 +31,7 @@ fn variants() -> Vec<(Sandbox, &'static str)> {
         (new().hide_host_paths(true), "hide where mounts come from"),
         (new().hostname("other"), "sethostname \"other\""),
         (new().capabilities([Capability::NET_RAW]), "CAP_NET_RAW"),
-        (new().capabilities([Capability::SYS_ADMIN]), "lock all mounts"),
+        (new().capabilities([Capability::SYS_ADMIN]), "map to itself uid"),
         (new().allow_nesting(), "filter prlimit"),
         (new().allow_new_privileges(), "lock securebits"),
         (new().rlimit(Resource::OpenFiles, 17), "17:17"),

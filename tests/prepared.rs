@@ -236,7 +236,13 @@ fn check(source: &Path, is_file: bool, change: &Change) {
     assert_eq!(prepared.stale_sources(), stale);
     assert_eq!(prepared.is_stale(), change.is_stale);
     let next = change.next.map(str::to_owned);
-    assert_eq!(show(prepared.command("sh")), next);
+    // A copy of a template has what that has.
+    assert!(prepared.has_template());
+    let copy = match next {
+        Err(libc::ESTALE) => next.clone(),
+        _ => Ok(change.kept.to_owned()),
+    };
+    assert_eq!(show(prepared.command("sh")), copy);
     // One that is prepared with is one that is made with what was added, too.
     assert_eq!(show(prepared.command("sh").tmpfs("/more")), next);
     for _ in 0..2 {
@@ -244,7 +250,7 @@ fn check(source: &Path, is_file: bool, change: &Change) {
     }
     assert_eq!(show(pool.command("sh")), Ok(change.kept.to_owned()));
     pool.resize(0);
-    assert_eq!(show(pool.command("sh")), next);
+    assert_eq!(show(pool.command("sh")), copy);
     assert_eq!((pool.metrics().hits, pool.metrics().misses), (1, 1));
     // Anew, it is what is there now.
     if next.is_ok() {

@@ -38,7 +38,8 @@ impl Command {
         directories.map(|part| [part, b"/", name].concat()).collect()
     }
 
-    /// The encoded program part of the plan, and the filter that is in it.
+    /// The encoded program part of the plan, and the filter that is in it. Descriptors that are `handed` over have
+    /// numbers of their own in init.
     pub(super) fn encode(
         &self,
         policy: &Policy,
@@ -46,6 +47,7 @@ impl Command {
         pairs: &[(BorrowedFd<'_>, RawFd)],
         cpu_fd: Option<RawFd>,
         role: Role,
+        handed: bool,
     ) -> Result<(Vec<u8>, Arc<Assembled>)> {
         let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
             texts.iter().map(|text| text.as_bytes().to_vec()).collect()
@@ -58,7 +60,7 @@ impl Command {
         let mut descriptors = Vec::new();
         let later = matches!(role, Role::Later(_));
         for (number, (source, target)) in (wire::HANDED..).zip(pairs) {
-            let source = if later { number } else { source.as_raw_fd() };
+            let source = if handed { number } else { source.as_raw_fd() };
             descriptors.extend(source.to_ne_bytes());
             descriptors.extend(target.to_ne_bytes());
         }
@@ -67,7 +69,7 @@ impl Command {
         let (first, operations) = if later { (0, Vec::new()) } else { plan.encode_own() };
         let given = (wire::HANDED..).zip(pairs).map(|(number, &(source, target))| {
             let given = Given::look(source, target)?;
-            Ok(if later { given.numbered(number) } else { given })
+            Ok(if handed { given.numbered(number) } else { given })
         });
         let given = given.collect::<Result<Vec<_>>>()?;
         let journaled = policy.is_journaled() && role == Role::Program;
@@ -79,6 +81,7 @@ impl Command {
             Role::Program | Role::Entering => true,
             // Without init nobody could tell that they are in place, nor that they are not.
             Role::Check => filters.allow_report,
+            Role::Template => false,
             Role::Waiting(_) => filters.can_be_inherited(),
             Role::Later(_) => !filters.can_be_inherited(),
         };
@@ -153,6 +156,7 @@ impl Command {
         let once = matches!(role, Role::Waiting(Count::One) | Role::Later(Count::One));
         for (on, flag) in [
             (policy.init && role.has_program(), wire::SUPERVISED),
+            (role == Role::Template, wire::TEMPLATE),
             (waits || later, wire::PARKED),
             (once, wire::ONCE),
             (policy.new_privileges, wire::NEW_PRIVILEGES),

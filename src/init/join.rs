@@ -99,5 +99,5 @@ fn receive(lines: Lines) -> Outcome<Join> {
 }
 
 extern "C" fn become_init(argument: *mut u8) -> ! {
-    plan::run(*sys::argument(argument.cast_const().cast::<Lines>()))
+    plan::run(*sys::argument(argument.cast_const().cast::<Lines>()), None)
 }

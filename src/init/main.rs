@@ -41,6 +41,8 @@ mod start;
 #[cfg(init)]
 mod supervise;
 mod sys;
+#[cfg(session)]
+mod template;
 mod text;
 #[cfg(init)]
 mod tree;
@@ -64,7 +66,7 @@ pub(crate) struct Arguments {
 fn main(arguments: Arguments) -> ! {
     match arguments.mode {
         #[cfg(init)]
-        mode::INIT => plan::run(plan::Lines::new(arguments.descriptors)),
+        mode::INIT => plan::run(plan::Lines::new(arguments.descriptors), None),
         #[cfg(init)]
         mode::JOIN => join::run(plan::Lines::new(arguments.descriptors)),
         #[cfg(warden)]

@@ -76,8 +76,8 @@ impl Lines {
     }
 }
 
-/// The mode of a sandbox's PID 1.
-pub(crate) fn run(lines: Lines) -> ! {
+/// The mode of a sandbox's PID 1. A copy of a template has descriptors of that one's: the host's /proc.
+pub(crate) fn run(lines: Lines, copied: Option<i32>) -> ! {
     become_free(lines);
     // Modes are given in full; this call cannot fail.
     let _callers = sys::umask(0);
@@ -85,14 +85,19 @@ pub(crate) fn run(lines: Lines) -> ! {
         Ok(plan) => plan,
         Err(fault) => lines.fail(report::LAUNCH, fault, 0, &[]),
     };
+    let proc_fd = copied.unwrap_or(header.proc_fd);
+    #[cfg(session)]
+    if let Err(fault) = copied.map_or(Ok(()), |_| crate::session::take_descriptors(lines, wanted)) {
+        lines.fail(report::LAUNCH, fault, 0, &[]);
+    }
     let supervised = wanted.flags & SUPERVISED != 0;
     let (mut skipped, mut late, mut process) = (0, None, None);
     let mut watched = Watched::NONE;
-    let mut tree = Tree::new(header.proc_fd, Some(&mut watched));
+    let mut tree = Tree::new(proc_fd, Some(&mut watched));
     let (mut index, mut operations) = (0, Reader::new(setup));
     while !operations.is_empty() {
         let result = match operations.next() {
-            Some(Op::Start {}) => program::launch(lines, header.proc_fd, wanted).map(|started| {
+            Some(Op::Start {}) => program::launch(lines, proc_fd, wanted).map(|started| {
                 process = Some(started);
             }),
             Some(Op::JoinNetwork {}) => {
@@ -125,10 +130,14 @@ pub(crate) fn run(lines: Lines) -> ! {
     #[cfg_attr(not(session), allow(unused_mut, reason = "only a session's init changes it"))]
     let mut done = Done { skipped, late, root, watched: &watched, rules: None };
     #[cfg(session)]
-    if wanted.flags & crate::wire::PARKED != 0 {
-        crate::session::park(lines, header.proc_fd, wanted, process, &mut done).end(lines);
+    if wanted.flags & crate::wire::TEMPLATE != 0 {
+        crate::template::serve(lines, proc_fd, &done).end(lines);
     }
-    let failure = match program::start(lines, header.proc_fd, wanted, process, &done) {
+    #[cfg(session)]
+    if wanted.flags & crate::wire::PARKED != 0 {
+        crate::session::park(lines, proc_fd, wanted, process, &mut done).end(lines);
+    }
+    let failure = match program::start(lines, proc_fd, wanted, process, &done) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -222,6 +231,8 @@ pub(crate) fn execute<'a>(
         Op::RootDirectory { from, fd, attributes } => {
             (tree.root_directory(from, fd, attributes), 0)
         }
+        #[cfg(session)]
+        Op::Directory { path, mode } if mode & crate::wire::VACANT != 0 => (tree.vacant(path), 0),
         Op::Directory { path, mode } => (tree.directory(path, mode), 0),
         Op::File { path, mode, data } => (tree.file(path, mode, data), 0),
         Op::Symlink { path, target } => (tree.symlink(path, target), 0),
@@ -232,9 +243,13 @@ pub(crate) fn execute<'a>(
         Op::Again { path, attributes } => (tree.again(path, attributes), 0),
         Op::Mount { kind, to, flags, options } => (tree.mount(kind, to, flags, options), 0),
         Op::Mask { path } => (tree.mask(path), 0),
+        #[cfg(session)]
+        Op::Pivot { attributes } if attributes & crate::wire::HOLD != 0 => {
+            (tree.hold(attributes & !crate::wire::HOLD), 0)
+        }
         Op::Pivot { attributes } => (tree.pivot(attributes), 0),
         Op::Hide {} => (tree::hide(), 0),
-        Op::Lock { uid, gid } => (tree.lock(uid, gid), 0),
+        Op::SameIds { uid, gid } => (tree.same_ids(uid, gid), 0),
     };
     if optional != 0 && result.is_err() {
         *skipped |= 1 << (optional - 1);

@@ -71,7 +71,7 @@ fn wait_for_programs(
 
 /// A descriptor that init has from the embedder, with the number that it had there, out of the way of
 /// programs' descriptors.
-fn below(fd: i32) -> Outcome<i32> {
+pub(crate) fn below(fd: i32) -> Outcome<i32> {
     if fd < HANDED {
         return Ok(fd);
     }
@@ -199,24 +199,33 @@ extern "C" fn begin(argument: *mut u8) -> ! {
 /// Starts the program that comes over the socket, and supervises it.
 fn start(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, Failure> {
     let (_, _, wanted) = plan::receive(lines)?;
-    for (number, _) in program::descriptors(wanted) {
-        take(lines, number)?;
-    }
-    if wanted.cpu_fd >= 0 {
-        take(lines, wanted.cpu_fd)?;
-    }
+    take_descriptors(lines, wanted)?;
     program::start(lines, proc_fd, wanted, None, done)
 }
 
-/// A descriptor of the program's, which gets this number.
-fn take(lines: Lines, number: i32) -> Outcome {
-    if !lines.wait() {
-        exit(1);
-    }
-    match sys::receive(lines.control, &mut [0], &mut [], 0)? {
-        (1, Some(fd)) => sys::dup3(fd.0, number, O_CLOEXEC).map(drop),
-        (0, _) => exit(1),
+/// All that a program is given, which comes after it, some in each message: they get their numbers.
+pub(crate) fn take_descriptors(lines: Lines, wanted: &Wanted<'_>) -> Outcome {
+    let cpu_fd = (wanted.cpu_fd >= 0).then_some(wanted.cpu_fd);
+    let mut numbers = program::descriptors(wanted).map(|(number, _)| number).chain(cpu_fd);
+    let mut next = numbers.next();
+    while next.is_some() {
+        if !lines.wait() {
+            exit(1);
+        }
+        let (length, came, fds) = sys::receive_some(lines.control)?;
+        if length == 0 {
+            exit(1);
+        }
         // The kernel drops what there is no room for.
-        _ => fault(Call::Receive, EMFILE),
+        let fault = || fault(Call::Receive, EMFILE);
+        if came == 0 {
+            return fault();
+        }
+        for fd in fds.into_iter().take(came).map(Fd) {
+            let Some(number) = next else { return fault() };
+            sys::dup3(fd.0, number, O_CLOEXEC)?;
+            next = numbers.next();
+        }
     }
+    Ok(())
 }

@@ -305,10 +305,8 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Enters one more user and mount namespace. A mount that came from another user namespace is
-    /// locked: not even CAP_SYS_ADMIN takes a flag off it, or takes it away.
-    pub(crate) fn lock(&self, uid: u32, gid: u32) -> Outcome {
-        sys::unshare(CLONE_NEWUSER | CLONE_NEWNS)?;
+    /// Maps ids to themselves, in a user namespace that this process has just entered.
+    pub(crate) fn same_ids(&self, uid: u32, gid: u32) -> Outcome {
         // Else init's own files in /proc are the host's root's. Nothing else runs here yet.
         sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0)?;
         self.write(Text::new(b"self/setgroups\0"), b"deny")?;
@@ -319,7 +317,35 @@ impl<'a> Tree<'a> {
             let line = join(&mut line, &[digits, b" ", digits, b" 1\n"]);
             self.write(Text::new(file), line)?;
         }
-        sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)
+        Ok(())
+    }
+
+    /// Looks that there is a directory with nothing in it, and makes it if there is nothing.
+    #[cfg(session)]
+    pub(crate) fn vacant(&mut self, path: Text<'a>) -> Outcome {
+        // What it stands for was made before it is looked at.
+        drop(self.target(path, place::Kind::Directory)?);
+        self.above = None;
+        let directory = sys::open_below(self.root.0, path, O_RDONLY)?;
+        let mut entries = [0; 256];
+        // Itself and the one above.
+        match sys::list(directory.0, &mut entries)? {
+            0..=48 => Ok(()),
+            _ => fault(Call::MountPoint, ENOTEMPTY),
+        }
+    }
+
+    /// Lets the host's root go, and holds the new one below the one before, which is the current directory.
+    #[cfg(session)]
+    pub(crate) fn hold(&mut self, attributes: u32) -> Outcome {
+        if self.legacy.is_some() {
+            return fault(Call::MountSetattr, ENOSYS);
+        }
+        sys::mount_setattr(self.root.0, attributes, false)?;
+        sys::move_mount(self.root.0, AT_FDCWD, Text::new(crate::wire::HELD).tail(1))?;
+        sys::pivot_here()?;
+        sys::detach_here()?;
+        sys::chdir(Text::new(b"/\0"))
     }
 
     /// Enters the time namespace that its children would have.

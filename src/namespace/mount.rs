@@ -35,5 +35,10 @@ pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
 /// One more namespace, in which the mounts of the first are locked.
 pub(crate) fn lower_lock(ids: Ids, plan: &mut Lower) {
     let (uid, gid) = ids.inside;
-    plan.step(Op::Lock { uid, gid }, "CAP_SYS_ADMIN is kept, and would undo them");
+    let flags = (Namespaces::USER | Namespaces::MOUNT).bits();
+    plan.step(
+        Op::Unshare { flags, optional: 0 },
+        "mounts of another one are locked: CAP_SYS_ADMIN is kept",
+    );
+    plan.step(Op::SameIds { uid, gid }, "the same ids are there");
 }

@@ -1,6 +1,7 @@
 //! The network; [network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html).
 
 use super::Namespaces;
+use crate::capability::Capability;
 use crate::lower::Lower;
 use crate::policy::Policy;
 use crate::wire::Op;
@@ -37,10 +38,25 @@ impl Network {
     }
 }
 
+/// Power over a network namespace.
+const OVER_NETWORKS: [Capability; 4] = [
+    Capability::NET_ADMIN,
+    Capability::NET_RAW,
+    Capability::NET_BIND_SERVICE,
+    Capability::NET_BROADCAST,
+];
+
 pub(crate) fn problems(policy: &Policy, problems: &mut Vec<String>) {
     let asked_for = policy.new.is_some_and(|new| new.contains(Namespaces::NET));
     if policy.network == Some(Network::Host) && asked_for {
         problems.push("the host's network is no new network namespace".to_owned());
+    }
+    let kept = policy.capabilities.bounding();
+    let over = OVER_NETWORKS.into_iter().find(|capability| kept.contains(*capability));
+    if let (true, Some(capability)) = (policy.recycle_network, over) {
+        problems.push(format!(
+            "a network that is used again is nobody's to change, so {capability} cannot be kept"
+        ));
     }
     if policy.network.is_some() && policy.joined_namespaces().contains(Namespaces::NET) {
         problems.push("the network is joined, so network(..) is not ours to choose".to_owned());

@@ -494,8 +494,8 @@ macro_rules! tests_in_all_ways {
 const CHILD: &str = "STOCKADE_TEST_CHILD";
 /// Names the way in which it starts programs.
 pub(crate) const WAY: &str = "STOCKADE_TEST_WAY";
-/// Those besides a sandbox of its own for each, which one that is prepared is as well.
-const WAYS: [&str; 2] = ["session", "pool"];
+/// Those besides a sandbox of its own for each.
+const WAYS: [&str; 3] = ["prepared", "session", "pool"];
 
 pub(crate) fn main(tests: &[Test]) -> ExitCode {
     run(tests, &[])

@@ -27,7 +27,17 @@ const RENAMES: u32 = 10_000;
 /// openat2(2) with `RESOLVE_IN_ROOT`: no link leads out of `root`.
 #[inline(never)]
 pub(crate) fn open_inside(root: i32, path: Text<'_>, flags: u32) -> Outcome<Fd> {
-    let how = [u64::from(flags | O_CLOEXEC), 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS];
+    open_resolved(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+}
+
+/// The same, but for what is mounted there.
+#[cfg(session)]
+pub(crate) fn open_below(root: i32, path: Text<'_>, flags: u32) -> Outcome<Fd> {
+    open_resolved(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
+}
+
+fn open_resolved(root: i32, path: Text<'_>, flags: u32, resolve: u64) -> Outcome<Fd> {
+    let how = [u64::from(flags | O_CLOEXEC), 0, resolve];
     let mut patience = RENAMES;
     loop {
         let (path, size) = (path.as_ptr(), size_of_val(&how));
@@ -77,7 +87,7 @@ pub(crate) fn shortage(fd: i32) -> u8 {
 }
 
 /// getdents64(2).
-#[cfg(not(init))]
+#[cfg(any(session, not(init)))]
 pub(crate) fn list(directory: i32, entries: &mut [u8]) -> Outcome<usize> {
     let (to, room) = (entries.as_mut_ptr(), entries.len());
     with_pointers!(Call::Read, GETDENTS64, directory, to, room).map(length)

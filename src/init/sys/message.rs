@@ -78,6 +78,25 @@ pub(crate) fn receive(
     second: &mut [u8],
     flags: usize,
 ) -> Outcome<(usize, Option<Fd>)> {
+    let (length, came, fds) = receive_with(socket, first, second, flags, 1)?;
+    // Lazily: an Fd that is made is closed.
+    Ok((length, (came > 0).then(|| Fd(fds[0]))))
+}
+
+/// Receives a message of one byte, and as many descriptors as have come with it.
+#[cfg(session)]
+pub(crate) fn receive_some(socket: i32) -> Outcome<(usize, usize, [i32; REPORT_FDS])> {
+    receive_with(socket, &mut [0], &mut [], 0, REPORT_FDS)
+}
+
+/// The same, with room for some descriptors: how many there are, and they.
+fn receive_with(
+    socket: i32,
+    first: &mut [u8],
+    second: &mut [u8],
+    flags: usize,
+    room: usize,
+) -> Outcome<(usize, usize, [i32; REPORT_FDS])> {
     let mut control = Rights { level: 0, ..Rights::NONE };
     let vectors =
         [[first.as_mut_ptr() as usize, first.len()], [second.as_mut_ptr() as usize, second.len()]];
@@ -88,15 +107,14 @@ pub(crate) fn receive(
         vectors: vectors.as_ptr(),
         vector_count: 2,
         control: &raw mut control,
-        // Room for one.
-        control_length: 20,
+        control_length: 16 + 4 * room,
         flags: 0,
     };
     let flags = flags | MSG_CMSG_CLOEXEC;
     let length = with_pointers!(Call::Read, RECVMSG, socket, &raw mut message, flags)?;
-    let came = message.control_length >= 20 && control.level == SOL_SOCKET;
-    // Lazily: an Fd that is made is closed.
-    Ok((length as usize, came.then(|| Fd(control.fds[0]))))
+    // Untouched if none has come.
+    let came = (control.length as usize).saturating_sub(16) / 4;
+    Ok((length as usize, came.min(room), control.fds))
 }
 
 /// A report as it is sent.

@@ -1,0 +1,154 @@
+//! Networks that sandboxes have one after the other.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+
+use crate::control::{Lines, Received, next_report, receive_now, send_with, unheard};
+use crate::error::{Result, Stage};
+use crate::process::Launched;
+use crate::wire::{BARE, LOOK, LOOPBACK, report};
+
+/// How many are kept or looked at; more are thrown away.
+const KEPT: usize = 16;
+
+/// Who makes them, and those that nobody has.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    owner: u32,
+    /// The process that makes them.
+    keeper: Launched,
+    door: OwnedFd,
+    /// What is asked for.
+    kind: u8,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Not used, or as if they had not been.
+    free: Vec<OwnedFd>,
+    /// Over this comes one that was asked for.
+    coming: Vec<OwnedFd>,
+    /// Over the sockets comes whether one is free.
+    looked_at: Vec<(OwnedFd, OwnedFd)>,
+}
+
+/// A sandbox's, as long as that is there.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    network: OwnedFd,
+    from: Arc<Networks>,
+}
+
+impl Lent {
+    pub(crate) fn network(&self) -> BorrowedFd<'_> {
+        self.network.as_fd()
+    }
+
+    /// When nothing runs in it any more: otherwise it is thrown away with this.
+    pub(crate) fn give_back(self) {
+        self.from.look_at(self.network);
+    }
+}
+
+impl Networks {
+    pub(crate) fn new(keeper: Launched, door: OwnedFd, loopback: bool) -> Self {
+        let kind = if loopback { LOOPBACK } else { BARE };
+        let (owner, state) = (std::process::id(), Mutex::default());
+        Networks { owner, keeper, door, kind, state }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What it holds is whole after each of its changes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that nobody else has; the next is asked for meanwhile.
+    pub(crate) fn lend(self: &Arc<Self>) -> Result<Lent> {
+        let from = Arc::clone(self);
+        if self.owner != std::process::id() {
+            // What is kept is the other process's.
+            let network = self.receive(self.ask()?)?;
+            return Ok(Lent { network, from });
+        }
+        let mut state = self.lock();
+        state.sort();
+        let (free, coming) = (state.free.pop(), state.coming.pop());
+        let wanted = state.free.is_empty() && state.coming.is_empty();
+        drop(state);
+        let (network, coming) = match (free, coming) {
+            (Some(network), coming) => (network, coming),
+            (None, Some(socket)) => (self.receive(socket)?, None),
+            (None, None) => (self.receive(self.ask()?)?, None),
+        };
+        let next = match coming {
+            None if wanted => Some(self.ask()?),
+            coming => coming,
+        };
+        self.lock().coming.extend(next);
+        Ok(Lent { network, from })
+    }
+
+    /// Has a new one made; it comes over the socket.
+    fn ask(&self) -> Result<OwnedFd> {
+        self.tell(self.kind, None)
+    }
+
+    fn receive(&self, socket: OwnedFd) -> Result<OwnedFd> {
+        let lines = Lines::with(socket)?;
+        match next_report(&lines, &self.keeper, Stage::Launch)? {
+            (answer, mut fds) if answer.kind == report::KEPT && !fds.is_empty() => {
+                Ok(fds.swap_remove(0))
+            }
+            _ => Err(unheard(Stage::Launch, Errno::EMFILE)),
+        }
+    }
+
+    /// Has somebody look whether it is as if it had not been used.
+    fn look_at(&self, network: OwnedFd) {
+        if self.owner != std::process::id() || self.lock().count() >= KEPT {
+            return;
+        }
+        match self.tell(LOOK, Some(&network)) {
+            Ok(socket) => self.lock().looked_at.push((network, socket)),
+            Err(error) => log::debug!("a network is not used again: {error}"),
+        }
+    }
+
+    /// Sends a word, with a socket for the answer, through which a network goes first.
+    fn tell(&self, word: u8, network: Option<&OwnedFd>) -> Result<OwnedFd> {
+        let (lines, theirs) = Lines::new()?;
+        if let Some(network) = network {
+            let fds = [network.as_raw_fd()];
+            send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], &fds, &self.keeper, Stage::Run)?;
+        }
+        let (word, fds) = ([word], [theirs.as_raw_fd()]);
+        send_with(self.door.as_fd(), &[IoSlice::new(&word)], &fds, &self.keeper, Stage::Launch)?;
+        Ok(lines.ours)
+    }
+}
+
+impl State {
+    fn count(&self) -> usize {
+        self.free.len() + self.looked_at.len()
+    }
+
+    /// Takes those that were looked at for what they are.
+    fn sort(&mut self) {
+        for (network, socket) in std::mem::take(&mut self.looked_at) {
+            match receive_now(socket.as_fd()) {
+                None => self.looked_at.push((network, socket)),
+                Some(Received::Report(answer, _))
+                    if answer.kind == report::READY && answer.numbers[0] == 1 =>
+                {
+                    self.free.push(network);
+                }
+                // Used, or nobody knows.
+                Some(_) => log::trace!("a network is not used again"),
+            }
+        }
+    }
+}
