@@ -12,16 +12,16 @@ use crate::command::{Command, New};
 use crate::control::init_died;
 use crate::error::{Feature, Stage};
 use crate::lower::Lowered;
-use crate::namespace::Namespaces;
-use crate::namespace::{mount, user};
+use crate::namespace::idmap::Range;
+use crate::namespace::{Namespaces, mount, user};
 use crate::networks::Networks;
 use crate::plan::{Plan, Step};
 use crate::policy::Policy;
 use crate::prepared::open_files;
 use crate::process::Launched;
 use crate::sandbox::Sandbox;
-use crate::spawn;
 use crate::wire::{self, BIND_RECURSIVE, HELD, HOLD, Op, VACANT};
+use crate::{spawn, sys};
 
 /// Where the sources of what is bound into something fresh are held.
 const SOURCES: &str = "/sources";
@@ -31,6 +31,7 @@ const HOLDER_SIZE: u64 = 1 << 20;
 /// A process in those namespaces, of which inits are copied.
 #[derive(Debug)]
 pub(crate) struct Template {
+    owner: u32,
     pub(crate) init: Launched,
     /// Where it takes control sockets.
     pub(crate) door: OwnedFd,
@@ -67,7 +68,8 @@ impl Template {
                     Some((Arc::new(networks), Arc::new(rest)))
                 }
             };
-            Ok(Template { init, door, lowered, networks, missing, _process: child })
+            let owner = std::process::id();
+            Ok(Template { owner, init, door, lowered, networks, missing, _process: child })
         };
         made.and_then(of).inspect_err(|error| log::info!("no template: {error}")).ok()
     }
@@ -77,8 +79,10 @@ impl Template {
         Arc::clone(self.networks.as_ref().map_or(&self.lowered, |(_, lowered)| lowered))
     }
 
+    /// Whether there can be copies: in a forked copy of the caller they would be the other's children.
     pub(crate) fn lives(&self) -> bool {
-        !crate::sys::wait_readable(self.init.pidfd.as_fd(), Some(Duration::ZERO))
+        self.owner == std::process::id()
+            && !sys::wait_readable(self.init.pidfd.as_fd(), Some(Duration::ZERO))
     }
 }
 
@@ -127,19 +131,23 @@ pub(crate) fn split(policy: &Policy, lowered: &Lowered) -> Option<(Lowered, Lowe
 fn is_possible(policy: &Policy, lowered: &Lowered) -> bool {
     let needed = Namespaces::USER | Namespaces::MOUNT | Namespaces::PID;
     let (uid, gid) = lowered.ids.inside;
-    let one = |ranges: &[crate::namespace::idmap::Range], id| matches!(ranges, [range] if range.count == 1 && range.inside == id);
     policy.init
         && policy.new_namespaces().contains(needed)
         && policy.joined.is_empty()
         && !policy.nesting
         && !mount::must_be_locked(policy)
         && !lowered.ids.are_chosen_late()
-        && one(&lowered.maps.uids, uid)
-        && one(&lowered.maps.gids, gid)
+        && is_one(&lowered.maps.uids, uid)
+        && is_one(&lowered.maps.gids, gid)
         && !policy.is_journaled()
         // A copy's keyring would be charged to the program's id, which all sandboxes of root's have: they have the
         // template's, and no call that leads to it.
         && (!user::is_root() || policy.seccomp.denies_keyrings())
+}
+
+/// Whether a map has that id only.
+fn is_one(ranges: &[Range], id: u32) -> bool {
+    matches!(ranges, [range] if range.count == 1 && range.inside == id)
 }
 
 /// Both plans while they are made.

@@ -40,6 +40,7 @@ tests! {
         many_threads_at_once,
         outputs_of_a_copy,
         a_network_is_used_again,
+        a_forked_copy_has_its_own,
         networks_in_a_forked_copy,
         no_power_over_a_network_that_is_used_again,
     ];
@@ -540,6 +541,19 @@ input()";
         kept.push((ours, network));
     }
     assert_eq!(networks.len(), 6);
+}
+
+/// In a forked copy of the caller sandboxes are that one's children, and so made without the template.
+fn a_forked_copy_has_its_own() {
+    let prepared = template(&Sandbox::new());
+    let copy = life::fork(|| {
+        assert!(!prepared.has_template());
+        assert_eq!(sh(&prepared, "echo x"), "x\n");
+        life::await_no_child("of the copy");
+    });
+    life::join(copy);
+    assert_eq!(sh(&prepared, "echo x"), "x\n");
+    assert!(prepared.has_template());
 }
 
 /// A copy of the caller does not use what is the caller's.

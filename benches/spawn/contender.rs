@@ -42,7 +42,7 @@ impl Contender {
             Contender::Floor => "raw floor",
             Contender::Stockade => "stockade",
             Contender::WithoutInit => "stockade, init(false)",
-            Contender::Prepared => "stockade, prepared",
+            Contender::Prepared => "stockade, prepared, network again",
             Contender::Bubblewrap => "bubblewrap",
             Contender::Hakoniwa => "hakoniwa",
         }
@@ -111,7 +111,7 @@ impl Contenders {
             program: program.clone(),
             bare: Bare::new(&program.path, &program.args),
             floor: Floor::new(&program.path, &program.args, &binds, None),
-            prepared: sandbox.prepare().expect("a sandbox"),
+            prepared: sandbox.clone().recycle_network(true).prepare().expect("a sandbox"),
             sandbox,
             bubblewrap: bubblewrap(program, &binds),
             hakoniwa: container(&binds),

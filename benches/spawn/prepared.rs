@@ -18,16 +18,19 @@ struct Row {
     ended: Times,
 }
 
-/// Section (i): no sandbox, one of its own, one that is prepared, a session's command, and one from a pool.
+/// Section (i): no sandbox, one of its own, one that is prepared, with a new network and with one that is used again,
+/// a session's command, and one from a pool.
 pub(crate) fn ways(program: &Program, contenders: &Contenders, rounds: usize) {
     println!("\n(i) prepared, session and pool, {rounds} rounds: µs to the exec and to the end");
     let sandbox = sandbox(program);
     let prepared = sandbox.prepare().expect("a sandbox");
+    let recycled = sandbox.clone().recycle_network(true).prepare().expect("a sandbox");
     let session = prepared.session().expect("a session");
     let pool = prepared.pool(2).expect("a pool");
-    let mut rows: Vec<_> = ["posix_spawn", "session", "pool", "prepared", "own", "floor"]
-        .map(|name| Row { name, started: Times::default(), ended: Times::default() })
-        .into();
+    let mut rows: Vec<_> =
+        ["posix_spawn", "session", "pool", "prepared", "recycled", "own", "floor"]
+            .map(|name| Row { name, started: Times::default(), ended: Times::default() })
+            .into();
     for _ in 0..rounds {
         for row in &mut rows {
             let times = match row.name {
@@ -35,6 +38,7 @@ pub(crate) fn ways(program: &Program, contenders: &Contenders, rounds: usize) {
                 "session" => in_session(&session, program),
                 "pool" => from_pool(&pool, program),
                 "prepared" => child(|| command(prepared.command(&program.path), program)),
+                "recycled" => child(|| command(recycled.command(&program.path), program)),
                 "own" => child(|| command(sandbox.command(&program.path), program)),
                 _ => {
                     let time = contenders.run(Contender::Floor);
@@ -74,7 +78,7 @@ fn print(rows: &[Row]) {
 
 /// As they are set for a start to its end.
 fn goals(rows: &[Row]) {
-    let [bare, session, pool, prepared, _, floor] = rows else { return };
+    let [bare, session, pool, prepared, recycled, _, floor] = rows else { return };
     let of = |row: &Row, other: &Row| quotient(row.ended.median(), other.ended.median());
     let tail = |row: &Row| quotient(row.ended.at(0.99), row.ended.median());
     table::goal("a command of a session, x posix_spawn", At::Most(1.0), of(session, bare));
@@ -82,6 +86,7 @@ fn goals(rows: &[Row]) {
     let tails = quotient(tail(pool), tail(bare));
     table::goal("its p99 to median, x that of posix_spawn", At::Most(1.5), tails);
     table::goal("prepared, a new network namespace, x floor", At::Most(1.0), of(prepared, floor));
+    table::goal("prepared, one that is used again, x floor", At::Most(0.5), of(recycled, floor));
 }
 
 fn sandbox(program: &Program) -> Sandbox {
