@@ -582,9 +582,18 @@ impl Command {
         started.map_err(Error::explained)
     }
 
-    /// What was prepared, if it is for this PATH and nothing was added, and what the sandbox is a copy of.
+    /// What is done, and what the sandbox is a copy of.
     fn lowered(&self) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
+        let began = Instant::now();
         self.validate()?;
+        let found = self.looked_through()?;
+        let count = found.0.plan.len();
+        log::debug!("prepare: lowered to {count} operations in {:?}", began.elapsed());
+        Ok(found)
+    }
+
+    /// What was prepared, if it is for this PATH and nothing was added.
+    fn looked_through(&self) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
         let search = self.search();
         if let Within::Prepared(prepared) = &self.within {
             prepared.sources.check()?;

@@ -417,7 +417,7 @@ fn weights_order_two_readers() {
     let read = |weight| {
         let bind = Bind::read_only(&device.0, "/device").with_devices();
         let sandbox = Sandbox::new().bind(bind).as_host_root().io_weight(weight);
-        let one = "while :; do dd if=/device of=/dev/null bs=64k iflag=direct 2>/dev/null; done";
+        let one = "while :; do dd if=/device of=/dev/null bs=4M iflag=direct 2>/dev/null; done";
         let script = format!("({one}) & ({one}) & ({one}) & {one}");
         sandbox.command("sh").args(["-c", &script]).spawn().unwrap()
     };
