@@ -241,7 +241,7 @@ fn descriptors_and_streams() {
         write!(child.stdin.take().unwrap(), "round {round}").unwrap();
         assert_eq!(child.wait_with_output().unwrap().stdout, format!("round {round}").as_bytes());
     }
-    // As many as there can be: each comes in a message of its own.
+    // As many as there can be: some come in each message.
     let mut command = sh(&session, "cat <&3; for fd in /proc/self/fd/*; do echo ${fd##*/}; done");
     for number in 3..250 {
         let (reading, mut writing) = std::io::pipe().unwrap();

@@ -145,7 +145,7 @@ impl Session<'_> {
 
     fn make_spare(&mut self) {
         let argument = (&raw const *self).cast_mut().cast();
-        match sys::clone_init(sys::BEFORE_EXEC, begin, argument) {
+        match sys::clone_supervisor(begin, argument) {
             Ok((pid, pidfd)) => {
                 sys::close(pidfd);
                 self.spare = pid;

@@ -19,6 +19,9 @@ unsafe impl Sync for Stack {}
 static PROGRAM_STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK]));
 /// For a copy of init, which lives on it and starts a program itself.
 static INIT_STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK]));
+/// For a supervisor: init may be a copy itself, and what a supervisor reads of it is on that stack.
+#[cfg(session)]
+static SUPERVISOR_STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK]));
 
 /// Clones init with shared memory; the child calls `entry(argument)`. Returns its pid and pidfd.
 pub(crate) fn clone_program(
@@ -48,7 +51,26 @@ pub(crate) fn clone_init(
     entry: extern "C" fn(*mut u8) -> !,
     argument: *mut u8,
 ) -> Result<(i32, i32), Errno> {
-    let top = INIT_STACK.0.get().cast::<u8>().wrapping_add(STACK);
+    clone_on(&INIT_STACK, flags, entry, argument)
+}
+
+/// The same, of an init that may itself be such a child.
+#[cfg(session)]
+pub(crate) fn clone_supervisor(
+    entry: extern "C" fn(*mut u8) -> !,
+    argument: *mut u8,
+) -> Result<(i32, i32), Errno> {
+    clone_on(&SUPERVISOR_STACK, BEFORE_EXEC, entry, argument)
+}
+
+/// On a stack that this process is not on itself: the child writes to its copy of that.
+fn clone_on(
+    stack: &Stack,
+    flags: usize,
+    entry: extern "C" fn(*mut u8) -> !,
+    argument: *mut u8,
+) -> Result<(i32, i32), Errno> {
+    let top = stack.0.get().cast::<u8>().wrapping_add(STACK);
     let (mut pidfd, flags) = (-1, flags | CLONE_PIDFD);
     // SAFETY: the child has a copy of this memory, its stack and its argument included.
     let pid = unsafe { clone(flags, top, &raw mut pidfd, entry, argument) }?;
