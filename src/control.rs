@@ -13,6 +13,7 @@ use nix::sys::socket::{
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result, Stage};
+use crate::hint::Hint;
 use crate::process::Launched;
 use crate::sys;
 use crate::wire::{self, BY_SIGNAL, RESUME, Report};
@@ -91,7 +92,11 @@ pub(crate) fn send_with(
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(init_died(launched, stage)),
-            Err(errno) => return Err(Error::new(stage, "send plan", "to init", errno)),
+            Err(errno) => {
+                // Descriptors on their way, of all of the user's processes, count against this one's limit.
+                let hint = (errno == Errno::ETOOMANYREFS).then_some(Hint::OpenFiles);
+                return Err(Error::new(stage, "send plan", "to init", errno).with_hint(hint));
+            }
         }
     }
 }

@@ -174,7 +174,8 @@ impl Split {
 
     fn before_the_tree(&mut self, step: &Step) {
         let (shared, each) = match step.op {
-            Op::Keyring { .. } => (true, !user::is_root()),
+            // Root's copies have the template's; others one each, of the few that a user may have.
+            Op::Keyring { .. } => (user::is_root(), !user::is_root()),
             Op::Await {} => (true, true),
             Op::Groups { .. } | Op::Credentials { .. } => (true, false),
             _ => (false, true),

@@ -817,8 +817,10 @@ fn too_few_to_wait() {
             limit_open_files(1000);
             let Err(error) = result else { continue };
             assert_readable(&error);
-            let told = (error.raw_os_error(), error.hint());
-            assert_eq!(told, (Some(libc::EMFILE), Some(&Hint::OpenFiles)), "{error}");
+            // The latter where more of the user's are on their way than the limit is.
+            let limited = [Some(libc::EMFILE), Some(libc::ETOOMANYREFS)];
+            assert!(limited.contains(&error.raw_os_error()), "{error}");
+            assert_eq!(error.hint(), Some(&Hint::OpenFiles), "{error}");
             *refused += 1;
         }
     }
