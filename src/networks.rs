@@ -3,13 +3,16 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::control::{Lines, Received, next_report, receive_now, send_with, unheard};
-use crate::error::{Result, Stage};
+use crate::control::{Lines, Received, init_died, receive, receive_now, send_with, unheard};
+use crate::error::{Error, Result, Stage};
+use crate::namespace::Namespaces;
 use crate::process::Launched;
-use crate::wire::{BARE, LOOK, LOOPBACK, report};
+use crate::wire::{BARE, Call, LOOK, LOOPBACK, Report, report};
+use crate::{hint, sys};
 
 /// How many are kept or looked at; more are thrown away.
 const KEPT: usize = 16;
@@ -54,6 +57,13 @@ impl Lent {
     }
 }
 
+impl Drop for Networks {
+    fn drop(&mut self) {
+        // In a forked copy of the caller the keeper is somebody else's.
+        self.keeper.armed &= self.owner == std::process::id();
+    }
+}
+
 impl Networks {
     pub(crate) fn new(keeper: Launched, door: OwnedFd, loopback: bool) -> Self {
         let kind = if loopback { LOOPBACK } else { BARE };
@@ -64,6 +74,10 @@ impl Networks {
     fn lock(&self) -> MutexGuard<'_, State> {
         // What it holds is whole after each of its changes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn lives(&self) -> bool {
+        !sys::wait_readable(self.keeper.pidfd.as_fd(), Some(Duration::ZERO))
     }
 
     /// One that nobody else has; the next is asked for meanwhile.
@@ -98,12 +112,14 @@ impl Networks {
     }
 
     fn receive(&self, socket: OwnedFd) -> Result<OwnedFd> {
-        let lines = Lines::with(socket)?;
-        match next_report(&lines, &self.keeper, Stage::Launch)? {
-            (answer, mut fds) if answer.kind == report::KEPT && !fds.is_empty() => {
-                Ok(fds.swap_remove(0))
+        match receive(socket.as_fd(), &self.keeper) {
+            Received::Report(answer, fds) if answer.kind == report::KEPT => {
+                let network = fds.into_iter().next();
+                network.ok_or_else(|| unheard(Stage::Launch, Errno::EMFILE))
             }
-            _ => Err(unheard(Stage::Launch, Errno::EMFILE)),
+            Received::Report(answer, _) => Err(not_made(&answer)),
+            Received::Failed(errno) => Err(unheard(Stage::Launch, errno)),
+            _ => Err(init_died(&self.keeper, Stage::Launch)),
         }
     }
 
@@ -129,6 +145,15 @@ impl Networks {
         send_with(self.door.as_fd(), &[IoSlice::new(&word)], &fds, &self.keeper, Stage::Launch)?;
         Ok(lines.ours)
     }
+}
+
+/// Why there is no new one.
+fn not_made(failure: &Report) -> Error {
+    let call = Call::from_number(failure.numbers[1]).map_or("unshare", Call::name);
+    let errno = i32::try_from(failure.numbers[2]).map_or(Errno::EPROTO, Errno::from_raw);
+    let object = Namespaces::NET.to_string();
+    let hint = hint::for_operation(call, &object, errno);
+    Error::new(Stage::Launch, call, object, errno).with_hint(hint)
 }
 
 impl State {

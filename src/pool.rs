@@ -101,7 +101,7 @@ pub struct PoolMetrics {
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WhenEmpty {
-    /// Has its thread make one.
+    /// Makes one itself.
     #[default]
     Make,
     /// Sleeps until the pool's thread has made one, which it does for each that waits, one after the

@@ -362,10 +362,10 @@ fn copied(start: &Start<'_>, template: &Template) -> Result<First, Refused> {
         send_descriptors(start, &lines, init)
     };
     // It finds its plan there, unless it has to be put into its groups before.
-    if start.groups.is_none() {
-        tell(&template.init).map_err(|error| refused_before(start, &lines, error))?;
-    }
+    let told = if start.groups.is_none() { tell(&template.init) } else { Ok(()) };
+    // First, as it is to be reaped whatever else has failed; and why there is none is said there.
     launched = joined(start, &lines, next_report(&lines, &template.init, Stage::Launch))?;
+    told.map_err(|error| refused_before(start, &lines, error))?;
     log::debug!("launch: the copy is {}, in {:?}", launched.pid, began.elapsed());
     if start.groups.is_some() {
         attach(start, &launched)?;

@@ -83,6 +83,7 @@ impl Template {
     pub(crate) fn lives(&self) -> bool {
         self.owner == std::process::id()
             && !sys::wait_readable(self.init.pidfd.as_fd(), Some(Duration::ZERO))
+            && self.networks.as_ref().is_none_or(|(networks, _)| networks.lives())
     }
 }
 

@@ -41,6 +41,7 @@ tests! {
         outputs_of_a_copy,
         a_network_is_used_again,
         a_forked_copy_has_its_own,
+        who_keeps_networks_is_the_callers,
         networks_in_a_forked_copy,
         no_power_over_a_network_that_is_used_again,
     ];
@@ -554,6 +555,23 @@ fn a_forked_copy_has_its_own() {
     life::join(copy);
     assert_eq!(sh(&prepared, "echo x"), "x\n");
     assert!(prepared.has_template());
+}
+
+/// What a forked copy lets go is still the caller's; and without who keeps networks sandboxes are made alone.
+fn who_keeps_networks_is_the_callers() {
+    let mut prepared = Some(template(&Sandbox::new().recycle_network(true)));
+    let copy = life::fork(|| drop(prepared.take()));
+    life::join(copy);
+    let prepared = prepared.unwrap();
+    assert!(networks_after(&prepared, ":", 30) < 10);
+    let keeper = life::children().into_iter().find(|(_, name)| name == "stockade-net").unwrap().0;
+    life::signal(u32::try_from(keeper).unwrap(), libc::SIGKILL);
+    while prepared.has_template() {
+        std::thread::yield_now();
+    }
+    assert_eq!(sh(&prepared, "echo x"), "x\n");
+    drop(prepared);
+    life::await_no_child("the template");
 }
 
 /// A copy of the caller does not use what is the caller's.

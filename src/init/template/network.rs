@@ -1,6 +1,7 @@
 //! Networks that are used again: made in the template's user namespace, over which no sandbox has power, and looked
 //! at when a sandbox has ended, whether the next one could tell that there was one before.
 
+use super::tell_refusal;
 use crate::abi::*;
 use crate::plan::Lines;
 use crate::raw::exit;
@@ -44,8 +45,10 @@ pub(super) fn keep(lines: Lines, proc_fd: i32) -> ! {
         let _told = match word[0] {
             LOOK => look(socket.0, proc_fd, fresh.as_deref())
                 .and_then(|unused| sys::tell(socket.0, report::READY, [unused.into(), 0], &[])),
-            up => make(proc_fd, up == LOOPBACK, &mut fresh)
-                .and_then(|network| sys::tell(socket.0, report::KEPT, [0, 0], &[network.0])),
+            up => match make(proc_fd, up == LOOPBACK, &mut fresh) {
+                Ok(network) => sys::tell(socket.0, report::KEPT, [0, 0], &[network.0]),
+                Err(refused) => tell_refusal(socket.0, refused),
+            },
         };
     }
 }
