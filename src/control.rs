@@ -28,9 +28,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// And the other end.
     pub(crate) fn new() -> Result<(Self, OwnedFd)> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(|errno| Error::new(Stage::Launch, "socketpair", "", errno))?;
+        let (ours, theirs) = pair()?;
         Ok((Lines::with(ours)?, theirs))
     }
 
@@ -41,6 +39,12 @@ impl Lines {
         let failed = |errno| Error::new(Stage::Launch, "open", "\"/proc\"", errno);
         Ok(Lines { ours, proc: proc.map_err(failed)? })
     }
+}
+
+/// Sockets that keep messages apart, connected to each other.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(|errno| Error::new(Stage::Launch, "socketpair", "", errno))
 }
 
 pub(crate) fn transmit(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::control::{Lines, Received, init_died, receive, receive_now, send_with, unheard};
+use crate::control::{Received, init_died, pair, receive, receive_now, send_with, unheard};
 use crate::error::{Error, Result, Stage};
 use crate::namespace::Namespaces;
 use crate::process::Launched;
@@ -136,14 +136,14 @@ impl Networks {
 
     /// Sends a word, with a socket for the answer, through which a network goes first.
     fn tell(&self, word: u8, network: Option<&OwnedFd>) -> Result<OwnedFd> {
-        let (lines, theirs) = Lines::new()?;
+        let (ours, theirs) = pair()?;
         if let Some(network) = network {
             let fds = [network.as_raw_fd()];
-            send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], &fds, &self.keeper, Stage::Run)?;
+            send_with(ours.as_fd(), &[IoSlice::new(&[0])], &fds, &self.keeper, Stage::Run)?;
         }
         let (word, fds) = ([word], [theirs.as_raw_fd()]);
         send_with(self.door.as_fd(), &[IoSlice::new(&word)], &fds, &self.keeper, Stage::Launch)?;
-        Ok(lines.ours)
+        Ok(ours)
     }
 }
 
