@@ -59,7 +59,7 @@ fn all_held(options: &str) {
 }
 
 fn a_bad_one_is_open() {
-    for way in ["spawn", "prepared", "session", "pool"] {
+    for way in ["spawn", "prepared", "session", "pool", "enter"] {
         let bad = "--seccomp none --allow-nesting --net host --share ipc";
         let (output, rows) = attack(&format!("--way {way} {bad}"));
         assert_eq!(code(&output), 1);
@@ -76,10 +76,10 @@ fn a_bad_one_is_open() {
     }
 }
 
-/// What only a session has is tried in one, and nothing is missing elsewhere.
+/// What only a sandbox of several programs has is tried in one, and nothing is missing elsewhere.
 fn each_way_has_its_attempts() {
     let neighbours: BTreeSet<_> = ["neighbour-files", "neighbour-memory"].map(str::to_owned).into();
-    for (way, result) in [("spawn", "not applicable"), ("session", "held")] {
+    for (way, result) in [("spawn", "not applicable"), ("session", "held"), ("enter", "held")] {
         let (output, rows) = attack(&format!("--way {way} --only 193,194"));
         assert_eq!(
             (code(&output), with_result(&rows, result)),
@@ -87,8 +87,10 @@ fn each_way_has_its_attempts() {
             "{rows:?}"
         );
     }
-    let (output, _) = attack("--way session --no-init --only 1");
-    assert_eq!(code(&output), 125);
+    for way in ["session", "enter"] {
+        let (output, _) = attack(&format!("--way {way} --no-init --only 1"));
+        assert_eq!(code(&output), 125);
+    }
 }
 
 /// What was asked for is open, and nothing else.
@@ -281,6 +283,10 @@ fn main() -> ExitCode {
             all_held("--way session --seccomp strict --proc full");
         }),
         test("a_pooled_one_holds", || all_held("--way pool")),
+        test("one_that_is_entered_holds", || all_held("--way enter")),
+        test("an_entered_one_with_the_strict_profile_holds", || {
+            all_held("--way enter --seccomp strict --proc full");
+        }),
         test("each_way_has_its_attempts", each_way_has_its_attempts),
         test("the_strict_profile_holds", || all_held("--seccomp strict")),
         test("a_full_proc_holds", || all_held("--proc full")),

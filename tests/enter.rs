@@ -220,6 +220,16 @@ fn a_sandbox_that_has_ended() {
     child.wait().unwrap();
     assert_eq!(late.spawn().unwrap_err().raw_os_error(), Some(libc::ESRCH));
     assert_eq!(child.command("true").unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    // While it ends.
+    for _ in 0..rounds(100) {
+        let child = Sandbox::new().command("true").spawn().unwrap();
+        let refused = loop {
+            if let Err(error) = child.command("true") {
+                break error;
+            }
+        };
+        assert_eq!(refused.raw_os_error(), Some(libc::ESRCH), "{refused}");
+    }
     // Its program is gone, and what it has left is not yet.
     let sandbox = Sandbox::new().linger(moment(100_000));
     let script = "sleep 1000 & printf ! >&5; exit 0";

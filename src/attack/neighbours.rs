@@ -1,5 +1,5 @@
-//! The supervisors of other commands of the same session, and what becomes their programs, while they
-//! start. What is a command's program by then may be reached: a session is of one user.
+//! The supervisors of other programs in the same sandbox, of a session or an entered one, and what becomes their
+//! programs, while they start. What is a program by then may be reached: a sandbox is of one user.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -29,8 +29,10 @@ fn on_each(facts: &Facts, attack: impl Fn(usize) -> Option<&'static str>) -> Ver
     if facts.has("bare") {
         return attack(sentinel).map_or(Held("no way".to_owned()), |way| Open(way.to_owned()));
     }
-    if !facts.has("session") {
-        return NotApplicable("only in a session are there other commands".to_owned());
+    if !facts.has("others") {
+        return NotApplicable(
+            "only in a session or an entered sandbox are there others".to_owned(),
+        );
     }
     let own = std::process::id() as usize;
     let of_program = comm(own).unwrap_or_default();

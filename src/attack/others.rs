@@ -25,12 +25,12 @@ fn on_each<T>(facts: &Facts, what: &str, attack: impl Fn(usize) -> io::Result<T>
     on_those(targets(facts), what, attack)
 }
 
-/// The same of what the kernel allows among processes of one user. A session is of one user, its
-/// supervisors included; its init is not.
+/// The same of what the kernel allows among processes of one user. A sandbox of several programs is of one
+/// user, their supervisors included; its init is not.
 fn on_each_user<T>(facts: &Facts, what: &str, attack: impl Fn(usize) -> io::Result<T>) -> Verdict {
     let mut all = targets(facts);
     let parent = std::os::unix::process::parent_id() as usize;
-    all.retain(|&pid| pid == 1 || pid != parent || !facts.has("session"));
+    all.retain(|&pid| pid == 1 || pid != parent || !facts.has("others"));
     on_those(all, what, attack)
 }
 

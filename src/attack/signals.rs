@@ -78,9 +78,9 @@ pub(crate) fn shoot_init(facts: &Facts) -> Verdict {
     if !facts.has("init") {
         return NotApplicable("the sandbox has no init".to_owned());
     }
-    // In a session the parent is the command's own supervisor.
+    // Where there are others the parent is the program's own supervisor.
     let parent = std::os::unix::process::parent_id() as usize;
-    let init = if facts.has("session") { 1 } else { parent };
+    let init = if facts.has("others") { 1 } else { parent };
     let mut sent = 0;
     for signal in 1..=64 {
         sent += usize::from(call(nr::KILL, [init, signal]).is_ok());

@@ -421,7 +421,7 @@ tenants {
 }
 neighbours {
     193 neighbour_files Critical [Starts] bare(),
-        "go through /proc into a supervisor of the same session, or into the next command before its exec";
+        "go through /proc into another program's supervisor, or into the next program before its exec";
     194 neighbour_memory Critical [Starts] bare(),
         "trace it, read its memory or take its descriptors";
 }

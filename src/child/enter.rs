@@ -122,10 +122,11 @@ impl Child {
     fn open_clocks(&self) -> Result<OwnedFd> {
         let path = format!("/proc/{}/ns/time_for_children", self.pid);
         let opened = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-        let failed = |errno| Error::new(Stage::Prepare, "open", quoted(&path), errno);
-        // The number is nobody else's as long as this has not ended.
-        let opened = opened.map_err(failed)?;
-        if self.has_ended() { Err(ended(self.pid)) } else { Ok(opened) }
+        // The number is nobody else's as long as this has not ended, and who is about to has no namespaces any more.
+        if self.has_ended() || matches!(opened, Err(Errno::ENOENT)) {
+            return Err(ended(self.pid));
+        }
+        opened.map_err(|errno| Error::new(Stage::Prepare, "open", quoted(&path), errno))
     }
 }
 

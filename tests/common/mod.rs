@@ -495,7 +495,39 @@ const CHILD: &str = "STOCKADE_TEST_CHILD";
 /// Names the way in which it starts programs.
 pub(crate) const WAY: &str = "STOCKADE_TEST_WAY";
 /// Those besides a sandbox of its own for each.
-const WAYS: [&str; 3] = ["prepared", "session", "pool"];
+const WAYS: [&str; 4] = ["prepared", "session", "pool", "enter"];
+/// Why a program that enters another one's sandbox has not these tests.
+const NOT_BY_ENTERING: [(&str, &[&str]); 3] = [
+    (
+        "the time of the sandbox that is entered is up before",
+        &[
+            "time_ends_it_for_a_caller_who_waits",
+            "time_ends_it_for_a_caller_who_never_waits",
+            "time_ends_it_when_init_is_stopped",
+            "time_ends_it_when_init_is_stopped_and_nobody_waits",
+            "grace_lets_it_clean_up",
+            "grace_ends_for_who_ignores_it",
+            "lingering_does_not_outlast_the_wall_time",
+            "two_that_stay",
+            "detached_ends_by_itself",
+            "init_cannot_be_attacked_at_its_start",
+            "init_is_not_confused_by_a_tracee",
+            "a_fork_bomb_ends",
+            "a_flood_of_output_ends",
+            "closes_everything",
+            "stops_its_own_group",
+        ],
+    ),
+    ("what it has started lives on until the end of the sandbox", &["a_killed_init_is_told"]),
+    (
+        "no program that is there can go on under such a filter",
+        &[
+            "a_program_that_is_missing_is_told",
+            "everything_but_the_least_refused",
+            "a_static_program_with_few_calls",
+        ],
+    ),
+];
 
 pub(crate) fn main(tests: &[Test]) -> ExitCode {
     run(tests, &[])
@@ -514,7 +546,9 @@ fn run(tests: &[Test], ways: &[&'static str]) -> ExitCode {
     let ways = std::iter::once("").chain(ways.iter().copied());
     let trials = ways.flat_map(|way| {
         tests.iter().map(move |&test| {
-            let missing = test.needs.missing();
+            let otherwise = NOT_BY_ENTERING.iter().find(|(_, names)| names.contains(&test.name));
+            let otherwise = otherwise.filter(|_| way == "enter").map(|(why, _)| (*why).to_owned());
+            let missing = test.needs.missing().or(otherwise);
             let kind = missing.clone().unwrap_or_default();
             let name =
                 if way.is_empty() { test.name.to_owned() } else { format!("{way}::{}", test.name) };

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 
-use stockade::{Command, Error, Sandbox};
+use stockade::{Command, Error, Sandbox, Stdio};
 
 use crate::common::WAY;
 
@@ -21,6 +21,9 @@ pub(crate) trait Ways {
 impl Ways for Sandbox {
     fn way_to(&self, name: impl AsRef<OsStr>) -> Command {
         let way = std::env::var(WAY).unwrap_or_default();
+        if way == "enter" {
+            return entering(self, name.as_ref());
+        }
         // A contradiction is for the command to tell; and what cannot wait is made for its program.
         let prepared = match (way.as_str(), self.prepare()) {
             ("", _) | (_, Err(_)) => return self.command(name),
@@ -40,5 +43,17 @@ impl Ways for Sandbox {
             },
             _ => prepared.command(name),
         }
+    }
+}
+
+/// In a sandbox in which another program rests; where none can, or nobody enters, for this one.
+fn entering(sandbox: &Sandbox, name: &OsStr) -> Command {
+    let resting = sandbox.command("sleep").arg("1000").stdin(Stdio::null());
+    let resting = resting.stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(resting) = resting.spawn() else { return sandbox.command(name) };
+    match Box::leak(Box::new(resting)).command(name) {
+        Ok(command) => command,
+        Err(Error::Invalid(_)) => sandbox.command(name),
+        Err(error) => panic!("{error}"),
     }
 }

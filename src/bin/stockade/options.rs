@@ -356,6 +356,8 @@ pub(crate) enum SpawnWay {
     Session,
     /// Before: it waits in a pool
     Pool,
+    /// For another program before: this one enters it
+    Enter,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -41,15 +41,16 @@ impl Sibling {
         program: &Path,
     ) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
-        let source = beside.another().map_err(|error| error.to_string())?;
+        let failed = |error: stockade::Error| error.to_string();
+        let source = beside.another(program).map_err(failed)?;
+        let command = source.command(program).map_err(failed)?;
         let (ours, theirs) = UnixStream::pair().map_err(text)?;
         let input = theirs.try_clone().map_err(text)?;
         let name = format!("name=stockade-attack-{}-sibling", std::process::id());
-        let command =
-            given.command_on_pipes(source.command(program)).args(["sentinel", "stage=/tmp", &name]);
+        let command = given.command_on_pipes(command).args(["sentinel", "stage=/tmp", &name]);
         let command = command.stdin(OwnedFd::from(input)).stdout(OwnedFd::from(theirs));
         let child = command.stderr(stockade::Stdio::null()).spawn();
-        let child = child.map_err(|error| error.to_string())?;
+        let child = child.map_err(failed)?;
         let pid = child.program_id().unwrap_or(0);
         let mut sibling =
             Self::heard(Holder::Sandbox(Box::new(child), source), ours).map_err(text)?;

@@ -1,9 +1,9 @@
 //! Where the sandboxes of an attempt come from.
 
-use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 
-use stockade::{Command, Pool, Prepared, Result, Sandbox, Session};
+use stockade::{Child, Command, Pool, Prepared, Result, Sandbox, Session, Stdio};
 
 use crate::options::SpawnWay;
 
@@ -14,10 +14,13 @@ pub(crate) enum Source {
     Prepared(Prepared),
     Session(Prepared, Session),
     Pool(Arc<Pool>),
+    /// The program that the sandbox is made for does nothing, and ends with the handle.
+    Enter(Sandbox, Box<Child>),
 }
 
 impl Source {
-    pub(crate) fn new(way: SpawnWay, sandbox: &Sandbox) -> Result<Self> {
+    /// The sandbox has the program that attacks at that path.
+    pub(crate) fn new(way: SpawnWay, sandbox: &Sandbox, program: &Path) -> Result<Self> {
         Ok(match way {
             SpawnWay::Spawn => Source::Spawn(sandbox.clone()),
             SpawnWay::Prepared => Source::Prepared(sandbox.prepare()?),
@@ -27,29 +30,41 @@ impl Source {
                 Source::Session(prepared, session)
             }
             SpawnWay::Pool => Source::Pool(Arc::new(sandbox.prepare()?.pool(1)?)),
+            SpawnWay::Enter => Self::entering(sandbox, program)?,
         })
     }
 
+    fn entering(sandbox: &Sandbox, program: &Path) -> Result<Self> {
+        let resting = sandbox.command(program).arg("rest").stdin(Stdio::piped());
+        let resting = resting.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        // Whether it can be entered at all.
+        drop(resting.command(program)?);
+        Ok(Source::Enter(sandbox.clone(), Box::new(resting)))
+    }
+
     /// One whose programs are not in the same sandbox: of a session, another session.
-    pub(crate) fn another(&self) -> Result<Self> {
+    pub(crate) fn another(&self, program: &Path) -> Result<Self> {
         Ok(match self {
             Source::Spawn(sandbox) => Source::Spawn(sandbox.clone()),
             Source::Prepared(prepared) => Source::Prepared(prepared.clone()),
             Source::Session(prepared, _) => Source::Session(prepared.clone(), prepared.session()?),
             Source::Pool(pool) => Source::Pool(Arc::clone(pool)),
+            Source::Enter(sandbox, _) => Self::entering(sandbox, program)?,
         })
     }
 
-    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        match self {
+    pub(crate) fn command(&self, program: &Path) -> Result<Command> {
+        Ok(match self {
             Source::Spawn(sandbox) => sandbox.command(program),
             Source::Prepared(prepared) => prepared.command(program),
             Source::Session(_, session) => session.command(program),
             Source::Pool(pool) => pool.command(program),
-        }
+            Source::Enter(_, resting) => resting.command(program)?,
+        })
     }
 
-    pub(crate) fn is_session(&self) -> bool {
-        matches!(self, Source::Session(..))
+    /// Whether others are started in the same sandbox, which outlives each.
+    pub(crate) fn has_others(&self) -> bool {
+        matches!(self, Source::Session(..) | Source::Enter(..))
     }
 }

@@ -24,7 +24,7 @@ const TIME: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Tenant {
     _lifeline: BufReader<UnixStream>,
-    /// A session goes on as well.
+    /// A sandbox that has others goes on as well.
     _source: Option<Source>,
     pub(crate) facts: Vec<String>,
 }
@@ -52,10 +52,10 @@ impl Tenant {
         attempt: &Attempt,
     ) -> Result<Self, String> {
         let text = |error: stockade::Error| error.to_string();
-        let source = beside.another().map_err(text)?;
+        let source = beside.another(program).map_err(text)?;
         let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
         let words = words(attempt, Path::new("/tmp"));
-        let mut command = given.command(source.command(program));
+        let mut command = given.command(source.command(program).map_err(text)?);
         command = command.arg("leave").args(&words).arg(format!("report={REPORT}"));
         if !given.has_terminal() {
             command = command.stdin(stockade::Stdio::null()).stdout(stockade::Stdio::null());

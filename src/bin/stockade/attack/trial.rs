@@ -63,24 +63,34 @@ struct Heard {
 impl<'a> Trial<'a> {
     /// In a sandbox; fails if that cannot be made at all.
     pub(crate) fn new(stage: &'a Stage, given: &'a Configuration) -> Result<Self, Failure> {
-        // Whether it can be had in this way at all.
-        drop(Source::new(given.way, &given.sandbox)?);
         if !given.own_tree {
-            return Ok(Trial { stage, place: Place::Sandbox(given, None) });
+            return Self::checked(stage, given, None);
         }
         let mut last = None;
         for place in PLACES {
             let sandbox = given.sandbox.clone().data(program_at(&PathBuf::from(place)));
             let program = PathBuf::from(place).join("program");
             match given.command(sandbox.command(program)).check() {
-                Ok(()) => {
-                    let place = Place::Sandbox(given, Some(place.into()));
-                    return Ok(Trial { stage, place });
-                }
+                Ok(()) => return Self::checked(stage, given, Some(place.into())),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.map_or_else(|| Failure::Usage("no place".to_owned()), Failure::Sandbox))
+    }
+
+    /// Whether it can be had in this way at all.
+    fn checked(
+        stage: &'a Stage,
+        given: &'a Configuration,
+        place: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
+        let program = match &place {
+            Some(place) => place.join("program"),
+            None => stage.path("program"),
+        };
+        let trial = Trial { stage, place: Place::Sandbox(given, place.clone()) };
+        drop(Source::new(given.way, &trial.with_program(given, place.as_deref()), &program)?);
+        Ok(trial)
     }
 
     pub(crate) fn outside(stage: &'a Stage, way: Way) -> Self {
@@ -97,7 +107,7 @@ impl<'a> Trial<'a> {
             UnixStream::pair().map_err(|error| Failure::Io("socketpair", error))?;
         let ended = AtomicBool::new(false);
         let mut touched = Vec::new();
-        // A session goes on until all has been heard.
+        // A sandbox that has others goes on until all has been heard.
         let mut kept = None;
         let (inside, heard) = std::thread::scope(|scope| {
             let hearing = scope.spawn(|| hear(&ours, &ended));
@@ -144,13 +154,14 @@ impl<'a> Trial<'a> {
             Some(place) => place.join(name),
             None => self.stage.path(name),
         };
-        let source = match Source::new(given.way, &self.sandbox(attempt, given, place)) {
+        let program = planted("program");
+        let sandbox = self.sandbox(attempt, given, place);
+        let source = match Source::new(given.way, &sandbox, &program) {
             Ok(source) => kept.insert(source),
             Err(error) => return Ok(not_made(attempt, &error)),
         };
         let mut facts = self.facts_inside(given, &planted, place.is_none());
-        facts.extend(source.is_session().then(|| "session=1".to_owned()));
-        let program = planted("program");
+        facts.extend(source.has_others().then(|| "others=1".to_owned()));
         let before = attempt.needs(Plant::Before);
         let before = before.then(|| Tenant::in_sandbox(given, source, &program, attempt));
         let before = match before.transpose() {
@@ -166,7 +177,10 @@ impl<'a> Trial<'a> {
             }
         };
         facts.extend(sibling.iter().flat_map(|sibling| sibling.facts.clone()));
-        let mut command = given.command(source.command(&program));
+        let mut command = match source.command(&program) {
+            Ok(command) => given.command(command),
+            Err(error) => return Ok(not_made(attempt, &error)),
+        };
         command = command.arg(attempt.function).args(&facts).fd(REPORT, report);
         if !given.has_terminal() {
             command = command.stdout(stockade::Stdio::null()).stderr(stockade::Stdio::null());
@@ -188,7 +202,7 @@ impl<'a> Trial<'a> {
             Err(error) => return Ok(not_made(attempt, &error)),
         };
         touched.extend(sibling.map_or_else(Vec::new, Sibling::touched));
-        if source.is_session() {
+        if source.has_others() {
             // Whatever has become of this one.
             touched.extend(start_next(source, &program));
         }
@@ -196,17 +210,17 @@ impl<'a> Trial<'a> {
             // What is in the way may well be an error; what is made outside is seen.
             let made = planted("writable/link/made");
             let sandbox = self.sandbox(attempt, given, place).directory(made, 0o755);
-            let next = Source::new(given.way, &sandbox);
-            let next = next.and_then(|next| next.command(&program).status());
+            let next = Source::new(given.way, &sandbox, &program);
+            let next = next.and_then(|next| next.command(&program)?.status());
             log::debug!("the next sandbox: {next:?}");
         }
         Ok(match status.outcome {
             Outcome::Exited(_) | Outcome::Signaled { .. } => {
                 Finding::broken(format!("the program ended without a word: {}", status.outcome))
             }
-            // The session's own goes on, as has been seen.
-            Outcome::InitKilled { .. } if source.is_session() => {
-                Finding::held("the command's supervisor was killed, which its end says")
+            // The sandbox's own goes on, as has been seen.
+            Outcome::InitKilled { .. } if source.has_others() => {
+                Finding::held("the program's supervisor was killed, which its end says")
             }
             Outcome::InitKilled { .. } => Finding::open("the sandbox's init was killed"),
             outcome => Finding::held(format!("the sandbox was ended: {outcome}")),
@@ -244,22 +258,26 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The given one, with the program and what the attempt needs in it.
-    fn sandbox(&self, attempt: &Attempt, given: &Configuration, place: Option<&Path>) -> Sandbox {
-        let mut sandbox = given.sandbox.clone();
-        if !given.is_timed() {
-            sandbox = sandbox.wall_time(TIME);
-        }
-        let planted = match place {
-            Some(place) => {
-                sandbox = sandbox.data(program_at(place));
-                place.to_owned()
-            }
+    /// The given one, with the program in it.
+    fn with_program(&self, given: &Configuration, place: Option<&Path>) -> Sandbox {
+        let sandbox = given.sandbox.clone();
+        let sandbox = if given.is_timed() { sandbox } else { sandbox.wall_time(TIME) };
+        match place {
+            Some(place) => sandbox.data(program_at(place)),
             None if given.view => {
-                sandbox = sandbox.best_effort(Feature::IdMappedMounts);
-                sandbox = sandbox.bind_same(self.stage.path("program"));
-                self.stage.path("")
+                let sandbox = sandbox.best_effort(Feature::IdMappedMounts);
+                sandbox.bind_same(self.stage.path("program"))
             }
+            None => sandbox,
+        }
+    }
+
+    /// The same, with what the attempt needs.
+    fn sandbox(&self, attempt: &Attempt, given: &Configuration, place: Option<&Path>) -> Sandbox {
+        let mut sandbox = self.with_program(given, place);
+        let planted = match place {
+            Some(place) => place.to_owned(),
+            None if given.view => self.stage.path(""),
             None => return sandbox,
         };
         if attempt.needs(Plant::Writable) {
@@ -362,17 +380,18 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// What keeps the next command of a session from starting.
+/// What keeps the next program from starting in the same sandbox.
 fn start_next(source: &Source, program: &Path) -> Option<String> {
-    let status = source.command(program).stderr(stockade::Stdio::null()).status();
+    let next = source.command(program);
+    let status = next.and_then(|next| next.stderr(stockade::Stdio::null()).status());
     match status.map(|status| status.outcome) {
         Ok(Outcome::Exited(_)) => None,
-        Ok(outcome) => Some(format!("the next command of the session: {outcome}")),
-        Err(error) => Some(format!("the next command of the session: {error}")),
+        Ok(outcome) => Some(format!("the next program of the sandbox: {outcome}")),
+        Err(error) => Some(format!("the next program of the sandbox: {error}")),
     }
 }
 
-/// Runs it while others are started in the same session.
+/// Runs it while others are started in the same sandbox.
 fn beside_others(
     source: &Source,
     command: stockade::Command,
@@ -383,7 +402,7 @@ fn beside_others(
     std::thread::scope(|scope| {
         let starting = scope.spawn(|| {
             let mut told = None;
-            while source.is_session() && told.is_none() && !ended.load(Ordering::Relaxed) {
+            while source.has_others() && told.is_none() && !ended.load(Ordering::Relaxed) {
                 told = start_next(source, program);
             }
             told
