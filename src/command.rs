@@ -592,20 +592,34 @@ impl Command {
         Ok(found)
     }
 
-    /// What was prepared, if it is for this PATH and nothing was added.
+    /// What was prepared, if that does not depend on another PATH, and what was added to it.
     fn looked_through(&self) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
         let search = self.search();
         if let Within::Prepared(prepared) = &self.within {
             prepared.sources.check()?;
-            if prepared.search == search && prepared.sandbox.is_same(&self.sandbox) {
-                // Without the template it is the same sandbox, and takes longer to make.
-                return Ok(match prepared.template.as_ref().filter(|template| template.lives()) {
-                    Some(template) => (template.lowered(), Some(Arc::clone(template))),
-                    None => (Arc::clone(&prepared.lowered), None),
-                });
+            let same = prepared.search == search || !self.sandbox.policy().tree.has_programs();
+            if let Some(found) = same.then(|| self.of_prepared(prepared)).flatten() {
+                return Ok(found);
             }
         }
         Ok((lower::lower(&self.sandbox, &search).map(Arc::new)?, None))
+    }
+
+    /// Without the template it is the same sandbox, and takes longer to make.
+    fn of_prepared(
+        &self,
+        prepared: &prepared::Inner,
+    ) -> Option<(Arc<Lowered>, Option<Arc<Template>>)> {
+        let template = prepared.template.as_ref().filter(|template| template.lives());
+        match (template, prepared.sandbox.is_same(&self.sandbox)) {
+            (Some(template), true) => Some((template.lowered(), Some(Arc::clone(template)))),
+            (Some(template), false) => {
+                let lowered = template.with_added(prepared, &self.sandbox)?;
+                Some((Arc::new(lowered), Some(Arc::clone(template))))
+            }
+            (None, true) => Some((Arc::clone(&prepared.lowered), None)),
+            (None, false) => None,
+        }
     }
 
     /// A sandbox that waits for programs.
@@ -654,10 +668,10 @@ impl Command {
         let mut groups = if role == Role::Template { None } else { make_groups(policy)? };
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
-        let handed = template.is_some();
+        // One after the other.
+        let handed = template.map(|_| pairs.len() + cpu_usage.iter().len() + trees.fds.len());
         let cpu_fd = match (&cpu_usage, i32::try_from(pairs.len())) {
-            // It comes after them.
-            (Some(_), Ok(count)) if handed => Some(wire::HANDED + count),
+            (Some(_), Ok(count)) if handed.is_some() => Some(wire::HANDED + count),
             (file, _) => file.as_ref().map(AsRawFd::as_raw_fd),
         };
         let networks = template.and_then(|template| template.networks.as_ref());
@@ -720,7 +734,6 @@ impl Command {
         start: impl FnOnce(Start<'_>) -> Result<Made, Refused>,
     ) -> Result<(Made, Attached)> {
         let sandbox = self.sandbox.clone();
-        let handed = matches!(role, Role::Later(_));
         let streams = self.open_streams()?;
         let pairs = self.pairs(&streams);
         let mut descriptors: Vec<_> = pairs.iter().map(|(source, _)| source.as_raw_fd()).collect();
@@ -728,6 +741,7 @@ impl Command {
         let cpu_fd =
             cpu_usage.and(i32::try_from(descriptors.len()).ok()).map(|at| wire::HANDED + at);
         descriptors.extend(cpu_usage.map(AsRawFd::as_raw_fd));
+        let handed = matches!(role, Role::Later(_)).then_some(descriptors.len());
         let (program, _) =
             self.encode(sandbox.policy(), &lowered.plan, &pairs, cpu_fd, role, handed)?;
         let given = Start {

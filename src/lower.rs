@@ -13,7 +13,7 @@ use crate::namespace::user::{self, Ids};
 use crate::namespace::{Namespaces, Source, cgroup, mount, net, time};
 use crate::plan::{Plan, Step};
 use crate::policy::Policy;
-use crate::rootfs::{Inside, TreeSource, bytes};
+use crate::rootfs::{Entry, Inside, TreeSource, bytes};
 use crate::sandbox::Sandbox;
 use crate::wire::{OWN, Op};
 use crate::{executable, lsm, sys, tier};
@@ -152,14 +152,8 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
     let policy = sandbox.policy();
     let new = policy.new_namespaces();
     let (ids, maps) = policy.user.ids(new.contains(Namespaces::USER))?;
-    // In a joined user namespace the host's ids are not known, and init reaches what it may.
-    let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
-    let copied = own_ids && ids.are_foreign() && user::is_root();
-    let unmapped = copied
-        && !user::may_copy_trees()
-        && policy.is_best_effort(Feature::IdMappedMounts)
-        && policy.tree.shows_the_hosts();
-    let trees = (copied && !unmapped).then(Vec::new);
+    let (copied, unmapped) = copies_trees(policy, ids);
+    let trees = copied.then(Vec::new);
     let mut plan = Lower { trees, ..Lower::without_trees() };
     let (score, lowered_score) = own_files(policy, &mut plan)?;
     let unlabelled = lsm::lower(policy, &mut plan)?;
@@ -259,6 +253,30 @@ pub(crate) fn lower(sandbox: &Sandbox, search: &OsStr) -> Result<Lowered> {
         label: None,
     };
     Ok(Lowered { plan, trees, ids, maps, at_clone, missing, score })
+}
+
+/// Whether the caller's process copies what is shown of the host's tree; and whether it would, but may not.
+fn copies_trees(policy: &Policy, ids: Ids) -> (bool, bool) {
+    // In a joined user namespace the host's ids are not known, and init reaches what it may.
+    let own_ids = !policy.joined_namespaces().contains(Namespaces::USER);
+    let copied = own_ids && ids.are_foreign() && user::is_root();
+    let unmapped = copied
+        && !user::may_copy_trees()
+        && policy.is_best_effort(Feature::IdMappedMounts)
+        && policy.tree.shows_the_hosts();
+    (copied && !unmapped, unmapped)
+}
+
+/// What is done for these binds and tmpfs in a tree that is there, and what the caller's process copies for it.
+pub(crate) fn lower_added(
+    policy: &Policy,
+    ids: Ids,
+    entries: &[Entry],
+) -> Result<(Vec<Step>, Vec<TreeSource>)> {
+    let (copied, _) = copies_trees(policy, ids);
+    let mut plan = Lower { trees: copied.then(Vec::new), ..Lower::without_trees() };
+    entries.iter().try_for_each(|entry| entry.lower(&mut plan, OsStr::new("")))?;
+    Ok((plan.steps, plan.trees.unwrap_or_default()))
 }
 
 /// Whether what inotify may have can be limited in a user namespace: not in a container, most often.

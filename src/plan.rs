@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -287,13 +287,13 @@ impl Plan {
         (self.of_init as u64, out)
     }
 
-    /// The operations as init reads them, with the descriptors of `trees` in place of their
-    /// numbers.
-    pub(crate) fn encode(&self, trees: &[OwnedFd]) -> Vec<u8> {
+    /// The operations as init reads them, with the descriptors that `trees` have in it in place of
+    /// their numbers.
+    pub(crate) fn encode(&self, trees: &[RawFd]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.of_init * 64);
         for step in self.steps.iter().take(self.of_init) {
             match step.op.tree().and_then(|number| trees.get(number)) {
-                Some(tree) => step.op.clone().with_tree(tree.as_raw_fd()).put(&mut out),
+                Some(tree) => step.op.clone().with_tree(*tree).put(&mut out),
                 None => step.op.put(&mut out),
             }
         }

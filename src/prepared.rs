@@ -154,7 +154,7 @@ impl Prepared {
     /// | It was unmounted | keeps it, but a new copy is an error, `ESTALE` | error, `ESTALE` |
     /// | A system directory such as /lib64 became a link, or the other way round | is as it was | is as it was prepared |
     ///
-    /// A command that [adds](Command::bind_ro) something is made alone.
+    /// What a command [adds](Command::bind_ro) is as it is then.
     ///
     /// What is not there any more does not make a session or a sandbox fail that exists. Preparing anew takes
     /// everything as it is then.

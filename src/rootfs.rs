@@ -596,7 +596,7 @@ impl Entry {
         matches!(self, Entry::Data(data) if data.is_directory())
     }
 
-    fn lower(&self, plan: &mut Lower, search: &OsStr) -> Result<()> {
+    pub(crate) fn lower(&self, plan: &mut Lower, search: &OsStr) -> Result<()> {
         match self {
             Entry::Bind(bind) => bind.lower(plan)?,
             Entry::Program { path } => program::lower(&absolute(path), search, plan)?,

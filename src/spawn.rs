@@ -146,6 +146,12 @@ impl Start<'_> {
         !self.policy.has_own_pids() || self.role.is_in_anothers()
     }
 
+    /// The numbers that the trees get in a copy of a template: those after what the program is given.
+    fn handed_trees(&self) -> Vec<RawFd> {
+        let before = self.descriptors.len() + usize::from(self.cpu_usage.is_some());
+        (wire::HANDED..).skip(before).take(self.trees.len()).collect()
+    }
+
     fn checks_only(&self) -> bool {
         self.role == Role::Check
     }
@@ -322,7 +328,8 @@ fn launched(start: &Start<'_>) -> Result<First, Refused> {
     attach(start, &launched)?;
     let joining = Instant::now();
     let by_another = start.is_made_by_another();
-    let setup = start.lowered.plan.encode(start.trees);
+    let trees: Vec<_> = start.trees.iter().map(AsRawFd::as_raw_fd).collect();
+    let setup = start.lowered.plan.encode(&trees);
     if !by_another {
         send_plan(&lines, &setup, &start.program, &launched)?;
     }
@@ -356,7 +363,7 @@ fn copied(start: &Start<'_>, template: &Template) -> Result<First, Refused> {
         send_with(lines.ours.as_fd(), &word, &fds, &template.init, Stage::Launch)?;
     }
     ask_for_copy(&template.init, template.door.as_fd(), theirs, new)?;
-    let setup = start.lowered.plan.encode(&[]);
+    let setup = start.lowered.plan.encode(&start.handed_trees());
     let tell = |init: &Launched| {
         send_plan(&lines, &setup, &start.program, init)?;
         send_descriptors(start, &lines, init)
@@ -496,7 +503,8 @@ fn hand_over(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<()> {
 /// To an init that was not cloned for the program.
 fn send_descriptors(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<()> {
     let cpu_usage = start.cpu_usage.map(AsRawFd::as_raw_fd);
-    let all: Vec<_> = start.descriptors.iter().copied().chain(cpu_usage).collect();
+    let trees = start.trees.iter().map(AsRawFd::as_raw_fd);
+    let all: Vec<_> = start.descriptors.iter().copied().chain(cpu_usage).chain(trees).collect();
     all.chunks(wire::REPORT_FDS).try_for_each(|some| {
         send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], some, init, Stage::Start)
     })

@@ -1,6 +1,8 @@
 //! What all sandboxes of a prepared one have in common, made once: the user namespace and the tree, as far as no
 //! program can change it. Each sandbox gets a copy, in a user namespace of its own.
 
+mod added;
+
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -35,6 +37,8 @@ pub(crate) struct Template {
     pub(crate) init: Launched,
     /// Where it takes control sockets.
     pub(crate) door: OwnedFd,
+    /// What was done in it.
+    shared: Plan,
     /// What is done in each copy that makes its network itself.
     lowered: Arc<Lowered>,
     /// Where they have their networks from, and what is done in one that has such a network.
@@ -54,6 +58,7 @@ impl Template {
         if open_files().is_ok_and(|most| most < wire::NUMBERS_OF_SESSION) {
             return None;
         }
+        let plan = shared.plan.clone();
         let made = Command::new(sandbox.clone(), OsStr::new("/")).make_template(Arc::new(shared));
         let of = |New { child, door, .. }| {
             let (init, _) = child.init()?;
@@ -69,7 +74,8 @@ impl Template {
                 }
             };
             let owner = std::process::id();
-            Ok(Template { owner, init, door, lowered, networks, missing, _process: child })
+            let (shared, _process) = (plan, child);
+            Ok(Template { owner, init, door, shared, lowered, networks, missing, _process })
         };
         made.and_then(of).inspect_err(|error| log::info!("no template: {error}")).ok()
     }

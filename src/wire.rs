@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 11;
+pub(crate) const VERSION: u32 = 12;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -376,6 +376,8 @@ record! {
         cpus: u32,
         /// A file that begins with what was used: in nanoseconds, or in microseconds after a name.
         cpu_fd: i32,
+        /// How many descriptors come after this, to be numbered from [`HANDED`] on.
+        handed: u32,
         directory: S,
         /// 16 pairs of u64, soft and hard, in the kernel's order.
         rlimits: S,

@@ -16,12 +16,13 @@ mod life;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 
 use common::Needs;
 use inside::{is_root, role, succeed};
 use stockade::{
-    Capability, Data, Namespaces, Outcome, Overlay, Prepared, Proc, Rootfs, Rule, Sandbox, Seccomp,
-    Stdio, Tmpfs,
+    Bind, Capability, Command, Data, Namespaces, Outcome, Overlay, Prepared, Proc, Rootfs, Rule,
+    Sandbox, Seccomp, Stdio, Tmpfs,
 };
 
 tests! {
@@ -44,12 +45,18 @@ tests! {
         who_keeps_networks_is_the_callers,
         networks_in_a_forked_copy,
         no_power_over_a_network_that_is_used_again,
+        what_is_added_is_as_in_one_that_is_made_alone,
+        what_cannot_be_added_to_a_copy,
+        an_added_source_is_as_it_is_now,
+        additions_of_many_threads,
+        additions_without_descriptors_left,
+        the_environment_is_one_commands,
     ];
     Needs::Program("python3") => [
         a_network_that_was_used_is_thrown_away,
         a_socket_that_got_out_keeps_its_network,
     ];
-    Needs::Groups => [limits_hold_in_a_copy];
+    Needs::Groups => [limits_hold_in_a_copy, limits_are_added_to_a_copy];
 }
 
 const MIB: u64 = 1 << 20;
@@ -171,25 +178,28 @@ fn copies_are_as_those_that_are_made_alone() {
         assert!(prepared.has_template());
         let script = "cat /proc/self/mountinfo; echo; ls -lan --time-style=+ / /dev /etc /home/user /tmp; id; umask
             cat /proc/self/uid_map /proc/self/gid_map; grep -E '^(Cap|NoNew|Seccomp|Groups)' /proc/self/status";
-        let copy = sh(&prepared, script);
-        let alone = inside::sh(&sandbox, script);
-        let [copy, alone] = [&copy, &alone].map(|text| text.split_once("\n\n").unwrap());
-        assert_eq!(mounts(copy.0), mounts(alone.0));
-        // Directories in memory count what is in them, and each has its own map.
-        let rest = |text: &str| -> Vec<String> {
-            let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-            // That of processes counts them, and queues belong to who has an id when they are made.
-            let kept = text.lines().filter(|line| {
-                !line.starts_with("total") && !line.ends_with(" proc") && !line.ends_with(" mqueue")
-            });
-            kept.map(|line| match words(line) {
-                words if words.len() == 3 && line.starts_with(' ') => words[0].clone(),
-                words => words.join(" "),
-            })
-            .collect()
-        };
-        assert_eq!(rest(copy.1), rest(alone.1));
+        assert_same(&sh(&prepared, script), &inside::sh(&sandbox, script));
     }
+}
+
+/// Mounts, and after an empty line anything else.
+fn assert_same(copy: &str, alone: &str) {
+    let [copy, alone] = [copy, alone].map(|text| text.split_once("\n\n").unwrap());
+    assert_eq!(mounts(copy.0), mounts(alone.0));
+    // Directories in memory count what is in them, and each has its own map.
+    let rest = |text: &str| -> Vec<String> {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        // That of processes counts them, and queues belong to who has an id when they are made.
+        let kept = text.lines().filter(|line| {
+            !line.starts_with("total") && !line.ends_with(" proc") && !line.ends_with(" mqueue")
+        });
+        kept.map(|line| match words(line) {
+            words if words.len() == 3 && line.starts_with(' ') => words[0].clone(),
+            words => words.join(" "),
+        })
+        .collect()
+    };
+    assert_eq!(rest(copy.1), rest(alone.1));
 }
 
 fn nothing_is_changed_for_the_next() {
@@ -603,4 +613,204 @@ fn no_power_over_a_network_that_is_used_again() {
         echo 1 >/proc/sys/net/ipv4/ip_unprivileged_port_start && exit 8
         ip link set lo down && exit 9; ip addr add 10.0.0.1/8 dev lo && exit 10; :";
     sh(&prepared, script);
+}
+
+/// What one command's sandbox has besides.
+type Add = fn(Command, &Path) -> Command;
+
+/// The number of the root's file system, which copies have in common.
+const ROOT: &str = "stat -c %d /";
+
+fn is_copy(prepared: &Prepared, command: Command) -> bool {
+    let own = succeed(command.args(["-c", ROOT]));
+    own == sh(prepared, ROOT)
+}
+
+/// What it adds is where it would be, and nothing else differs.
+fn assert_added(sandbox: &Sandbox, source: &Path, copied: bool, add: Add) {
+    const SCRIPT: &str = "cat /proc/self/mountinfo; echo; for at in / /dev /etc /home/user /tmp /in /out /scratch; do
+        ls -lan --time-style=+ $at 2>/dev/null; done; cat /proc/self/uid_map | tr -s ' ' | cut -d' ' -f2
+        grep -E '^(Cap|NoNew|Seccomp|Groups)' /proc/self/status; cat /file; for at in / /etc /in /out /scratch /tmp; do
+        touch $at/made 2>/dev/null && echo $at; done; :";
+    let prepared = template(sandbox);
+    let alone = succeed(add(sandbox.command("sh").args(["-c", SCRIPT]), source));
+    let _not_always = fs::remove_file(source.join("made"));
+    let copy = succeed(add(prepared.command("sh").args(["-c", SCRIPT]), source));
+    let _not_always = fs::remove_file(source.join("made"));
+    assert_same(&copy, &alone);
+    assert_eq!(last_mounts(&copy), last_mounts(&alone));
+    assert_eq!(is_copy(&prepared, add(prepared.command("sh"), source)), copied);
+    // Nothing of it is there for the next one.
+    assert_same(&sh(&prepared, SCRIPT), &sh(&template(sandbox), SCRIPT));
+}
+
+/// Where the last two are, which were added.
+fn last_mounts(text: &str) -> Vec<&str> {
+    let (mounts, _) = text.split_once("\n\n").unwrap();
+    let places: Vec<_> = mounts.lines().map(|line| line.split(' ').nth(4).unwrap()).collect();
+    places[places.len() - 2..].to_vec()
+}
+
+/// With places for what is added.
+fn with_places() -> Sandbox {
+    Sandbox::new()
+        .data(Data::directory("/in"))
+        .data(Data::directory("/out"))
+        .data(Data::file("/file", "empty"))
+        .tmpfs("/scratch")
+}
+
+fn what_is_added_is_as_in_one_that_is_made_alone() {
+    let (directory, sandbox) = (with_file(), with_places());
+    let tmpfs: [Add; 3] = [
+        |command, _| command.tmpfs("/in").tmpfs("/out"),
+        |command, _| command.mount_tmpfs(Tmpfs::new("/tmp/a/b").no_exec()).tmpfs("/home/user/c"),
+        |command, _| command.tmpfs("/in").tmpfs("/in/below/it"),
+    ];
+    for add in tmpfs {
+        assert_added(&sandbox, directory.path(), true, add);
+    }
+    // An unprivileged caller cannot open what a copy has no name for.
+    let binds: [Add; 5] = [
+        |command, source| command.bind_ro(source, "/in").bind_rw(source, "/out"),
+        |command, source| command.bind_ro(source.join("file"), "/file").bind_ro(source, "/tmp/a/b"),
+        |command, source| command.tmpfs("/in").bind_ro(source.join("file"), "/in/deep/file"),
+        |command, source| command.bind_ro(source, "/scratch/a").bind_rw(source, "/home/user/b"),
+        |command, source| {
+            command.bind(Bind::read_only(source, "/in").no_exec()).bind_ro("/dev/null", "/tmp/null")
+        },
+    ];
+    for add in binds {
+        assert_added(&sandbox, directory.path(), is_root(), add);
+    }
+}
+
+/// In a root that all have no place is made, and what is there may lead there.
+fn what_cannot_be_added_to_a_copy() {
+    let directory = with_file();
+    std::os::unix::fs::symlink("/etc", directory.path().join("link")).unwrap();
+    let sandbox =
+        with_places().data(Data::symlink("/tmp", "/alias")).bind_ro(directory.path(), "/data");
+    let adds: [Add; 8] = [
+        |command, _| command.tmpfs("/new"),
+        |command, _| command.tmpfs("/in/new"),
+        |command, _| command.tmpfs("/alias/new"),
+        |command, _| command.tmpfs("/data/link/new"),
+        |command, source| command.bind_ro(source.join("file"), "/etc/hosts"),
+        |command, source| command.bind_ro(source, "/new/deep"),
+        |command, source| command.bind_ro(source, "/in").tmpfs("/in/link/new"),
+        |command, source| command.tmpfs("/in").bind_ro(source, "/etc/new"),
+    ];
+    for add in adds {
+        assert_added(&sandbox, directory.path(), false, add);
+    }
+    // What is refused, is refused alike.
+    let prepared = template(&sandbox);
+    let refused: [Add; 4] = [
+        |command, _| command.tmpfs("/file"),
+        |command, _| command.tmpfs("/data/new"),
+        |command, source| command.bind_ro(source, "/proc/1/new"),
+        |command, source| command.bind_ro(source.join("file"), "/in"),
+    ];
+    for add in refused {
+        let [copy, alone] = [prepared.command("true"), sandbox.command("true")]
+            .map(|command| add(command, directory.path()).spawn().unwrap_err());
+        assert_eq!(copy.to_string(), alone.to_string());
+    }
+}
+
+/// Not as it was when the sandbox was prepared.
+fn an_added_source_is_as_it_is_now() {
+    let (directory, prepared) = (with_file(), template(&with_places()));
+    let source = directory.path().join("file");
+    let shown = || {
+        let command = prepared.command("cat").arg("/file").bind_ro(&source, "/file");
+        command.output().map(|output| output.stdout)
+    };
+    assert_eq!(shown().unwrap(), b"content\n");
+    fs::write(directory.path().join("new"), "new\n").unwrap();
+    fs::rename(directory.path().join("new"), &source).unwrap();
+    assert_eq!(shown().unwrap(), b"new\n");
+    fs::remove_file(&source).unwrap();
+    let alone = with_places().bind_ro(&source, "/file").command("cat").output().unwrap_err();
+    assert_eq!(shown().unwrap_err().to_string(), alone.to_string());
+    // What a program writes is the host's, but not by a link that it plants.
+    let out = tempfile::tempdir().unwrap();
+    let script = "echo x >/out/made; ln -s /etc /out/link";
+    let command = prepared.command("sh").args(["-c", script]);
+    succeed(command.bind_rw(out.path(), "/out"));
+    assert!(out.path().join("made").exists());
+    let planted = prepared.command("ls").args(["-a", "/etc"]).bind_rw(out.path(), "/out");
+    let own = sh(&prepared, "ls -a /etc");
+    assert_eq!(succeed(planted.tmpfs("/out/link")), ".\n..\n");
+    assert_eq!(sh(&prepared, "ls -a /etc"), own);
+}
+
+fn additions_of_many_threads() {
+    let (prepared, sources) = (template(&with_places()), tempfile::tempdir().unwrap());
+    std::thread::scope(|scope| {
+        for thread in 0..64 {
+            let (prepared, sources) = (&prepared, sources.path());
+            scope.spawn(move || {
+                let own = sources.join(thread.to_string());
+                fs::write(&own, thread.to_string()).unwrap();
+                for _ in 0..2 {
+                    let command =
+                        prepared.command("sh").args(["-c", "cat /file /in/x; ls /in /tmp"]);
+                    let command =
+                        command.tmpfs("/in").bind_ro(&own, "/file").bind_ro(&own, "/in/x");
+                    assert_eq!(succeed(command), format!("{thread}{thread}/in:\nx\n\n/tmp:\n"));
+                }
+            });
+        }
+    });
+}
+
+fn additions_without_descriptors_left() {
+    let (prepared, directory) = (template(&with_places()), with_file());
+    let command = || {
+        let bind =
+            |command: Command, at: u32| command.bind_ro(directory.path(), format!("/tmp/{at}"));
+        (0..32).fold(prepared.command("sh").args(["-c", "ls /tmp | wc -l"]), bind)
+    };
+    assert_eq!(succeed(command()), "32\n");
+    let before = life::descriptors();
+    life::limit_open_files_softly(before as u64 + 24);
+    let error = command().spawn().err().and_then(|error| error.raw_os_error());
+    // An unprivileged caller has init open them.
+    assert_eq!(error, is_root().then_some(libc::EMFILE));
+    assert_eq!(life::descriptors(), before);
+    life::limit_open_files_softly(1024);
+    assert_eq!(succeed(command()), "32\n");
+}
+
+fn the_environment_is_one_commands() {
+    let prepared = template(&Sandbox::new());
+    let command = prepared.command("/bin/sh").env("PATH", "/nowhere:/usr/bin").env("ONE", "1");
+    assert!(is_copy(&prepared, command));
+    let path = "command -v stat; echo $PATH";
+    let command = prepared.command("/bin/sh").args(["-c", path]).env("PATH", "/nowhere:/usr/bin");
+    assert_eq!(succeed(command), "/usr/bin/stat\n/nowhere:/usr/bin\n");
+}
+
+fn limits_are_added_to_a_copy() {
+    let prepared = template(&Sandbox::new().data(Data::directory("/in")));
+    let small = || prepared.command("sh").memory_limit(32 * MIB).pids_limit(8);
+    assert!(is_copy(&prepared, small()));
+    assert!(is_copy(&prepared, small().tmpfs("/in")));
+    let output = prepared.command("tail").arg("/dev/zero").memory_limit(32 * MIB).output().unwrap();
+    assert!(matches!(output.outcome, Outcome::OutOfMemory { .. }), "{:?}", output.outcome);
+    // Half of it is for what is written to memory.
+    let size = ["-c", "stat -f -c '%b %S' /tmp"];
+    assert_eq!(succeed(small().args(size)), "4096 4096\n");
+    let sandboxs = Sandbox::new().memory_limit(32 * MIB).command("sh").args(size);
+    assert_eq!(succeed(sandboxs), "4096 4096\n");
+    assert_eq!(succeed(prepared.command("sh").args(size)), "65536 4096\n");
+    let forks = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done 2>/dev/null; exit 3";
+    let output = small().args(["-c", forks]).output().unwrap();
+    let hits = output.usage.unwrap().stats.pids.limit_hits;
+    assert!(hits.is_some_and(|hits| hits > 0), "{hits:?}");
+    // In the place of the sandbox's own.
+    let narrow = template(&Sandbox::new().pids_limit(8));
+    assert!(is_copy(&narrow, narrow.command("sh").limits(stockade::Limits::new())));
 }

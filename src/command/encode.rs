@@ -38,8 +38,8 @@ impl Command {
         directories.map(|part| [part, b"/", name].concat()).collect()
     }
 
-    /// The encoded program part of the plan, and the filter that is in it. Descriptors that are `handed` over have
-    /// numbers of their own in init.
+    /// The encoded program part of the plan, and the filter that is in it. Where so many are `handed` over,
+    /// descriptors have numbers of their own in init.
     pub(super) fn encode(
         &self,
         policy: &Policy,
@@ -47,7 +47,7 @@ impl Command {
         pairs: &[(BorrowedFd<'_>, RawFd)],
         cpu_fd: Option<RawFd>,
         role: Role,
-        handed: bool,
+        handed: Option<usize>,
     ) -> Result<(Vec<u8>, Arc<Assembled>)> {
         let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
             texts.iter().map(|text| text.as_bytes().to_vec()).collect()
@@ -60,7 +60,7 @@ impl Command {
         let mut descriptors = Vec::new();
         let later = matches!(role, Role::Later(_));
         for (number, (source, target)) in (wire::HANDED..).zip(pairs) {
-            let source = if handed { number } else { source.as_raw_fd() };
+            let source = if handed.is_some() { number } else { source.as_raw_fd() };
             descriptors.extend(source.to_ne_bytes());
             descriptors.extend(target.to_ne_bytes());
         }
@@ -69,7 +69,7 @@ impl Command {
         let (first, operations) = if later { (0, Vec::new()) } else { plan.encode_own() };
         let given = (wire::HANDED..).zip(pairs).map(|(number, &(source, target))| {
             let given = Given::look(source, target)?;
-            Ok(if handed { given.numbered(number) } else { given })
+            Ok(if handed.is_some() { given.numbered(number) } else { given })
         });
         let given = given.collect::<Result<Vec<_>>>()?;
         let journaled = policy.is_journaled() && role == Role::Program;
@@ -121,6 +121,7 @@ impl Command {
             cpu_time: policy.limits.cpu_time.filter(|_| cpu_fd.is_some()).map_or(0, nanos),
             cpus: cpu_fd.map_or(1, |_| sys::cpus()),
             cpu_fd: cpu_fd.unwrap_or(-1),
+            handed: handed.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             directory: self.directory_inside(policy).into_os_string().into_vec(),
             rlimits: self.rlimits(policy)?,
             descriptors,

@@ -203,12 +203,11 @@ fn start(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, Fail
     program::start(lines, proc_fd, wanted, None, done)
 }
 
-/// All that a program is given, which comes after it, some in each message: they get their numbers.
+/// All that comes after a program, some in each message: its descriptors, and trees for the plan.
 pub(crate) fn take_descriptors(lines: Lines, wanted: &Wanted<'_>) -> Outcome {
-    let cpu_fd = (wanted.cpu_fd >= 0).then_some(wanted.cpu_fd);
-    let mut numbers = program::descriptors(wanted).map(|(number, _)| number).chain(cpu_fd);
-    let mut next = numbers.next();
-    while next.is_some() {
+    let end = HANDED + wanted.handed as i32;
+    let mut number = HANDED;
+    while number < end {
         if !lines.wait() {
             exit(1);
         }
@@ -217,14 +216,12 @@ pub(crate) fn take_descriptors(lines: Lines, wanted: &Wanted<'_>) -> Outcome {
             exit(1);
         }
         // The kernel drops what there is no room for.
-        let fault = || fault(Call::Receive, EMFILE);
         if came == 0 {
-            return fault();
+            return fault(Call::Receive, EMFILE);
         }
         for fd in fds.into_iter().take(came).map(Fd) {
-            let Some(number) = next else { return fault() };
             sys::dup3(fd.0, number, O_CLOEXEC)?;
-            next = numbers.next();
+            number += 1;
         }
     }
     Ok(())

@@ -57,9 +57,12 @@ impl Tree {
 
     /// The same, or as a program or the root.
     pub(crate) fn shows_the_hosts(&self) -> bool {
-        matches!(self.base.base, Base::Directory { .. })
-            || self.has_binds()
-            || self.entries.iter().any(|entry| matches!(entry, Entry::Program { .. }))
+        matches!(self.base.base, Base::Directory { .. }) || self.has_binds() || self.has_programs()
+    }
+
+    /// Whether it shows what programs need, some of which is looked for in PATH.
+    pub(crate) fn has_programs(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Program { .. }))
     }
 
     /// Whether the caller named this place.
