@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -362,21 +363,26 @@ fn copied(start: &Start<'_>, template: &Template) -> Result<First, Refused> {
         let (word, fds) = ([IoSlice::new(&[0])], [network.as_raw_fd()]);
         send_with(lines.ours.as_fd(), &word, &fds, &template.init, Stage::Launch)?;
     }
+    let entrances = start.groups.map_or(Vec::new(), Groups::entrances);
+    let files: Vec<_> = entrances.iter().map(|(file, _)| file.as_raw_fd()).collect();
+    new |= (files.len() as u64) << wire::ENTRANCES_SHIFT;
+    send_some(&lines, &files, &template.init, Stage::Launch)?;
     ask_for_copy(&template.init, template.door.as_fd(), theirs, new)?;
     let setup = start.lowered.plan.encode(&start.handed_trees());
     let tell = |init: &Launched| {
         send_plan(&lines, &setup, &start.program, init)?;
         send_descriptors(start, &lines, init)
     };
-    // It finds its plan there, unless it has to be put into its groups before.
-    let told = if start.groups.is_none() { tell(&template.init) } else { Ok(()) };
+    // It finds its plan there, unless it has to be put into a group before.
+    let attached = start.groups.and_then(Groups::v2).is_some();
+    let told = if attached { Ok(()) } else { tell(&template.init) };
     // First, as it is to be reaped whatever else has failed; and why there is none is said there.
     launched = joined(start, &lines, next_report(&lines, &template.init, Stage::Launch))?;
     told.map_err(|error| refused_before(start, &lines, error))?;
     log::debug!("launch: the copy is {}, in {:?}", launched.pid, began.elapsed());
-    if start.groups.is_some() {
+    if attached {
         attach(start, &launched)?;
-        tell(&launched)?;
+        tell(&launched).map_err(|error| refused_before(start, &lines, error))?;
     }
     let warden_id = warden::watch(start.policy.init_file.as_deref(), &launched.pidfd, false)?;
     Ok(First { maker: None, launched, lines, warden_id })
@@ -417,9 +423,6 @@ fn attach(start: &Start<'_>, launched: &Launched) -> Result<()> {
     let attaching = Instant::now();
     if !launched.born_inside {
         groups.attach(launched.pid)?;
-    }
-    if start.template.is_some() {
-        groups.enter(launched.pid)?;
     }
     log::debug!("cgroup: attached in {:?}", attaching.elapsed());
     Ok(())
@@ -505,8 +508,13 @@ fn send_descriptors(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result
     let cpu_usage = start.cpu_usage.map(AsRawFd::as_raw_fd);
     let trees = start.trees.iter().map(AsRawFd::as_raw_fd);
     let all: Vec<_> = start.descriptors.iter().copied().chain(cpu_usage).chain(trees).collect();
+    send_some(lines, &all, init, Stage::Start)
+}
+
+/// Descriptors, as many in a message as init takes.
+fn send_some(lines: &Lines, all: &[RawFd], init: &Launched, stage: Stage) -> Result<()> {
     all.chunks(wire::REPORT_FDS).try_for_each(|some| {
-        send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], some, init, Stage::Start)
+        send_with(lines.ours.as_fd(), &[IoSlice::new(&[0])], some, init, stage)
     })
 }
 
@@ -912,6 +920,9 @@ fn failed_report(start: &Start<'_>, failure: &Report, fds: Vec<OwnedFd>) -> Refu
             };
             Error::new(Stage::Join, call, object, errno).with_hint(hint).into()
         }
+        report::LAUNCH if start.template.is_some() && call == Call::Write.name() => {
+            not_entered(start, detail, errno).into()
+        }
         report::LAUNCH if start.template.is_some() && call == Call::Clone.name() => {
             clone_refused(start.lowered.at_clone, errno).into()
         }
@@ -924,6 +935,15 @@ fn failed_report(start: &Start<'_>, failure: &Report, fds: Vec<OwnedFd>) -> Refu
         }
         _ => operation_failed(&start.lowered.plan, index, call, errno).into(),
     }
+}
+
+/// What a copy did not get into, by the number that it tells.
+fn not_entered(start: &Start<'_>, number: u64, errno: Errno) -> Error {
+    let entrances = start.groups.map_or(Vec::new(), Groups::entrances);
+    let group = usize::try_from(number).ok().and_then(|at| entrances.get(at));
+    let tasks = |(_, path): &(_, PathBuf)| format!("\"0\" to {:?}", path.join("tasks"));
+    let object = group.map_or_else(String::new, tasks);
+    Error::new(Stage::Cgroup, Call::Write.name(), object, errno).explained()
 }
 
 fn operation_failed(plan: &Plan, index: u64, call: &'static str, errno: Errno) -> Error {

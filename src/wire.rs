@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 12;
+pub(crate) const VERSION: u32 = 13;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -712,6 +712,9 @@ pub(crate) const DETACH: u8 = b'd';
 /// To a template, besides `CLONE_NEW…`, with the control socket of the copy: first a network namespace comes over that,
 /// in which the copy is to be.
 pub(crate) const IN_NETWORK: u64 = 1 << 63;
+/// The same, moved to the left by this: how many files of control groups come after that, some in a message, by which the
+/// copy puts itself into them. Less than 2^8.
+pub(crate) const ENTRANCES_SHIFT: u32 = 48;
 /// The same: the copy is to keep networks, and is told by the next three.
 pub(crate) const KEEPS_NETWORKS: u64 = 1 << 62;
 /// With a socket: a new network is to come over it, with nothing in it.

@@ -454,18 +454,6 @@ impl Groups {
         entrances.collect()
     }
 
-    /// Puts a process of one thread into those of v1, where it could not do that itself.
-    pub(crate) fn enter(&self, pid: u32) -> Result<()> {
-        for (entrance, path) in self.entrances() {
-            let written = nix::unistd::write(entrance, pid.to_string().as_bytes());
-            written.map_err(|errno| {
-                let object = format!("\"{pid}\" to {:?}", path.join("tasks"));
-                Error::new(Stage::Cgroup, "write", object, errno).explained()
-            })?;
-        }
-        Ok(())
-    }
-
     /// Nothing more is put into them that way.
     pub(crate) fn close_entrances(&mut self) {
         self.groups.iter_mut().for_each(|group| group.entrance = None);

@@ -11,13 +11,15 @@ use crate::plan::{self, Lines};
 use crate::program::{self, Done, Failure};
 use crate::raw::exit;
 use crate::session::below;
-use crate::sys::{self, Outcome};
-use crate::wire::{Call, Fault, IN_NETWORK, KEEPS_NETWORKS, Report, report};
+use crate::sys::{self, Fd, Outcome, fault, write_all};
+use crate::wire::{Call, ENTRANCES_SHIFT, Fault, IN_NETWORK, KEEPS_NETWORKS, Report, report};
 
 /// What a copy needs.
 struct Copy<'a> {
     lines: Lines,
     proc_fd: i32,
+    /// How many files of control groups come to it.
+    entrances: u8,
     /// The template's alone.
     others: [i32; 3],
     watched: &'a [i32],
@@ -46,14 +48,16 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
         }
         let mut flags = [0; 8];
         let (8, Some(socket)) = sys::receive(door.0, &mut flags, &mut [], 0)? else { exit(1) };
+        let flags = u64::from_ne_bytes(flags);
         let copy = Copy {
             lines: Lines { control: socket.0, ..lines },
             proc_fd,
+            entrances: (flags >> ENTRANCES_SHIFT) as u8,
             others: [door.0, lines.control, done.root.0],
             watched: done.watched.fds(),
         };
         // Who does not listen has given up, and the copy hears that, too.
-        let _told = match make(&copy, u64::from_ne_bytes(flags)) {
+        let _told = match make(&copy, flags) {
             Ok(pidfd) => {
                 let told = sys::tell(socket.0, report::JOINED, [0, 0], &[pidfd]);
                 sys::close(pidfd);
@@ -71,7 +75,7 @@ fn make(copy: &Copy<'_>, flags: u64) -> Outcome<i32> {
         network::enter(copy.lines.control)?;
     }
     let entry = if flags & KEEPS_NETWORKS != 0 { keep_networks } else { begin };
-    let new = (flags & !(IN_NETWORK | KEEPS_NETWORKS)) as usize;
+    let new = (flags & ((1 << ENTRANCES_SHIFT) - 1)) as usize;
     let argument = (&raw const *copy).cast_mut().cast();
     let made = sys::clone_init(new | CLONE_PARENT | SIGCHLD, entry, argument);
     made.map(|(_, pidfd)| pidfd).map_err(|errno| Fault { call: Call::Clone, errno })
@@ -90,9 +94,28 @@ fn copied<'a>(argument: *mut u8) -> &'a Copy<'a> {
     copy
 }
 
+/// Puts itself into control groups, first of all: what is done from here on is charged to them. The kernel need not stop
+/// every other fork for that.
+fn enter(copy: &Copy<'_>) {
+    let mut entered = 0;
+    while entered < copy.entrances {
+        let taken = sys::receive_some(copy.lines.control);
+        let result = taken.and_then(|(_, came, fds)| {
+            let mut fds = fds.into_iter().take(came).map(Fd).peekable();
+            // The kernel drops what there is no room for.
+            fds.peek().map_or(fault(Call::Receive, EMFILE), |_| Ok(()))?;
+            fds.try_for_each(|fd| write_all(fd.0, b"0").map(|()| entered += 1))
+        });
+        if let Err(fault) = result {
+            copy.lines.fail(report::LAUNCH, fault, entered.into(), &[]);
+        }
+    }
+}
+
 /// An init's life.
 extern "C" fn begin(argument: *mut u8) -> ! {
     let copy = copied(argument);
+    enter(copy);
     // Its own files in /proc are to be its own.
     if let Err(fault) = sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0) {
         copy.lines.fail(report::LAUNCH, fault, 0, &[]);
