@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Needs;
 use inside::{is_root, role, succeed};
@@ -46,6 +47,7 @@ tests! {
         networks_in_a_forked_copy,
         no_power_over_a_network_that_is_used_again,
         what_is_added_is_as_in_one_that_is_made_alone,
+        what_is_added_to_an_image,
         what_cannot_be_added_to_a_copy,
         an_added_source_is_as_it_is_now,
         additions_of_many_threads,
@@ -618,12 +620,32 @@ fn no_power_over_a_network_that_is_used_again() {
 /// What one command's sandbox has besides.
 type Add = fn(Command, &Path) -> Command;
 
-/// The number of the root's file system, which copies have in common.
-const ROOT: &str = "stat -c %d /";
+static COPIES: AtomicUsize = AtomicUsize::new(0);
 
-fn is_copy(prepared: &Prepared, command: Command) -> bool {
-    let own = succeed(command.args(["-c", ROOT]));
-    own == sh(prepared, ROOT)
+/// Counts them.
+struct Log;
+
+impl log::Log for Log {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().starts_with("launch: the copy is ") {
+            COPIES.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// By what is logged.
+fn is_copy(command: Command) -> bool {
+    let _was_set = log::set_logger(&Log);
+    log::set_max_level(log::LevelFilter::Debug);
+    let before = COPIES.load(Ordering::Relaxed);
+    succeed(command.args(["-c", ":"]));
+    COPIES.load(Ordering::Relaxed) != before
 }
 
 /// What it adds is where it would be, and nothing else differs.
@@ -639,7 +661,7 @@ fn assert_added(sandbox: &Sandbox, source: &Path, copied: bool, add: Add) {
     let _not_always = fs::remove_file(source.join("made"));
     assert_same(&copy, &alone);
     assert_eq!(last_mounts(&copy), last_mounts(&alone));
-    assert_eq!(is_copy(&prepared, add(prepared.command("sh"), source)), copied);
+    assert_eq!(is_copy(add(prepared.command("sh"), source)), copied);
     // Nothing of it is there for the next one.
     assert_same(&sh(&prepared, SCRIPT), &sh(&template(sandbox), SCRIPT));
 }
@@ -683,6 +705,26 @@ fn what_is_added_is_as_in_one_that_is_made_alone() {
     for add in binds {
         assert_added(&sandbox, directory.path(), is_root(), add);
     }
+}
+
+/// In a root of the host's no place is made in either, so that any that is there can be taken.
+fn what_is_added_to_an_image() {
+    let (image, directory) = (inside::open_directory(), with_file());
+    for part in ["proc", "dev", "tmp", "usr", "bin", "lib", "lib64", "etc", "srv/in"] {
+        fs::create_dir_all(image.path().join(part)).unwrap();
+    }
+    std::os::unix::fs::symlink("srv/in", image.path().join("in")).unwrap();
+    fs::write(image.path().join("file"), "image").unwrap();
+    let sandbox = Sandbox::new().rootfs(Rootfs::directory(image.path()));
+    let sandbox = sandbox.bind_same("/usr").bind_same("/bin").bind_same("/lib").bind_same("/lib64");
+    let tmpfs: Add = |command, _| command.tmpfs("/in").tmpfs("/etc");
+    assert_added(&sandbox, directory.path(), true, tmpfs);
+    let binds: Add = |command, source| command.bind_rw(source, "/in").bind_ro(source, "/tmp/a/b");
+    assert_added(&sandbox, directory.path(), is_root(), binds);
+    let prepared = template(&sandbox);
+    let [copy, alone] = [prepared.command("true"), sandbox.command("true")]
+        .map(|command| command.tmpfs("/new").spawn().unwrap_err().to_string());
+    assert_eq!(copy, alone);
 }
 
 /// In a root that all have no place is made, and what is there may lead there.
@@ -787,7 +829,7 @@ fn additions_without_descriptors_left() {
 fn the_environment_is_one_commands() {
     let prepared = template(&Sandbox::new());
     let command = prepared.command("/bin/sh").env("PATH", "/nowhere:/usr/bin").env("ONE", "1");
-    assert!(is_copy(&prepared, command));
+    assert!(is_copy(command));
     let path = "command -v stat; echo $PATH";
     let command = prepared.command("/bin/sh").args(["-c", path]).env("PATH", "/nowhere:/usr/bin");
     assert_eq!(succeed(command), "/usr/bin/stat\n/nowhere:/usr/bin\n");
@@ -796,8 +838,8 @@ fn the_environment_is_one_commands() {
 fn limits_are_added_to_a_copy() {
     let prepared = template(&Sandbox::new().data(Data::directory("/in")));
     let small = || prepared.command("sh").memory_limit(32 * MIB).pids_limit(8);
-    assert!(is_copy(&prepared, small()));
-    assert!(is_copy(&prepared, small().tmpfs("/in")));
+    assert!(is_copy(small()));
+    assert!(is_copy(small().tmpfs("/in")));
     let output = prepared.command("tail").arg("/dev/zero").memory_limit(32 * MIB).output().unwrap();
     assert!(matches!(output.outcome, Outcome::OutOfMemory { .. }), "{:?}", output.outcome);
     // Half of it is for what is written to memory.
@@ -812,5 +854,5 @@ fn limits_are_added_to_a_copy() {
     assert!(hits.is_some_and(|hits| hits > 0), "{hits:?}");
     // In the place of the sandbox's own.
     let narrow = template(&Sandbox::new().pids_limit(8));
-    assert!(is_copy(&narrow, narrow.command("sh").limits(stockade::Limits::new())));
+    assert!(is_copy(narrow.command("sh").limits(stockade::Limits::new())));
 }
