@@ -18,6 +18,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use common::Needs;
 use inside::{is_root, role, succeed};
@@ -852,6 +853,12 @@ fn limits_are_added_to_a_copy() {
     let output = small().args(["-c", forks]).output().unwrap();
     let hits = output.usage.unwrap().stats.pids.limit_hits;
     assert!(hits.is_some_and(|hits| hits > 0), "{hits:?}");
+    // With a tree that is handed over, where there is one.
+    let endless = || prepared.command("sh").args(["-c", "ls /in/env && while :; do :; done"]);
+    let spent = endless().cpu_time(Duration::from_millis(200)).bind_ro("/usr/bin", "/in");
+    assert_eq!(spent.status().unwrap().outcome, Outcome::CpuTime);
+    let again = template(&Sandbox::new().recycle_network(true));
+    assert!(is_copy(again.command("sh").pids_limit(8).tmpfs("/tmp/new")));
     // In the place of the sandbox's own.
     let narrow = template(&Sandbox::new().pids_limit(8));
     assert!(is_copy(narrow.command("sh").limits(stockade::Limits::new())));
