@@ -39,6 +39,9 @@ pub(crate) fn command(peer: &Path, stage: &Stage, attempt: &Attempt) -> Command 
             command.env(name, stage.path(path));
         }
     }
+    if attempt.needs(Plant::Starts) {
+        command.env("ATTACK_OTHERS", "1");
+    }
     command.arg(stage.path("program"));
     command
 }

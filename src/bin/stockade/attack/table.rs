@@ -43,7 +43,7 @@ pub(crate) enum Plant {
     Follow,
     /// A program that was in another sandbox of the same configuration before, and has left something.
     Before,
-    /// Commands that are started in the same session meanwhile.
+    /// Programs that are started in the same sandbox meanwhile.
     Starts,
 }
 

@@ -311,6 +311,7 @@ impl<'a> Trial<'a> {
             }
         };
         facts.extend(sibling.iter().flat_map(|sibling| sibling.facts.clone()));
+        facts.extend(attempt.needs(Plant::Starts).then(|| "others=entered".to_owned()));
         let input = self.input(attempt).map_err(failed("open standard input"))?;
         let before = attempt.needs(Plant::Before).then(|| Tenant::of_peer(command(), attempt));
         let before = match before.transpose() {
