@@ -3,7 +3,8 @@
 //!
 //! The contenders take turns, round by round, so that what else the machine does falls on all of
 //! them. `--quick`, or STOCKADE_BENCH_ROUNDS=N, measures less; without `--bench`, which cargo gives,
-//! it is quick. `--many N` does nothing but start N programs, and shows what has grown by that.
+//! it is quick. `--many N` does nothing but start N programs, and shows what has grown by that; `--threads T N`
+//! starts N prepared ones by T threads, and says how many a second.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench may end so")]
 #![allow(clippy::cast_possible_truncation, reason = "kernel words, and counts of rounds")]
@@ -69,6 +70,12 @@ fn main() {
             return many::measure(count.parse().expect("a number"));
         }
     }
+    if let [mode, threads, count] = own.as_slice() {
+        if *mode == "--threads" {
+            let [threads, count] = [threads, count].map(|text| text.parse().expect("a number"));
+            return prepared_spawns(threads, count);
+        }
+    }
     let full = args.iter().any(|arg| arg == "--bench") && !args.iter().any(|arg| arg == "--quick");
     let asked = std::env::var("STOCKADE_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok());
     let rounds: usize = asked.unwrap_or(if full { 100 } else { 10 }).max(1);
@@ -113,6 +120,25 @@ fn spawns(count: usize) {
         let status = stockade::Sandbox::new().command("/bin/true").status().expect("a sandbox");
         assert!(status.outcome.is_success());
     }
+}
+
+/// Nothing but prepared spawns by several threads, for `contention.py` to look at.
+fn prepared_spawns(threads: usize, count: usize) {
+    let prepared = stockade::Sandbox::new().prepare().expect("a sandbox");
+    let run = |count| {
+        for _ in 0..count {
+            let status = prepared.command("/bin/true").status().expect("a sandbox");
+            assert!(status.outcome.is_success());
+        }
+    };
+    run(1);
+    let before = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || run((count + thread) / threads));
+        }
+    });
+    println!("{:.0} a second", count as f64 / before.elapsed().as_secs_f64());
 }
 
 /// A directory that others may read, with the files for the many binds.
