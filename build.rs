@@ -89,6 +89,8 @@ fn build(name: &str, parts: &[&str]) {
         "target-feature=+crt-static",
         // What several functions have in common is kept once.
         "llvm-args=-enable-machine-outliner=always",
+        // For calls as short as the kernel's, a call costs more than what is called.
+        "llvm-args=-inline-threshold=8",
         // What a compiler driver and a linker by itself both understand.
         "link-arg=-nostdlib",
         "link-arg=-static",

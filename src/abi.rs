@@ -128,6 +128,7 @@ constants! {
     SIGUSR1: usize = 10;
     SIGTERM: usize = 15;
     SIGCHLD: usize = 17;
+    SA_NOCLDWAIT: usize = 2;
     SIGCONT: usize = 18;
     SIGSTOP: usize = 19;
 

@@ -29,6 +29,7 @@ use crate::pty::Pty;
 use crate::sandbox::Sandbox;
 use crate::session::Hosted;
 use crate::spawn::{COUNTING, Made, SLACK};
+use crate::template::Template;
 use crate::wire::DETACH;
 use crate::{sys, warden};
 
@@ -49,7 +50,7 @@ use reader::Reader;
 
 /// How long dropping a handle waits for the kernel to end the sandbox. A process in the middle of
 /// I/O that never comes (a dead NFS server) must not hang the caller for ever.
-const DROP_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const DROP_WAIT: Duration = Duration::from_secs(10);
 
 /// A running sandbox
 /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). Dropping it
@@ -87,6 +88,7 @@ pub struct Child {
     deadline: Option<Instant>,
     supervised: bool,
     own_pids: bool,
+    ends_by_word: bool,
     killed: bool,
     detached: bool,
     keep_bytes: usize,
@@ -112,6 +114,8 @@ pub struct Child {
     lowered: Option<Arc<Lowered>>,
     /// The network that another sandbox may have next.
     network: Option<Lent>,
+    /// What it is a copy of, which reaps it.
+    template: Option<Arc<Template>>,
     /// There is something of the caller's to read from.
     #[cfg(feature = "footprint")]
     passed: bool,
@@ -126,6 +130,8 @@ pub(crate) struct Attached {
     pub(crate) missing: Vec<Feature>,
     pub(crate) supervised: bool,
     pub(crate) own_pids: bool,
+    /// Somebody else reaps its init, and what that says last is the end.
+    pub(crate) ends_by_word: bool,
     pub(crate) limit: Option<Duration>,
     pub(crate) keep_bytes: usize,
     /// The writable file systems in memory, in init's order.
@@ -148,6 +154,7 @@ impl Child {
             mut missing,
             supervised,
             own_pids,
+            ends_by_word,
             limit,
             keep_bytes,
             memory_mounts,
@@ -179,6 +186,7 @@ impl Child {
             deadline: limit.and_then(|limit| made.started.checked_add(limit)),
             supervised,
             own_pids,
+            ends_by_word,
             killed: false,
             detached: false,
             keep_bytes,
@@ -196,6 +204,7 @@ impl Child {
             maker: made.maker,
             lowered,
             network: None,
+            template: None,
             #[cfg(feature = "footprint")]
             passed,
         };
@@ -208,8 +217,9 @@ impl Child {
         self
     }
 
-    pub(crate) fn with_network(mut self, network: Option<Lent>) -> Self {
-        self.network = network;
+    /// Of a template, perhaps, and with a network.
+    pub(crate) fn copied(mut self, of: Option<Arc<Template>>, network: Option<Lent>) -> Self {
+        (self.template, self.network) = (of, network);
         self
     }
 
@@ -311,7 +321,7 @@ impl Child {
         self.inner_pid
     }
 
-    /// A descriptor that becomes readable when all of the sandbox has ended, to be watched by an
+    /// A descriptor that becomes readable when all of the sandbox has ended, its init included, to be watched by an
     /// event loop ([pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), Linux 5.3).
     ///
     /// # Examples
@@ -484,6 +494,7 @@ impl Child {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open_output(&self, path: impl AsRef<Path>) -> Result<File> {
+        self.await_last_end();
         self.remains.open(path.as_ref())
     }
 
@@ -507,7 +518,15 @@ impl Child {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn changes(&self, path: impl AsRef<Path>) -> Result<Changes> {
+        self.await_last_end();
         self.remains.changes(path.as_ref())
+    }
+
+    /// What is mounted inside is there until init has ended, too: not once and then another time.
+    fn await_last_end(&self) {
+        if self.status.is_some() && self.ends_by_word {
+            sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT));
+        }
     }
 
     fn program_pidfd(&self) -> BorrowedFd<'_> {
@@ -791,8 +810,9 @@ impl Child {
 
     /// Waits for the end or one of the given descriptors.
     fn sleep(&self, others: &[Option<BorrowedFd<'_>>], timeout: Option<Duration>) -> Result<()> {
-        // Reports wait in the socket until the end is seen: they are not worth a wake-up.
-        let own = [Some(self.pidfd.as_fd())];
+        // Else reports wait in the socket until the end is seen: they are not worth a wake-up.
+        let word = self.control.as_ref().filter(|_| self.ends_by_word);
+        let own = [Some(self.pidfd.as_fd()), word.map(AsFd::as_fd)];
         let fds = own.iter().chain(others).flatten();
         let mut set: Vec<_> = fds.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         let timeout = timeout.map_or(PollTimeout::NONE, |left| {
@@ -817,18 +837,24 @@ impl Child {
         }
     }
 
-    /// Whether the first process is gone; reaps it and fills in the status then.
+    /// Whether the end has come; fills in the status then.
     fn ended(&mut self) -> bool {
         if self.status.is_some() {
             return true;
         }
-        if !sys::wait_readable(self.pidfd.as_fd(), Some(Duration::ZERO)) {
+        let by_word = self.ends_by_word && self.account.last_report.is_some();
+        if by_word {
+            // Nothing else runs, and it ends by itself: that it does is not left to it.
+            kill(self.pidfd.as_fd());
+        } else if !sys::wait_readable(self.pidfd.as_fd(), Some(Duration::ZERO)) {
             return false;
         }
         // Its last words came before its end.
         self.take_reports();
         let reaped = match sys::reap(self.pidfd.as_fd()) {
+            // By its word it is the caller's child only if its template was killed.
             Ok(reaped) => Some(reaped),
+            Err(_) if by_word => None,
             // The embedder ignores SIGCHLD or has reaped it itself.
             Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
         };
@@ -860,6 +886,7 @@ impl Child {
         let status = end.status();
         log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());
         self.network.take().into_iter().for_each(Lent::give_back);
+        self.template.take().into_iter().for_each(|template| template.outlive(&self.pidfd));
         self.status = Some(status);
         self.control = None;
         self.pausable = None;

@@ -575,42 +575,44 @@ impl Command {
                 let entered = Arc::clone(entered);
                 self.validate_alone().and_then(|()| entered.start(self))
             }
-            _ => self.lowered().and_then(|(lowered, template)| {
-                self.make(role, lowered, template.as_deref()).map(|made| made.child)
+            _ => self.lowered(role).and_then(|(lowered, template)| {
+                self.make(role, lowered, template).map(|made| made.child)
             }),
         };
         started.map_err(Error::explained)
     }
 
     /// What is done, and what the sandbox is a copy of.
-    fn lowered(&self) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
+    fn lowered(&self, role: Role) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
         let began = Instant::now();
         self.validate()?;
-        let found = self.looked_through()?;
+        let found = self.looked_through(role)?;
         let count = found.0.plan.len();
         log::debug!("prepare: lowered to {count} operations in {:?}", began.elapsed());
         Ok(found)
     }
 
     /// What was prepared, if that does not depend on another PATH, and what was added to it.
-    fn looked_through(&self) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
+    fn looked_through(&self, role: Role) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
         let search = self.search();
         if let Within::Prepared(prepared) = &self.within {
             prepared.sources.check()?;
             let same = prepared.search == search || !self.sandbox.policy().tree.has_programs();
-            if let Some(found) = same.then(|| self.of_prepared(prepared)).flatten() {
+            if let Some(found) = same.then(|| self.of_prepared(prepared, role)).flatten() {
                 return Ok(found);
             }
         }
         Ok((lower::lower(&self.sandbox, &search).map(Arc::new)?, None))
     }
 
-    /// Without the template it is the same sandbox, and takes longer to make.
+    /// Without the template it is the same sandbox, and takes longer to make: so where there is no program.
     fn of_prepared(
         &self,
         prepared: &prepared::Inner,
+        role: Role,
     ) -> Option<(Arc<Lowered>, Option<Arc<Template>>)> {
-        let template = prepared.template.as_ref().filter(|template| template.lives());
+        let template = prepared.template.as_ref().filter(|_| role != Role::Check);
+        let template = template.filter(|template| template.lives());
         match (template, prepared.sandbox.is_same(&self.sandbox)) {
             (Some(template), true) => Some((template.lowered(), Some(Arc::clone(template)))),
             (Some(template), false) => {
@@ -624,8 +626,9 @@ impl Command {
 
     /// A sandbox that waits for programs.
     pub(crate) fn wait_for_programs(self, count: Count) -> Result<New> {
-        let (lowered, template) = self.lowered()?;
-        self.make(Role::Waiting(count), lowered, template.as_deref()).map_err(Error::explained)
+        let role = Role::Waiting(count);
+        let (lowered, template) = self.lowered(role)?;
+        self.make(role, lowered, template).map_err(Error::explained)
     }
 
     /// What sandboxes are copied from.
@@ -637,7 +640,7 @@ impl Command {
         mut self,
         role: Role,
         mut lowered: Arc<Lowered>,
-        template: Option<&Template>,
+        template: Option<Arc<Template>>,
     ) -> Result<New> {
         let began = Instant::now();
         reap_the_detached();
@@ -669,12 +672,15 @@ impl Command {
         let cpu_usage =
             groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
         // One after the other.
-        let handed = template.map(|_| pairs.len() + cpu_usage.iter().len() + trees.fds.len());
+        let handed =
+            template.as_ref().map(|_| pairs.len() + cpu_usage.iter().len() + trees.fds.len());
         let cpu_fd = match (&cpu_usage, i32::try_from(pairs.len())) {
             (Some(_), Ok(count)) if handed.is_some() => Some(wire::HANDED + count),
             (file, _) => file.as_ref().map(AsRawFd::as_raw_fd),
         };
-        let networks = template.and_then(|template| template.networks.as_ref());
+        // Their groups and uppers are free when all of them has ended.
+        let ends_by_word = template.is_some() && groups.is_none() && held.is_empty();
+        let networks = template.as_ref().and_then(|template| template.networks.as_ref());
         let lent = networks.map(|(networks, _)| networks.lend()).transpose()?;
         let (program, filter) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role, handed)?;
         let start = Start {
@@ -691,8 +697,9 @@ impl Command {
                 .then(|| (sandbox.clone(), filter)),
             role,
             entering: None,
-            template,
+            template: template.as_deref(),
             network: lent.as_ref().map(Lent::network),
+            ends_by_word,
         };
         let mut made = make(&start).map_err(|refused| {
             self.refused(&lowered.plan, refused).with_hint(out_of_memory(groups.as_ref()))
@@ -706,13 +713,14 @@ impl Command {
         let remains = self.remains(&lowered, kept, held, role == Role::Check);
         let mut missing = lowered.missing.clone();
         missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
-        for feature in template.map_or(&[][..], |template| &template.missing) {
+        for feature in template.as_ref().map_or(&[][..], |template| &template.missing) {
             if !missing.contains(feature) {
                 missing.push(*feature);
             }
         }
         let attached = Attached {
             own_pids: policy.has_own_pids(),
+            ends_by_word,
             groups,
             remains,
             listener,
@@ -721,7 +729,7 @@ impl Command {
             ..self.attached(streams, &lowered, role)
         };
         let door = made.door.take();
-        let child = Child::new(made, attached).with_network(lent);
+        let child = Child::new(made, attached).copied(template, lent);
         Ok(New { child, lowered, cpu_usage, door })
     }
 
@@ -759,13 +767,15 @@ impl Command {
             entering: None,
             template: None,
             network: None,
+            ends_by_word: role == Role::Later(Count::Any),
         };
+        let ends_by_word = given.ends_by_word;
         let mut made = start(given).map_err(|refused| self.refused(&lowered.plan, refused))?;
         let mut kept = std::mem::take(&mut made.kept);
         let listener = kept.take_listener();
         let remains = self.remains(lowered, kept, Vec::new(), false);
         let attached = self.attached(streams, lowered, role);
-        Ok((made, Attached { remains, listener, ..attached }))
+        Ok((made, Attached { remains, listener, ends_by_word, ..attached }))
     }
 
     /// The program's descriptors: the caller's, and their numbers inside.
@@ -796,6 +806,7 @@ impl Command {
             missing: Vec::new(),
             supervised: policy.init,
             own_pids: false,
+            ends_by_word: false,
             limit: limit.filter(|_| !matches!(role, Role::Waiting(_) | Role::Template)),
             keep_bytes: self.keep,
             memory_mounts: lowered.plan.memory_mounts(),

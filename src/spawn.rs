@@ -134,6 +134,8 @@ pub(crate) struct Start<'a> {
     pub(crate) template: Option<&'a Template>,
     /// The network that a copy is put into.
     pub(crate) network: Option<BorrowedFd<'a>>,
+    /// Whether its end is what init says, after which nothing runs but init.
+    pub(crate) ends_by_word: bool,
 }
 
 impl Start<'_> {
@@ -358,6 +360,10 @@ fn copied(start: &Start<'_>, template: &Template) -> Result<First, Refused> {
     let launched;
     let (lines, theirs) = Lines::new()?;
     let mut new = start.lowered.at_clone.flags() as u64;
+    if !start.ends_by_word {
+        // Who is not waited for has to be reaped by another: the template.
+        new |= CLONE_PARENT as u64;
+    }
     if let Some(network) = start.network {
         new |= wire::IN_NETWORK;
         let (word, fds) = ([IoSlice::new(&[0])], [network.as_raw_fd()]);
@@ -407,7 +413,7 @@ pub(crate) fn keep_networks(
     loopback: bool,
 ) -> Result<Networks> {
     let (lines, theirs) = Lines::new()?;
-    ask_for_copy(template, door.as_fd(), theirs, wire::KEEPS_NETWORKS)?;
+    ask_for_copy(template, door.as_fd(), theirs, wire::KEEPS_NETWORKS | CLONE_PARENT as u64)?;
     let (answer, fds) = next_report(&lines, template, Stage::Launch)?;
     let pidfd = fds.into_iter().next().filter(|_| answer.kind == report::JOINED);
     let pidfd = Arc::new(pidfd.ok_or_else(|| unheard(Stage::Launch, Errno::EMFILE))?);

@@ -5,11 +5,11 @@ mod added;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::abi::MOUNT_ATTR_RDONLY;
-use crate::child::Child;
+use crate::child::{Child, DROP_WAIT};
 use crate::command::{Command, New};
 use crate::control::init_died;
 use crate::error::{Feature, Stage};
@@ -45,6 +45,8 @@ pub(crate) struct Template {
     pub(crate) networks: Option<(Arc<Networks>, Arc<Lowered>)>,
     /// What it lacks, and so they.
     pub(crate) missing: Vec<Feature>,
+    /// Copies that are about to end, which it reaps.
+    ending: Mutex<Vec<Arc<OwnedFd>>>,
     /// It ends with this.
     _process: Mutex<Child>,
 }
@@ -74,8 +76,8 @@ impl Template {
                 }
             };
             let owner = std::process::id();
-            let (shared, _process) = (plan, child);
-            Ok(Template { owner, init, door, shared, lowered, networks, missing, _process })
+            let (shared, ending, _process) = (plan, Mutex::default(), child);
+            Ok(Template { owner, init, door, shared, lowered, networks, missing, ending, _process })
         };
         made.and_then(of).inspect_err(|error| log::info!("no template: {error}")).ok()
     }
@@ -90,6 +92,22 @@ impl Template {
         self.owner == std::process::id()
             && !sys::wait_readable(self.init.pidfd.as_fd(), Some(Duration::ZERO))
             && self.networks.as_ref().is_none_or(|(networks, _)| networks.lives())
+    }
+
+    /// Ends after a copy that has said that it ends: who reaps orphans on a host may do it late.
+    pub(crate) fn outlive(&self, copy: &Arc<OwnedFd>) {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|copy| !sys::wait_readable(copy.as_fd(), Some(Duration::ZERO)));
+        ending.push(Arc::clone(copy));
+    }
+}
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        let ending = self.ending.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for copy in ending.drain(..) {
+            sys::wait_readable(copy.as_fd(), Some(DROP_WAIT));
+        }
     }
 }
 
@@ -242,13 +260,15 @@ impl Split {
             _ => return None,
         }
         self.shared.push(root.clone());
-        let op = Op::RootDirectory { from: held(), fd: -1, attributes: 0 };
+        let fd = wire::OF_TEMPLATE;
+        let op = Op::RootDirectory { from: held(), fd, attributes: 0 };
         self.each(op, "a copy of what all have");
         Some(())
     }
 
     /// A file system in memory for what is writable in a root that is not.
     fn writable(&mut self, size: u64, inodes: u64, inside: &[Step]) {
+        let inodes = inodes | wire::BESIDE;
         self.each(Op::RootTmpfs { size, inodes }, "what is writable by default, from one budget");
         for step in inside {
             if let Op::Directory { path, .. } | Op::Owner { path, .. } = &step.op {

@@ -282,8 +282,12 @@ pub(crate) const OWN: u32 = 1 << 31;
 pub(crate) const VACANT: u32 = 1 << 31;
 /// `Op::Pivot`: a bit that is no attribute of a mount.
 pub(crate) const HOLD: u32 = 1 << 31;
-/// Where what holds a template's tree has it.
+/// Where what holds a template's tree has it, or in a copy what is [`BESIDE`] that tree.
 pub(crate) const HELD: &[u8] = b"/root\0";
+/// `Op::RootTmpfs`: a bit that no number of inodes has: it is no root, but attached at [`HELD`].
+pub(crate) const BESIDE: u64 = 1 << 63;
+/// `Op::RootDirectory`: stands for the number of the tree that a copy of a template has from there.
+pub(crate) const OF_TEMPLATE: i32 = -2;
 /// `Op::Bind`: with everything mounted below the source.
 pub(crate) const BIND_RECURSIVE: u32 = 1;
 
@@ -337,7 +341,9 @@ pub(crate) const TEMPLATE: u32 = 1 << 13;
 /// The number in init of the first descriptor of a program that is started later; the others follow. Init's own
 /// are below: some, and one for each writable file system in memory.
 pub(crate) const HANDED: i32 = 320;
-const _: () = assert!(HANDED as usize >= WATCHED_MAX + 64);
+const _: () = assert!(TREE as usize >= WATCHED_MAX + 63);
+/// That of the tree that a copy of a template gets.
+pub(crate) const TREE: i32 = HANDED - 1;
 /// How many numbers that makes with the most descriptors that a program can have.
 pub(crate) const NUMBERS_OF_SESSION: u64 = HANDED as u64 + DESCRIPTORS_MAX as u64 + 1;
 

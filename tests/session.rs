@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, is_held, my_role, start};
@@ -783,16 +783,19 @@ fn the_memory_of_those_that_wait() {
 
 fn a_killed_one_is_not_given() {
     let pool = pool(2);
-    // All children of this process but the template are those that wait.
-    let mut children = life::children();
-    children.retain(|(_, name)| name != "stockade-tmpl");
+    // The children of the template, which is this process's, are those that wait.
+    let templates = life::children();
+    assert_eq!(templates.len(), 1, "{templates:?}");
+    let children = life::children_of(templates[0].0);
     assert_eq!(children.len(), 2, "{children:?}");
-    let pids = children.into_iter().map(|(pid, _)| nix::unistd::Pid::from_raw(pid));
-    pids.for_each(|pid| {
-        nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
-        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
-        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(pid), flags).unwrap();
-    });
+    for (pid, _) in children {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+    }
+    let until = Instant::now() + life::SAFETY;
+    while !life::children_of(templates[0].0).is_empty() {
+        assert!(Instant::now() < until, "still there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     assert!(pool.command("true").status().unwrap().outcome.is_success());
     assert_eq!(pool.metrics().hits, 0);
 }

@@ -39,6 +39,7 @@ tests! {
         keyrings_are_each_ones,
         a_template_that_ends,
         nothing_is_left,
+        copies_outlive_their_template,
         a_killed_caller_leaves_nothing,
         many_threads_at_once,
         outputs_of_a_copy,
@@ -359,6 +360,31 @@ fn nothing_is_left() {
     }
     assert_eq!(life::descriptors(), before);
     life::await_no_child("a template");
+}
+
+/// What the template would have reaped comes to a caller that is the reaper of its descendants.
+fn copies_outlive_their_template() {
+    life::adopt_orphans();
+    let start = |prepared: &Prepared| {
+        let command = prepared.command("cat").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let prepared = template(&Sandbox::new());
+    let (template, _) = templates()[0];
+    let mut ends = start(&prepared);
+    let mut killed = start(&prepared);
+    let dropped = start(&prepared);
+    assert_eq!(life::children_of(template).len(), 3);
+    drop(prepared);
+    assert!(life::children_of(template).is_empty());
+    writeln!(ends.stdin.as_mut().unwrap(), "goes on").unwrap();
+    assert_eq!(ends.wait_with_output().unwrap().stdout, b"goes on\n");
+    killed.kill().unwrap();
+    assert_eq!(killed.wait().unwrap().outcome, Outcome::Killed);
+    drop(dropped);
+    let left = life::children();
+    assert!(left.is_empty(), "{left:?}");
+    life::await_no_child("copies of a template");
 }
 
 fn a_killed_caller_leaves_nothing() {

@@ -105,8 +105,10 @@ pub(crate) fn run(lines: Lines, copied: Option<i32>) -> ! {
                 maker.map_or(fault(Call::Plan, EPROTO), |process| process.join_network(lines))
             }
             Some(Op::Await {}) => {
-                // What needs no ids is done meanwhile.
-                sys::default_signals();
+                // What needs no ids is done meanwhile; a copy has the template's.
+                if copied.is_none() {
+                    sys::default_signals();
+                }
                 next(lines, &mut [0], &mut []).map(drop)
             }
             Some(Op::NoNesting { optional }) if supervised => {

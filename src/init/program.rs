@@ -13,9 +13,11 @@ use crate::raw::exit;
 use crate::supervise;
 use crate::sys::{self, Ended, Fd, Outcome, fault};
 use crate::tree::{self, Watched};
+#[cfg(not(session))]
+use crate::wire::BEFORE_EXEC;
 use crate::wire::{
-    BEFORE_EXEC, CALLER_LISTENS, Call, Fault, LISTENS, OWN_PIDS, Program, REPORT, SUPERVISED, Text,
-    Texts, report,
+    CALLER_LISTENS, Call, Fault, LISTENS, OWN_PIDS, Program, REPORT, SUPERVISED, Text, Texts,
+    report,
 };
 #[cfg(session)]
 use child::bind_itself;
@@ -248,6 +250,8 @@ pub(crate) fn start(
         // Orphans come to init, although it is no PID 1.
         sys::prctl(Call::Subreaper, PR_SET_CHILD_SUBREAPER, 1, 0)?;
     }
+    // Whoever waits for programs looks after them.
+    #[cfg(not(session))]
     if wanted.flags & SUPERVISED == 0 {
         match process {
             Some(helper) => helper.finish(lines)?,

@@ -9,7 +9,7 @@ use crate::program::{self, Done, Failure, Process, Wanted};
 use crate::raw::{Errno, exit};
 use crate::supervise;
 use crate::sys::{self, Fd, Outcome, Poll, fault};
-use crate::wire::{BY_SIGNAL, Call, HANDED, ONCE, PAUSE, RESUME, Report, report};
+use crate::wire::{BY_SIGNAL, Call, HANDED, ONCE, PAUSE, RESUME, Report, TREE, report};
 
 /// Where programs come from, and who looks after them.
 struct Session<'a> {
@@ -72,7 +72,7 @@ fn wait_for_programs(
 /// A descriptor that init has from the embedder, with the number that it had there, out of the way of
 /// programs' descriptors.
 pub(crate) fn below(fd: i32) -> Outcome<i32> {
-    if fd < HANDED {
+    if fd < TREE {
         return Ok(fd);
     }
     let copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 3)?;

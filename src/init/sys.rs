@@ -22,6 +22,14 @@ pub(crate) const fn fault<T>(call: Call, errno: i32) -> Outcome<T> {
 #[derive(Debug)]
 pub(crate) struct Fd(pub(crate) i32);
 
+#[cfg(session)]
+impl Fd {
+    /// The number of one that stays open.
+    pub(crate) fn keep(self) -> i32 {
+        core::mem::ManuallyDrop::new(self).0
+    }
+}
+
 impl Drop for Fd {
     fn drop(&mut self) {
         if self.0 >= 0 {

@@ -1,6 +1,8 @@
 //! A template: a process in the user and the mount namespace that sandboxes are copied from. A copy of it,
-//! in namespaces of its own, becomes the init of each; it is a child of the embedder like any other. One more
-//! copy keeps the networks, if they are to be used again.
+//! in namespaces of its own, becomes the init of each: a child of the embedder's like any other, or of the
+//! template's where nobody waits for its end. The tree is in a mount namespace of its own, out of which each copy gets a
+//! detached copy: else the kernel would copy it with the namespace as well, and that could be no root. One more
+//! process keeps the networks, if they are to be used again.
 
 mod network;
 
@@ -12,7 +14,9 @@ use crate::program::{self, Done, Failure};
 use crate::raw::exit;
 use crate::session::below;
 use crate::sys::{self, Fd, Outcome, fault, write_all};
-use crate::wire::{Call, ENTRANCES_SHIFT, Fault, IN_NETWORK, KEEPS_NETWORKS, Report, report};
+use crate::wire::{
+    Call, ENTRANCES_SHIFT, Fault, HELD, IN_NETWORK, KEEPS_NETWORKS, Report, TREE, Text, report,
+};
 
 /// What a copy needs.
 struct Copy<'a> {
@@ -21,7 +25,7 @@ struct Copy<'a> {
     /// How many files of control groups come to it.
     entrances: u8,
     /// The template's alone.
-    others: [i32; 3],
+    others: [i32; 5],
     watched: &'a [i32],
 }
 
@@ -38,6 +42,9 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
     sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
     let lines = Lines { control: below(lines.control)?, embedder: below(lines.embedder)? };
     let proc_fd = below(proc_fd)?;
+    // Its own copies are not waited for.
+    sys::default_signal(SIGCHLD, SA_NOCLDWAIT);
+    let namespaces = leave_tree(proc_fd)?;
     let (door, theirs) = sys::socketpair()?;
     program::announce(lines, [1, done.skipped], &[done.root.0, theirs.0])?;
     drop(theirs);
@@ -53,11 +60,11 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
             lines: Lines { control: socket.0, ..lines },
             proc_fd,
             entrances: (flags >> ENTRANCES_SHIFT) as u8,
-            others: [door.0, lines.control, done.root.0],
+            others: [door.0, lines.control, done.root.0, namespaces[0], namespaces[1]],
             watched: done.watched.fds(),
         };
         // Who does not listen has given up, and the copy hears that, too.
-        let _told = match make(&copy, flags) {
+        let _told = match make(&copy, namespaces, flags) {
             Ok(pidfd) => {
                 let told = sys::tell(socket.0, report::JOINED, [0, 0], &[pidfd]);
                 sys::close(pidfd);
@@ -68,8 +75,29 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
     }
 }
 
+/// Leaves the mount namespace that has the tree for one without, which is what is copied. Both for [`take_tree`].
+fn leave_tree(proc_fd: i32) -> Outcome<[i32; 2]> {
+    let own = || sys::open(proc_fd, Text::new(b"self/ns/mnt\0"), O_RDONLY, 0).map(Fd::keep);
+    let full = own()?;
+    sys::unshare(CLONE_NEWNS)?;
+    sys::detach(Text::new(HELD))?;
+    Ok([full, own()?])
+}
+
+/// A copy of the tree, at its number.
+fn take_tree([full, bare]: [i32; 2]) -> Outcome {
+    sys::setns(full, CLONE_NEWNS)?;
+    let tree = sys::open_tree(AT_FDCWD, Text::new(HELD), OPEN_TREE_CLONE | AT_RECURSIVE);
+    // From there the tree would be copied twice.
+    if sys::setns(bare, CLONE_NEWNS).is_err() {
+        exit(1);
+    }
+    sys::dup3(tree?.0, TREE, O_CLOEXEC).map(drop)
+}
+
 /// Makes a copy, in new namespaces and in a network that comes over its socket.
-fn make(copy: &Copy<'_>, flags: u64) -> Outcome<i32> {
+fn make(copy: &Copy<'_>, namespaces: [i32; 2], flags: u64) -> Outcome<i32> {
+    take_tree(namespaces)?;
     if flags & IN_NETWORK != 0 {
         // The template stays there, until the next copy.
         network::enter(copy.lines.control)?;
@@ -77,7 +105,8 @@ fn make(copy: &Copy<'_>, flags: u64) -> Outcome<i32> {
     let entry = if flags & KEEPS_NETWORKS != 0 { keep_networks } else { begin };
     let new = (flags & ((1 << ENTRANCES_SHIFT) - 1)) as usize;
     let argument = (&raw const *copy).cast_mut().cast();
-    let made = sys::clone_init(new | CLONE_PARENT | SIGCHLD, entry, argument);
+    let made = sys::clone_init(new | SIGCHLD, entry, argument);
+    sys::close(TREE);
     made.map(|(_, pidfd)| pidfd).map_err(|errno| Fault { call: Call::Clone, errno })
 }
 
@@ -116,7 +145,8 @@ fn enter(copy: &Copy<'_>) {
 extern "C" fn begin(argument: *mut u8) -> ! {
     let copy = copied(argument);
     enter(copy);
-    // Its own files in /proc are to be its own.
+    // Its children are waited for, and its own files in /proc are to be its own.
+    sys::default_signal(SIGCHLD, 0);
     if let Err(fault) = sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0) {
         copy.lines.fail(report::LAUNCH, fault, 0, &[]);
     }
@@ -126,5 +156,6 @@ extern "C" fn begin(argument: *mut u8) -> ! {
 /// The life of the one that keeps networks.
 extern "C" fn keep_networks(argument: *mut u8) -> ! {
     let copy = copied(argument);
+    sys::close(TREE);
     network::keep(copy.lines, copy.proc_fd)
 }

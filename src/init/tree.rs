@@ -11,7 +11,9 @@ use crate::legacy::Legacy;
 use crate::raw::Errno;
 use crate::sys::{self, Fd, Outcome, fault, write_all};
 use crate::text::{decimal, host_descriptor, join, own_descriptor};
-use crate::wire::{BIND_RECURSIVE, Call, Fault, OWN, Text, WATCHED_MAX};
+use crate::wire::{
+    BESIDE, BIND_RECURSIVE, Call, Fault, HELD, OF_TEMPLATE, OWN, TREE, Text, WATCHED_MAX,
+};
 use place::{Above, Kind, OWN_MAX, PATH_MAX, Place};
 
 /// The writable file systems in memory, in the order of the plan.
@@ -67,8 +69,9 @@ impl<'a> Tree<'a> {
         Tree { root, roots: 0, own_root, above, own, own_count, watched, proc_fd, legacy }
     }
 
-    /// Attaches a fresh tmpfs over the old root directory.
+    /// Attaches a fresh tmpfs over the old root directory, or where it is let go with that.
     pub(crate) fn root_tmpfs(&mut self, size: u64, inodes: u64) -> Outcome {
+        let (beside, inodes) = (inodes & BESIDE != 0, inodes & !BESIDE);
         let context = sys::fsopen(Text::new(b"tmpfs\0"))?;
         let mut digits = [0; 24];
         for (key, value) in [(&b"size\0"[..], size), (b"nr_inodes\0", inodes)] {
@@ -77,17 +80,21 @@ impl<'a> Tree<'a> {
         sys::fsconfig_string(context.0, Text::new(b"mode\0"), Text::new(b"0755\0"))?;
         sys::fsconfig_create(context.0)?;
         let root = Fd(sys::fsmount(context.0, 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)? as i32);
-        self.put_on_root(&root)?;
+        if beside {
+            sys::move_mount(root.0, AT_FDCWD, Text::new(HELD))?;
+        } else {
+            self.put_on_root(&root)?;
+        }
         (self.root, self.own_root, self.above) = (root, true, None);
         self.remember_own(self.root.0, true)
     }
 
     /// Attaches a directory of the host over the old root directory.
     pub(crate) fn root_directory(&mut self, from: Text<'_>, fd: i32, attributes: u32) -> Outcome {
-        let root = if fd >= 0 {
-            Fd(fd)
-        } else {
-            sys::open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | AT_RECURSIVE)?
+        let root = match fd {
+            OF_TEMPLATE => Fd(TREE),
+            0.. => Fd(fd),
+            _ => sys::open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | AT_RECURSIVE)?,
         };
         if sys::stat(root.0)?.mode & S_IFMT != S_IFDIR {
             return fault(Call::MoveMount, ENOTDIR);
@@ -296,7 +303,7 @@ impl<'a> Tree<'a> {
         sys::pivot_here()?;
         // The topmost first; the last is the host's, with all that is left on it.
         for _ in 0..self.roots {
-            sys::detach_here()?;
+            sys::detach(Text::new(b".\0"))?;
         }
         sys::chdir(Text::new(b"/\0"))?;
         if let Some(legacy) = self.legacy.take() {
@@ -342,9 +349,9 @@ impl<'a> Tree<'a> {
             return fault(Call::MountSetattr, ENOSYS);
         }
         sys::mount_setattr(self.root.0, attributes, false)?;
-        sys::move_mount(self.root.0, AT_FDCWD, Text::new(crate::wire::HELD).tail(1))?;
+        sys::move_mount(self.root.0, AT_FDCWD, Text::new(HELD).tail(1))?;
         sys::pivot_here()?;
-        sys::detach_here()?;
+        sys::detach(Text::new(b".\0"))?;
         sys::chdir(Text::new(b"/\0"))
     }
 

@@ -121,7 +121,12 @@ fn reap_any() -> Option<i32> {
 
 /// Pid and name of each child of this process.
 pub(crate) fn children() -> Vec<(i32, String)> {
-    let me = std::process::id().to_string();
+    children_of(std::process::id().cast_signed())
+}
+
+/// Pid and name of each child of a process.
+pub(crate) fn children_of(parent: i32) -> Vec<(i32, String)> {
+    let me = parent.to_string();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };

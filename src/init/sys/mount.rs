@@ -100,9 +100,9 @@ pub(crate) fn fsconfig_create(context: i32) -> Outcome {
     with_pointers!(Call::Fsconfig, FSCONFIG, context, 6, 0, 0, 0).map(drop)
 }
 
-/// umount2(2) of the current directory's mount.
-pub(crate) fn detach_here() -> Outcome {
-    with_pointers!(Call::Umount, UMOUNT2, c".".as_ptr(), MNT_DETACH).map(drop)
+/// umount2(2) of the topmost mount there.
+pub(crate) fn detach(place: Text<'_>) -> Outcome {
+    with_pointers!(Call::Umount, UMOUNT2, place.as_ptr(), MNT_DETACH).map(drop)
 }
 
 /// chroot(2) to the current directory.

@@ -87,12 +87,16 @@ pub(crate) fn exec(path: Text<'_>, argv: &[*const u8], envp: &[*const u8]) -> Er
 
 /// Sets every signal's action to the default one.
 pub(crate) fn default_signals() {
-    // struct kernel_sigaction, all zero: SIG_DFL, no flags, nothing masked.
-    let action = [0usize; 4];
-    for signal in 1..=64usize {
-        // SIGKILL and SIGSTOP refuse; their action is the default anyway.
-        let _refused = with_pointers!(Call::Signals, RT_SIGACTION, signal, action.as_ptr(), 0, 8);
-    }
+    (1..=64).for_each(|signal| default_signal(signal, 0));
+}
+
+/// The same of one signal, with these flags.
+#[inline(never)]
+pub(crate) fn default_signal(signal: usize, flags: usize) {
+    // struct kernel_sigaction: SIG_DFL, and nothing masked.
+    let action = [0, flags, 0, 0];
+    // SIGKILL and SIGSTOP refuse; their action is the default anyway.
+    let _refused = with_pointers!(Call::Signals, RT_SIGACTION, signal, action.as_ptr(), 0, 8);
 }
 
 /// Unblocks every signal.
