@@ -886,7 +886,9 @@ impl Child {
         let status = end.status();
         log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());
         self.network.take().into_iter().for_each(Lent::give_back);
-        self.template.take().into_iter().for_each(|template| template.outlive(&self.pidfd));
+        if let (Some(template), true) = (self.template.take(), by_word) {
+            template.outlive(&self.pidfd);
+        }
         self.status = Some(status);
         self.control = None;
         self.pausable = None;

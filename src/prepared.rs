@@ -27,7 +27,8 @@ use crate::{sys, wire};
 /// What the host has is looked at when it is prepared: a link that replaces `/lib64` later, say, is not
 /// seen. Most have a [template](Self::has_template), which keeps the sources of binds as they were; others open
 /// them with each spawn, and one that is gone is an error then; [`stale_sources`](Self::stale_sources) says what of
-/// them is something else by now. With a template it is a process and four descriptors, without one
+/// them is something else by now. With a template it is a process and four descriptors, and one of
+/// each copy that was ending when another one did, or the last; without one
 /// neither. Copies of it are the same one, and the last ends it.
 ///
 /// # Examples

@@ -1291,7 +1291,9 @@ fn json_of_usage() {
 
 fn json_of_limits_by_groups() {
     let with = |options: &[&str], script| reported(with(&[&JSON, options].concat(), script));
-    let (ran, report) = with(&["--cpu-time", "100ms"], ENDLESS);
+    // More than its start takes.
+    let limit = format!("{}ms", 100 * common::slowness());
+    let (ran, report) = with(&["--cpu-time", &limit], ENDLESS);
     assert_eq!((ran.code, &report["outcome"]), (Some(124), &json!("cpu_time")));
     let used = report["usage"]["cpu"]["usage_us"].as_u64().unwrap();
     assert!(used >= 100_000, "{report}");

@@ -39,7 +39,8 @@ tests! {
         keyrings_are_each_ones,
         a_template_that_ends,
         nothing_is_left,
-        copies_outlive_their_template,
+        a_template_is_there_until_its_copies_have_ended,
+        copies_whose_template_was_killed,
         a_killed_caller_leaves_nothing,
         many_threads_at_once,
         outputs_of_a_copy,
@@ -353,7 +354,8 @@ fn nothing_is_left() {
         assert_eq!(life::descriptors() - before, 4);
         sh(&prepared, "true");
         prepared.command("/nowhere").spawn().unwrap_err();
-        assert_eq!(life::descriptors() - before, 4);
+        // And the copy that has ended last.
+        assert_eq!(life::descriptors() - before, 5);
         let copy = prepared.clone();
         drop(prepared);
         sh(&copy, "true");
@@ -362,29 +364,41 @@ fn nothing_is_left() {
     life::await_no_child("a template");
 }
 
-/// What the template would have reaped comes to a caller that is the reaper of its descendants.
-fn copies_outlive_their_template() {
+/// It reaps them. Who reaps orphans here is this process, and does not.
+fn a_template_is_there_until_its_copies_have_ended() {
     life::adopt_orphans();
     let start = |prepared: &Prepared| {
         let command = prepared.command("cat").stdin(Stdio::piped()).stdout(Stdio::piped());
         command.spawn().unwrap()
     };
+    for _ in 0..common::rounds(10) {
+        let prepared = template(&Sandbox::new());
+        let mut ends = start(&prepared);
+        let mut killed = start(&prepared);
+        let dropped = start(&prepared);
+        drop(prepared);
+        assert_eq!(life::children_of(templates()[0]).len(), 3);
+        writeln!(ends.stdin.as_mut().unwrap(), "goes on").unwrap();
+        assert_eq!(ends.wait_with_output().unwrap().stdout, b"goes on\n");
+        killed.kill().unwrap();
+        assert_eq!(killed.wait().unwrap().outcome, Outcome::Killed);
+        drop((killed, dropped));
+        let mut left = life::children();
+        left.retain(|(_, name)| name != "stockade-warden");
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// Then they have another parent.
+fn copies_whose_template_was_killed() {
     let prepared = template(&Sandbox::new());
-    let (template, _) = templates()[0];
-    let mut ends = start(&prepared);
-    let mut killed = start(&prepared);
-    let dropped = start(&prepared);
-    assert_eq!(life::children_of(template).len(), 3);
-    drop(prepared);
-    assert!(life::children_of(template).is_empty());
-    writeln!(ends.stdin.as_mut().unwrap(), "goes on").unwrap();
-    assert_eq!(ends.wait_with_output().unwrap().stdout, b"goes on\n");
+    let mut ends = prepared.command("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let mut killed = prepared.command("sleep").arg("1000").spawn().unwrap();
+    life::signal(templates()[0].cast_unsigned(), libc::SIGKILL);
+    while prepared.has_template() {}
+    assert_eq!(ends.wait().unwrap().outcome, Outcome::Exited(0));
     killed.kill().unwrap();
     assert_eq!(killed.wait().unwrap().outcome, Outcome::Killed);
-    drop(dropped);
-    let left = life::children();
-    assert!(left.is_empty(), "{left:?}");
-    life::await_no_child("copies of a template");
 }
 
 fn a_killed_caller_leaves_nothing() {
