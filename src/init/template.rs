@@ -48,6 +48,8 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
     let (door, theirs) = sys::socketpair()?;
     program::announce(lines, [1, done.skipped], &[done.root.0, theirs.0])?;
     drop(theirs);
+    // Always made before it is asked for.
+    let mut tree = take_tree(namespaces);
     loop {
         // Nobody talks to it but through the door, which closes with the embedder's last one.
         if !(Lines { control: door.0, ..lines }).sleep() {
@@ -64,7 +66,8 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
             watched: done.watched.fds(),
         };
         // Who does not listen has given up, and the copy hears that, too.
-        let _told = match make(&copy, namespaces, flags) {
+        let made = tree.or_else(|_| take_tree(namespaces)).and_then(|()| make(&copy, flags));
+        let _told = match made {
             Ok(pidfd) => {
                 let told = sys::tell(socket.0, report::JOINED, [0, 0], &[pidfd]);
                 sys::close(pidfd);
@@ -72,6 +75,7 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
             }
             Err(refused) => tell_refusal(socket.0, refused),
         };
+        tree = take_tree(namespaces);
     }
 }
 
@@ -96,8 +100,7 @@ fn take_tree([full, bare]: [i32; 2]) -> Outcome {
 }
 
 /// Makes a copy, in new namespaces and in a network that comes over its socket.
-fn make(copy: &Copy<'_>, namespaces: [i32; 2], flags: u64) -> Outcome<i32> {
-    take_tree(namespaces)?;
+fn make(copy: &Copy<'_>, flags: u64) -> Outcome<i32> {
     if flags & IN_NETWORK != 0 {
         // The template stays there, until the next copy.
         network::enter(copy.lines.control)?;
@@ -106,7 +109,6 @@ fn make(copy: &Copy<'_>, namespaces: [i32; 2], flags: u64) -> Outcome<i32> {
     let new = (flags & ((1 << ENTRANCES_SHIFT) - 1)) as usize;
     let argument = (&raw const *copy).cast_mut().cast();
     let made = sys::clone_init(new | SIGCHLD, entry, argument);
-    sys::close(TREE);
     made.map(|(_, pidfd)| pidfd).map_err(|errno| Fault { call: Call::Clone, errno })
 }
 
