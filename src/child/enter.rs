@@ -122,8 +122,10 @@ impl Child {
     fn open_clocks(&self) -> Result<OwnedFd> {
         let path = format!("/proc/{}/ns/time_for_children", self.pid);
         let opened = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-        // The number is nobody else's as long as this has not ended, and who is about to has no namespaces any more.
-        if self.has_ended() || matches!(opened, Err(Errno::ENOENT)) {
+        // The number is nobody else's as long as this has not ended; and who is about to end, after the program, has no
+        // namespaces any more, nor memory, without which only root may look at them.
+        let over = sys::wait_readable(self.program_pidfd(), Some(Duration::ZERO));
+        if over || self.has_ended() {
             return Err(ended(self.pid));
         }
         opened.map_err(|errno| Error::new(Stage::Prepare, "open", quoted(&path), errno))
