@@ -127,9 +127,17 @@ fn resident(prepared: &Prepared, count: usize) -> Option<f64> {
     (all.len() == count).then(|| all.iter().sum::<f64>() / count as f64)
 }
 
-/// Processes that this one has started, by any of its threads.
+/// Processes that this one has started, by any of its threads, and those that they have: a template's copies are its
+/// own.
 fn children() -> Vec<u32> {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc").flatten();
+    let mut all = started_by("self");
+    let theirs: Vec<_> = all.iter().flat_map(|pid| started_by(&pid.to_string())).collect();
+    all.extend(theirs);
+    all
+}
+
+fn started_by(process: &str) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
     let text: Vec<_> = tasks.filter_map(|task| of_task(task).ok()).collect();
     text.join(" ").split_whitespace().filter_map(|word| word.parse().ok()).collect()
