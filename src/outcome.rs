@@ -67,7 +67,8 @@ pub enum Outcome {
     /// The sandbox's init ended before the program, by this signal or, if 0, by itself: killed from
     /// outside, or by the kernel for want of memory. All of the sandbox ended with it.
     InitKilled {
-        /// The signal's number, 0 if init exited.
+        /// The signal's number, 0 if init exited; and before Linux 6.15 (`PIDFD_INFO_EXIT`) if it is not the caller
+        /// that reaps it: a copy of a [template](crate::Prepared::has_template), or a process of a session.
         signal: i32,
     },
     /// It ended, but somebody else in the caller's process took the status (a `waitpid(-1)` loop,
