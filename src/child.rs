@@ -88,7 +88,6 @@ pub struct Child {
     deadline: Option<Instant>,
     supervised: bool,
     own_pids: bool,
-    ends_by_word: bool,
     killed: bool,
     detached: bool,
     keep_bytes: usize,
@@ -114,7 +113,7 @@ pub struct Child {
     lowered: Option<Arc<Lowered>>,
     /// The network that another sandbox may have next.
     network: Option<Lent>,
-    /// What it is a copy of, which reaps it.
+    /// What it is a copy of, which reaps it unless there are groups.
     template: Option<Arc<Template>>,
     /// There is something of the caller's to read from.
     #[cfg(feature = "footprint")]
@@ -130,8 +129,6 @@ pub(crate) struct Attached {
     pub(crate) missing: Vec<Feature>,
     pub(crate) supervised: bool,
     pub(crate) own_pids: bool,
-    /// Somebody else reaps its init, and what that says last is the end.
-    pub(crate) ends_by_word: bool,
     pub(crate) limit: Option<Duration>,
     pub(crate) keep_bytes: usize,
     /// The writable file systems in memory, in init's order.
@@ -154,7 +151,6 @@ impl Child {
             mut missing,
             supervised,
             own_pids,
-            ends_by_word,
             limit,
             keep_bytes,
             memory_mounts,
@@ -186,7 +182,6 @@ impl Child {
             deadline: limit.and_then(|limit| made.started.checked_add(limit)),
             supervised,
             own_pids,
-            ends_by_word,
             killed: false,
             detached: false,
             keep_bytes,
@@ -524,9 +519,14 @@ impl Child {
 
     /// What is mounted inside is there until init has ended, too: not once and then another time.
     fn await_last_end(&self) {
-        if self.status.is_some() && self.ends_by_word {
+        if self.status.is_some() {
             sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT));
         }
+    }
+
+    /// Whether what init says last is the end, and another process reaps it. Groups are free only when all has ended.
+    fn ends_by_word(&self) -> bool {
+        self.hosted.is_some() || self.template.is_some() && self.groups.is_none()
     }
 
     fn program_pidfd(&self) -> BorrowedFd<'_> {
@@ -811,7 +811,7 @@ impl Child {
     /// Waits for the end or one of the given descriptors.
     fn sleep(&self, others: &[Option<BorrowedFd<'_>>], timeout: Option<Duration>) -> Result<()> {
         // Else reports wait in the socket until the end is seen: they are not worth a wake-up.
-        let word = self.control.as_ref().filter(|_| self.ends_by_word);
+        let word = self.control.as_ref().filter(|_| self.ends_by_word());
         let own = [Some(self.pidfd.as_fd()), word.map(AsFd::as_fd)];
         let fds = own.iter().chain(others).flatten();
         let mut set: Vec<_> = fds.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
@@ -842,7 +842,7 @@ impl Child {
         if self.status.is_some() {
             return true;
         }
-        let by_word = self.ends_by_word && self.account.last_report.is_some();
+        let by_word = self.ends_by_word() && self.account.last_report.is_some();
         if by_word {
             // Nothing else runs, and it ends by itself: that it does is not left to it.
             kill(self.pidfd.as_fd());

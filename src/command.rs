@@ -678,8 +678,6 @@ impl Command {
             (Some(_), Ok(count)) if handed.is_some() => Some(wire::HANDED + count),
             (file, _) => file.as_ref().map(AsRawFd::as_raw_fd),
         };
-        // Their groups and uppers are free when all of them has ended.
-        let ends_by_word = template.is_some() && groups.is_none() && held.is_empty();
         let networks = template.as_ref().and_then(|template| template.networks.as_ref());
         let lent = networks.map(|(networks, _)| networks.lend()).transpose()?;
         let (program, filter) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role, handed)?;
@@ -699,7 +697,6 @@ impl Command {
             entering: None,
             template: template.as_deref(),
             network: lent.as_ref().map(Lent::network),
-            ends_by_word,
         };
         let mut made = make(&start).map_err(|refused| {
             self.refused(&lowered.plan, refused).with_hint(out_of_memory(groups.as_ref()))
@@ -720,7 +717,6 @@ impl Command {
         }
         let attached = Attached {
             own_pids: policy.has_own_pids(),
-            ends_by_word,
             groups,
             remains,
             listener,
@@ -767,15 +763,13 @@ impl Command {
             entering: None,
             template: None,
             network: None,
-            ends_by_word: role == Role::Later(Count::Any),
         };
-        let ends_by_word = given.ends_by_word;
         let mut made = start(given).map_err(|refused| self.refused(&lowered.plan, refused))?;
         let mut kept = std::mem::take(&mut made.kept);
         let listener = kept.take_listener();
         let remains = self.remains(lowered, kept, Vec::new(), false);
         let attached = self.attached(streams, lowered, role);
-        Ok((made, Attached { remains, listener, ends_by_word, ..attached }))
+        Ok((made, Attached { remains, listener, ..attached }))
     }
 
     /// The program's descriptors: the caller's, and their numbers inside.
@@ -806,7 +800,6 @@ impl Command {
             missing: Vec::new(),
             supervised: policy.init,
             own_pids: false,
-            ends_by_word: false,
             limit: limit.filter(|_| !matches!(role, Role::Waiting(_) | Role::Template)),
             keep_bytes: self.keep,
             memory_mounts: lowered.plan.memory_mounts(),

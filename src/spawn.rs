@@ -134,8 +134,6 @@ pub(crate) struct Start<'a> {
     pub(crate) template: Option<&'a Template>,
     /// The network that a copy is put into.
     pub(crate) network: Option<BorrowedFd<'a>>,
-    /// Whether its end is what init says, after which nothing runs but init.
-    pub(crate) ends_by_word: bool,
 }
 
 impl Start<'_> {
@@ -360,8 +358,8 @@ fn copied(start: &Start<'_>, template: &Template) -> Result<First, Refused> {
     let launched;
     let (lines, theirs) = Lines::new()?;
     let mut new = start.lowered.at_clone.flags() as u64;
-    if !start.ends_by_word {
-        // Who is not waited for has to be reaped by another: the template.
+    if start.groups.is_some() {
+        // Else it is not waited for, and has to be reaped by another: the template.
         new |= CLONE_PARENT as u64;
     }
     if let Some(network) = start.network {
@@ -934,9 +932,12 @@ fn failed_report(start: &Start<'_>, failure: &Report, fds: Vec<OwnedFd>) -> Refu
         }
         report::LAUNCH => {
             let joined = usize::try_from(detail).ok().and_then(|at| start.policy.joined.get(at));
-            let object = joined.map_or_else(String::new, |(kind, _)| kind.to_string());
+            let (stage, object) = match (start.template, joined) {
+                (Some(_), _) => (Stage::Launch, "for a copy of the template".to_owned()),
+                (None, Some((kind, _))) => (Stage::Join, kind.to_string()),
+                (None, None) => (Stage::Join, String::new()),
+            };
             let hint = hint::for_operation(call, &object, errno);
-            let stage = if start.template.is_some() { Stage::Launch } else { Stage::Join };
             Error::new(stage, call, object, errno).with_hint(hint).into()
         }
         _ => operation_failed(&start.lowered.plan, index, call, errno).into(),
