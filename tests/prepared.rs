@@ -26,8 +26,9 @@ tests! {
         a_link_that_changes,
         several_that_change,
     ];
-    Needs::Root => [what_is_mounted];
-    Needs::RootAndLinux(5, 8) => [what_is_unmounted, a_root_that_is_unmounted];
+    // A tmpfs takes a mapping of ids from then on.
+    Needs::RootAndLinux(6, 3) => [what_is_mounted, what_is_unmounted];
+    Needs::RootAndLinux(5, 8) => [a_root_that_is_unmounted];
     Needs::Groups => [limits_are_one_commands];
 }
 
