@@ -93,6 +93,14 @@ fn each_way_has_its_attempts() {
     }
 }
 
+/// Whoever is killed for it: the limit is that of all programs of a sandbox.
+fn a_limit_of_memory_holds() {
+    for way in ["spawn", "prepared", "session", "pool", "enter"] {
+        let (output, rows) = attack(&format!("--way {way} --memory 64m --only 146,155,156,157"));
+        assert_eq!((code(&output), with_result(&rows, "held").len()), (0, 4), "{rows:?}");
+    }
+}
+
 /// What was asked for is open, and nothing else.
 fn only_open(options: &str, expected: &[&str]) {
     let (output, rows) = attack(options);
@@ -285,6 +293,8 @@ fn main() -> ExitCode {
     let is_root = nix::unistd::geteuid().is_root();
     let weak = ["run", "--tier", "no-namespaces", "--best-effort", "namespaces", "/bin/true"];
     let has_weak = Command::new(STOCKADE).args(weak).status().unwrap().success();
+    let memory = ["run", "--memory", "64m", "/bin/true"];
+    let has_memory = Command::new(STOCKADE).args(memory).status().unwrap().success();
     let mut trials = controls();
     trials.extend([
         test("the_default_holds", || all_held("")),
@@ -317,6 +327,9 @@ fn main() -> ExitCode {
         test("a_filter_that_kills_holds", a_filter_that_kills_holds),
         test("any_tree_will_do", any_tree_will_do),
         test("under_another_program", under_another_program),
+        test("a_limit_of_memory_holds", a_limit_of_memory_holds)
+            .with_ignored_flag(!has_memory)
+            .with_kind(if has_memory { "" } else { "needs a control group that may be written" }),
         test("usage", usage),
         test("list", list),
         test("document", document),

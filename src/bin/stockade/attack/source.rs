@@ -63,6 +63,16 @@ impl Source {
         })
     }
 
+    /// Whether the kernel has killed somebody there, who needed more memory than there was.
+    pub(crate) fn has_killed_for_memory(&mut self) -> bool {
+        let stats = match self {
+            Source::Session(_, session) => session.stats(),
+            Source::Enter(_, resting) => resting.stats(),
+            Source::Spawn(_) | Source::Prepared(_) | Source::Pool(_) => return false,
+        };
+        stats.is_ok_and(|stats| stats.memory.oom_kills > Some(0))
+    }
+
     /// Whether others are started in the same sandbox, which outlives each.
     pub(crate) fn has_others(&self) -> bool {
         matches!(self, Source::Session(..) | Source::Enter(..))

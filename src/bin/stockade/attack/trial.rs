@@ -203,8 +203,11 @@ impl<'a> Trial<'a> {
         };
         touched.extend(sibling.map_or_else(Vec::new, Sibling::touched));
         if source.has_others() {
-            // Whatever has become of this one.
-            touched.extend(start_next(source, &program));
+            // Whatever has become of this one. The program that is entered may be whom the kernel has ended for the
+            // memory of all.
+            let next = start_next(source, &program);
+            let is_shared = matches!(source, Source::Enter(..)) && source.has_killed_for_memory();
+            touched.extend(next.filter(|_| !is_shared));
         }
         if attempt.needs(Plant::Follow) {
             // What is in the way may well be an error; what is made outside is seen.
@@ -215,6 +218,10 @@ impl<'a> Trial<'a> {
             log::debug!("the next sandbox: {next:?}");
         }
         Ok(match status.outcome {
+            // The limit is the sandbox's, and its outcome would tell.
+            Outcome::Signaled { signal: 9, .. } if source.has_killed_for_memory() => {
+                Finding::held("the kernel ended it at the sandbox's limit of memory")
+            }
             Outcome::Exited(_) | Outcome::Signaled { .. } => {
                 Finding::broken(format!("the program ended without a word: {}", status.outcome))
             }
