@@ -951,7 +951,11 @@ impl Drop for Child {
         }
         if !self.detached {
             self.end_followed();
-            kill(self.pidfd.as_fd());
+            if !kill(self.pidfd.as_fd()) {
+                // Without its socket it ends by itself.
+                let told = self.control.as_ref().is_some_and(|it| end_followed(it.as_fd()));
+                log::debug!("sandbox {} is told to end: {told}", self.pid);
+            }
             self.let_die();
             if sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT)) && self.ended() {
                 self.network.take().into_iter().for_each(Lent::give_back);

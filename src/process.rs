@@ -72,11 +72,14 @@ impl Drop for Launched {
     }
 }
 
-/// Kills a sandbox's first process, and so all of it; one that has ended stays so.
-pub(crate) fn kill(pidfd: BorrowedFd<'_>) {
+/// Kills a sandbox's first process, and so all of it; one that has ended stays so. `false` if it cannot be killed.
+pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> bool {
     match sys::signal(pidfd, SIGKILL.try_into().unwrap_or(libc::SIGKILL)) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(errno) => log::error!("a sandbox cannot be killed: {errno}"),
+        Ok(()) | Err(Errno::ESRCH) => true,
+        Err(errno) => {
+            log::error!("a sandbox cannot be killed: {errno}");
+            false
+        }
     }
 }
 

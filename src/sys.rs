@@ -490,12 +490,32 @@ pub(crate) fn monotonic_after(delay: Duration) -> u64 {
     (now[0] * 1_000_000_000 + now[1]).saturating_add(nanos)
 }
 
-/// Whether the kernel considers the descriptor readable, or ended for a pidfd; waits that long.
+/// Whether the kernel considers the descriptor readable, or ended for a pidfd; waits that long, whatever signals come:
+/// the embedder may well handle that of a child's end.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> bool {
+    let waits = timeout.filter(|timeout| !timeout.is_zero());
+    let deadline = waits.map(monotonic_after);
+    loop {
+        let left =
+            deadline.map(|deadline| deadline.saturating_sub(monotonic_after(Duration::ZERO)));
+        match readable_within(fd, left.map(Duration::from_nanos).or(timeout)) {
+            Ok(readable) => return readable,
+            Err(Errno::EINTR) => {}
+            // Short of memory, it is tried again.
+            Err(_) if left.is_some_and(|left| left > 0) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+fn readable_within(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<bool, Errno> {
     let time = timeout.map(|left| [left.as_secs(), u64::from(left.subsec_nanos())]);
     let pointer = time.as_ref().map_or(0, |time| time.as_ptr() as usize);
     let mut set = [libc::pollfd { fd: fd.as_raw_fd(), events: POLLIN, revents: 0 }];
-    call(nr::PPOLL, [set.as_mut_ptr() as usize, 1, pointer, 0, 8, 0]).is_ok_and(|count| count > 0)
+    let count = call(nr::PPOLL, [set.as_mut_ptr() as usize, 1, pointer, 0, 8, 0])?;
+    Ok(count > 0)
 }
 
 /// Takes the exclusive lock of a file, which the kernel releases when all descriptors of this opening

@@ -46,6 +46,7 @@ tests! {
         child_signals_ignored,
         children_not_kept,
         waits_for_every_child,
+        is_interrupted_all_the_time,
         forks_without_exec,
         closes_all_descriptors,
         forks_while_a_program_without_init_starts,
@@ -585,6 +586,31 @@ fn waits_for_every_child() {
     for _ in 0..10 {
         check_all_outcomes();
     }
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// A dropped sandbox is gone, and not only told to end, whatever signals the caller handles meanwhile.
+fn is_interrupted_all_the_time() {
+    // SAFETY: all-zero is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+    let often = libc::timeval { tv_sec: 0, tv_usec: 200 };
+    let timer = libc::itimerval { it_interval: often, it_value: often };
+    // SAFETY: the action is complete, and its handler does nothing.
+    let handled =
+        unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) };
+    // SAFETY: valid for reading.
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!((handled, set), (0, 0));
+    for _ in 0..rounds(50) {
+        let child = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
+        let process = format!("/proc/{}", child.id());
+        assert!(Path::new(&process).exists());
+        drop(child);
+        assert!(!Path::new(&process).exists());
+    }
+    check_all_outcomes();
 }
 
 fn forks_without_exec() {

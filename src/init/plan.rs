@@ -106,10 +106,8 @@ pub(crate) fn run(lines: Lines, copied: Option<i32>) -> ! {
             }
             Some(Op::Await {}) => {
                 // What needs no ids is done meanwhile; a copy has the template's.
-                if copied.is_none() {
-                    sys::default_signals();
-                }
-                next(lines, &mut [0], &mut []).map(drop)
+                let signals = copied.map_or_else(sys::default_signals, |_| Ok(()));
+                signals.and_then(|()| next(lines, &mut [0], &mut []).map(drop))
             }
             Some(Op::NoNesting { optional }) if supervised => {
                 late = Some(Late { index, optional });

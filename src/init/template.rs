@@ -43,7 +43,7 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
     let lines = Lines { control: below(lines.control)?, embedder: below(lines.embedder)? };
     let proc_fd = below(proc_fd)?;
     // Its own copies are not waited for.
-    sys::default_signal(SIGCHLD, SA_NOCLDWAIT);
+    sys::default_signal(SIGCHLD, SA_NOCLDWAIT)?;
     let namespaces = leave_tree(proc_fd)?;
     let (door, theirs) = sys::socketpair()?;
     program::announce(lines, [1, done.skipped], &[done.root.0, theirs.0])?;
@@ -69,9 +69,12 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
         let made = tree.or_else(|_| take_tree(namespaces)).and_then(|()| make(&copy, flags));
         let _told = match made {
             Ok(pidfd) => {
-                let told = sys::tell(socket.0, report::JOINED, [0, 0], &[pidfd]);
+                let tell = || sys::tell(socket.0, report::JOINED, [0, 0], &[pidfd]);
+                // Short of memory it is tried again. Nobody else knows of a copy that cannot be told of.
+                let told = (0..4).any(|_| tell().is_ok());
+                let ended = if told { Ok(()) } else { sys::signal_pidfd(pidfd, SIGKILL) };
                 sys::close(pidfd);
-                told
+                ended
             }
             Err(refused) => tell_refusal(socket.0, refused),
         };
@@ -148,8 +151,9 @@ extern "C" fn begin(argument: *mut u8) -> ! {
     let copy = copied(argument);
     enter(copy);
     // Its children are waited for, and its own files in /proc are to be its own.
-    sys::default_signal(SIGCHLD, 0);
-    if let Err(fault) = sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0) {
+    let own = sys::default_signal(SIGCHLD, 0)
+        .and_then(|()| sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 1, 0));
+    if let Err(fault) = own {
         copy.lines.fail(report::LAUNCH, fault, 0, &[]);
     }
     plan::run(copy.lines, Some(copy.proc_fd))

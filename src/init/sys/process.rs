@@ -85,18 +85,18 @@ pub(crate) fn exec(path: Text<'_>, argv: &[*const u8], envp: &[*const u8]) -> Er
     result.map_or_else(|fault| fault.errno, |_| Errno(EIO))
 }
 
-/// Sets every signal's action to the default one.
-pub(crate) fn default_signals() {
-    (1..=64).for_each(|signal| default_signal(signal, 0));
+/// Sets every signal's action to the default one, but of those that have no other.
+pub(crate) fn default_signals() -> Outcome {
+    let mut others = (1..=64).filter(|signal| !matches!(*signal, SIGKILL | SIGSTOP));
+    others.try_for_each(|signal| default_signal(signal, 0))
 }
 
 /// The same of one signal, with these flags.
 #[inline(never)]
-pub(crate) fn default_signal(signal: usize, flags: usize) {
+pub(crate) fn default_signal(signal: usize, flags: usize) -> Outcome {
     // struct kernel_sigaction: SIG_DFL, and nothing masked.
     let action = [0, flags, 0, 0];
-    // SIGKILL and SIGSTOP refuse; their action is the default anyway.
-    let _refused = with_pointers!(Call::Signals, RT_SIGACTION, signal, action.as_ptr(), 0, 8);
+    with_pointers!(Call::Signals, RT_SIGACTION, signal, action.as_ptr(), 0, 8).map(drop)
 }
 
 /// Unblocks every signal.
