@@ -221,14 +221,16 @@ impl Planted {
         // SAFETY: as above.
         assert_eq!(unsafe { libc::setdomainname(domain.as_ptr().cast(), domain.len()) }, 0);
         let user = plant("user");
+        let id = "/etc/machine-id";
+        let id = Path::new(id).is_file().then(|| (id, plant("machine-id")));
         // A user and a network of the host's, where it has such a file.
-        for (path, line) in [
+        let files = [
             ("/etc/hostname", host.clone()),
             ("/etc/hosts", format!("192.0.2.1 {host}")),
             ("/etc/passwd", format!("{user}:x:4242:4242::/home/{user}:/bin/sh")),
             ("/etc/resolv.conf", format!("search {domain}")),
-            ("/etc/machine-id", plant("machine-id")),
-        ] {
+        ];
+        for (path, line) in files.into_iter().chain(id) {
             if Path::new(path).is_file() {
                 let file = Path::new(&temporary).join(line.replace('/', "_"));
                 fs::write(&file, format!("{line}\n")).unwrap();

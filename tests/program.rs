@@ -45,7 +45,7 @@ tests! {
         list_that_cannot_be_read, env_script_that_cannot_be_looked_for,
         through_a_directory, variants_for_the_processor, store_only_host, store_only_host_scripts,
     ];
-    Needs::Program("ldconfig") => [library_of_the_cache];
+    Needs::Installed(&["cc", "ldconfig"]) => [library_of_the_cache];
     Needs::Program("musl-gcc") => [musl];
     Needs::Toolchain => [tool_chain_in_a_home_directory];
 }

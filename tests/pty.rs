@@ -301,9 +301,13 @@ fn utf8_erase() {
 fn as_a_descriptor() {
     let mut child = script("echo seen").spawn().unwrap();
     let fd: OwnedFd = child.take_pty().unwrap().into();
-    let mut buffer = [0; 64];
-    let length = nix::unistd::read(&fd, &mut buffer).unwrap();
-    assert_eq!(&buffer[..length], b"seen\r\n");
+    let (mut seen, mut buffer) = (Vec::new(), [0; 64]);
+    // What the program writes at once may come in parts.
+    while !seen.ends_with(b"\n") {
+        let length = nix::unistd::read(&fd, &mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..length]);
+    }
+    assert_eq!(seen, b"seen\r\n");
     child.wait().unwrap();
 }
 
