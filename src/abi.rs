@@ -111,6 +111,7 @@ constants! {
     POLLIN: i16 = 1;
     PROT_READ: usize = 1;
     PROT_WRITE: usize = 2;
+    MAP_SHARED: usize = 1;
     MAP_PRIVATE: usize = 2;
     MAP_ANONYMOUS: usize = 0x20;
     RUSAGE_CHILDREN: isize = -1;

@@ -45,6 +45,7 @@ pub(crate) use account::Account;
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncChild;
 pub(crate) use enter::Entered;
+pub(crate) use pause::Watched;
 use pause::{Paused, make_pausable};
 use reader::Reader;
 

@@ -14,12 +14,13 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::Mode;
 
 use crate::cgroup::{Events, Limits, Stats};
-use crate::child::Child;
+use crate::child::{Child, Watched};
 use crate::command::{Command, New, Within};
 use crate::control::init_died;
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::lower::Lowered;
 use crate::namespace::Namespaces;
+use crate::policy::Policy;
 use crate::process::{Launched, Sockets};
 use crate::sandbox::Sandbox;
 use crate::spawn::{Count, Role, start_inside};
@@ -75,7 +76,22 @@ struct Clock {
     stood: Duration,
     since: Option<Instant>,
     last: u64,
-    supervisors: BTreeMap<u64, OwnedFd>,
+    supervisors: BTreeMap<u64, Supervisor>,
+}
+
+/// Who looks after a command.
+#[derive(Debug)]
+struct Supervisor {
+    control: OwnedFd,
+    watched: Watched,
+    stood_before: Duration,
+}
+
+impl Supervisor {
+    /// How long everything has stood still since it began; `None` while it does.
+    fn tell_warden(&self, stood: Option<Duration>, policy: &Policy) -> Result<()> {
+        self.watched.tell(stood.map(|stood| stood.saturating_sub(self.stood_before)), policy)
+    }
 }
 
 /// A command of a session, while it runs.
@@ -253,8 +269,15 @@ impl Session {
     pub fn pause(&self) -> Result<()> {
         let mut child = lock(&self.0.child);
         child.pause()?;
-        lock(&self.0.clock).since.get_or_insert_with(Instant::now);
-        Ok(())
+        let mut clock = lock(&self.0.clock);
+        clock.since.get_or_insert_with(Instant::now);
+        let policy = self.0.sandbox.policy();
+        let told = clock.supervisors.values().try_for_each(|one| one.tell_warden(None, policy));
+        drop((clock, child));
+        if told.is_err() {
+            self.resume()?;
+        }
+        told
     }
 
     /// Whether it is [paused](Self::pause).
@@ -289,11 +312,16 @@ impl Session {
         let mut clock = lock(&self.0.clock);
         if let Some(since) = clock.since {
             let stood = since.elapsed();
+            let all = clock.stood.saturating_add(stood);
+            let policy = self.0.sandbox.policy();
             // Told first: they find it before they look at the time.
-            clock.supervisors.values().try_for_each(|control| tell_stood(control, stood))?;
+            clock.supervisors.values().try_for_each(|one| {
+                one.tell_warden(Some(all), policy)?;
+                tell_stood(&one.control, stood)
+            })?;
             child.resume()?;
             clock.since = None;
-            clock.stood = clock.stood.saturating_add(stood);
+            clock.stood = all;
         }
         Ok(())
     }
@@ -414,13 +442,18 @@ impl Inner {
         child.wait().map(drop)
     }
 
-    fn host(self: Arc<Self>, control: OwnedFd) -> Hosted {
+    fn host(self: Arc<Self>, control: OwnedFd, watched: Watched) -> Result<Hosted> {
         let mut clock = lock(&self.clock);
         clock.last += 1;
         let (number, stood_before) = (clock.last, clock.stood);
-        clock.supervisors.insert(number, control);
+        let supervisor = Supervisor { control, watched, stood_before };
+        // Paused while it was started.
+        if clock.since.is_some() {
+            supervisor.tell_warden(None, self.sandbox.policy())?;
+        }
+        clock.supervisors.insert(number, supervisor);
         drop(clock);
-        Hosted { session: self, number, stood_before }
+        Ok(Hosted { session: self, number, stood_before })
     }
 
     /// Starts a program in it.
@@ -439,7 +472,8 @@ impl Inner {
         attached.missing.clone_from(&self.missing);
         let child = Child::new(made, attached);
         let (_, control) = child.init()?;
-        Ok(child.hosted(self.host(control)))
+        let hosted = self.host(control, child.watched())?;
+        Ok(child.hosted(hosted))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A sandbox that stands still.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -123,10 +123,12 @@ impl Child {
         if self.deadline.is_none() {
             return Ok(());
         }
-        let policy = self.sandbox.policy();
-        let left = |at: Instant| at.saturating_duration_since(Instant::now()) + patience(policy);
-        let deadline = deadline.map_or(0, |at| sys::monotonic_after(left(at)));
-        tell_limit(policy, self.warden_id, deadline)
+        tell_deadline(self.sandbox.policy(), self.warden_id, deadline)
+    }
+
+    /// What the warden has of it.
+    pub(crate) fn watched(&self) -> Watched {
+        Watched { id: self.warden_id, deadline: self.deadline }
     }
 
     /// What was killed while it was paused has to run on to end.
@@ -137,6 +139,26 @@ impl Child {
             }
         }
     }
+}
+
+/// Whom the warden ends at some time.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    id: u64,
+    deadline: Option<Instant>,
+}
+
+impl Watched {
+    /// Has it wait so much longer; `None` while nothing is to be ended.
+    pub(crate) fn tell(&self, stood: Option<Duration>, policy: &Policy) -> Result<()> {
+        let Some(deadline) = self.deadline else { return Ok(()) };
+        tell_deadline(policy, self.id, stood.and_then(|stood| deadline.checked_add(stood)))
+    }
+}
+
+fn tell_deadline(policy: &Policy, id: u64, deadline: Option<Instant>) -> Result<()> {
+    let left = |at: Instant| at.saturating_duration_since(Instant::now()) + patience(policy);
+    tell_limit(policy, id, deadline.map_or(0, |at| sys::monotonic_after(left(at))))
 }
 
 /// Where the sandbox can be frozen; the warden is told first.

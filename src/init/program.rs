@@ -16,8 +16,8 @@ use crate::tree::{self, Watched};
 #[cfg(not(session))]
 use crate::wire::BEFORE_EXEC;
 use crate::wire::{
-    CALLER_LISTENS, Call, Fault, LISTENS, OWN_PIDS, Program, REPORT, SUPERVISED, Text, Texts,
-    report,
+    CALLER_LISTENS, Call, FILTERS_LAST, Fault, LISTENS, OWN_PIDS, Program, REPORT, SUPERVISED,
+    Text, Texts, report,
 };
 #[cfg(session)]
 use child::bind_itself;
@@ -220,7 +220,9 @@ pub(crate) fn launch(
     let tables = Tables::new(wanted)?;
     let lines = Lines { control: ours.0, ..lines };
     let told = Told(AtomicU32::new(0), AtomicU32::new(0));
-    let child = sys::keep(Child { wanted, tables, lines, proc_fd, told })?;
+    let child = Child { wanted, tables, lines, proc_fd, told };
+    // Who cannot say why its exec has failed needs memory that is shared before Linux 6.2, too.
+    let child = if wanted.flags & FILTERS_LAST == 0 { sys::keep } else { sys::share }(child)?;
     let (pid, pidfd) = sys::clone_program(child_entry, (&raw const *child).cast_mut().cast())
         .map_err(|errno| Fault { call: Call::Clone, errno })?;
     Ok(Process { pid, pidfd: Fd(pidfd), starting, told: &child.told })

@@ -6,10 +6,13 @@ use crate::raw::{nr, syscall};
 use crate::wire::{Call, Fault, Texts};
 
 /// Anonymous memory; never freed unless by [`unmap`].
-#[inline(never)]
 pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
-    let flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    let args = [0, length, PROT_READ | PROT_WRITE, flags, usize::MAX, 0];
+    map_as(MAP_PRIVATE, length)
+}
+
+#[inline(never)]
+fn map_as(kind: usize, length: usize) -> Outcome<&'static mut [u8]> {
+    let args = [0, length, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, usize::MAX, 0];
     // SAFETY: new memory, where the kernel finds room for it, takes nothing from anybody.
     let address =
         unsafe { syscall(nr::MMAP, args) }.map_err(|errno| Fault { call: Call::Memory, errno })?;
@@ -19,7 +22,16 @@ pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
 
 /// Puts a value into memory of its own, where it stays.
 pub(crate) fn keep<T>(value: T) -> Outcome<&'static T> {
-    let place = map(size_of::<T>())?.as_mut_ptr().cast::<T>();
+    keep_as(MAP_PRIVATE, value)
+}
+
+/// The same; a clone shares the memory, even if it has a copy of all other.
+pub(crate) fn share<T>(value: T) -> Outcome<&'static T> {
+    keep_as(MAP_SHARED, value)
+}
+
+fn keep_as<T>(kind: usize, value: T) -> Outcome<&'static T> {
+    let place = map_as(kind, size_of::<T>())?.as_mut_ptr().cast::<T>();
     // SAFETY: the mapping is new and nobody else's, large enough, and begins at a page.
     unsafe { place.write(value) };
     // SAFETY: it holds a value now, and is never unmapped.
