@@ -334,5 +334,11 @@ fn main() -> ExitCode {
         test("list", list),
         test("document", document),
     ]);
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // They wait for most of their time.
+    if std::env::var_os("STOCKADE_TEST_SLOWNESS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        arguments.test_threads.get_or_insert(processors * 2);
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
