@@ -46,7 +46,8 @@ pub enum Outcome {
     /// as the time limit's if the deadline had passed when the caller looked.
     TimedOut,
     /// The kernel killed the program for want of memory: of what its [limit](crate::Memory::max)
-    /// leaves, or of the host's if the peak is far below that. Known with a limit of memory only.
+    /// leaves, or of the host's if the peak is far below that. Known with a limit of memory only. A SIGKILL
+    /// of somebody else's is taken for the kernel's if that has killed another process of the sandbox before.
     OutOfMemory {
         /// The limit in bytes; `None` if there was none when it ended.
         limit: Option<u64>,

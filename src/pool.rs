@@ -194,7 +194,8 @@ impl Pool {
     pub(crate) fn new(prepared: Prepared, size: usize) -> Result<Self> {
         // The first one tells whether it can be done at all.
         let first = park(&prepared)?;
-        let (each, waiting) = (first.memory, VecDeque::from([first]));
+        let each = first.memory;
+        let waiting = Some(first).filter(|_| size > 0).into_iter().collect();
         let state = State { waiting, size, each, ..State::default() };
         let inner = Arc::new(Inner {
             prepared,

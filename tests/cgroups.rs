@@ -34,8 +34,8 @@ use mounts::{mount, own_mounts, private_hierarchies, unmount, unmount_all};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
     Bind, CgroupParent, Child, Cpu, CpuStats, DeviceRule, Devices, Error, Event, Feature, Hint,
-    IoLimit, Limits, Memory, NetCls, NetPrio, Network, Outcome, PerfEvent, Pids, Sandbox, Stage,
-    Stats, Stdio,
+    IoLimit, Landlock, Limits, Memory, NetCls, NetPrio, Network, Outcome, PerfEvent, Pids, Sandbox,
+    Seccomp, Stage, Stats, Stdio,
 };
 
 const MIB: u64 = 1 << 20;
@@ -59,7 +59,7 @@ tests! {
         a_cgroup_namespace_around_the_caller,
     ];
     Needs::RootAndV1("devices") => [denied_devices_cannot_be_opened];
-    Needs::RootAndController("blkio") => [reads_are_held_back_and_counted];
+    Needs::RootAndController("blkio") => [reads_and_writes_are_held_back_and_counted];
     Needs::RootAndBfq => [weights_order_two_readers];
     Needs::RootAndUnmounted(&["net_cls", "net_prio", "perf_event"]) => [
         classes_priorities_and_events_have_groups,
@@ -381,24 +381,43 @@ impl Drop for Loop {
     }
 }
 
-fn reads_are_held_back_and_counted() {
+fn reads_and_writes_are_held_back_and_counted() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), vec![0u8; 4 << 20]).unwrap();
     let Some(device) = Loop::new(file.path(), &[]) else { panic!("no loop device") };
     let before = fs::metadata(&device.0).unwrap().permissions();
-    fs::set_permissions(&device.0, fs::Permissions::from_mode(0o644)).unwrap();
-    let limit = IoLimit::new().read_bytes(4 * MIB);
-    let bind = Bind::read_only(&device.0, "/device").with_devices();
-    let sandbox = Sandbox::new().bind(bind).io_limit(&*device.0, limit);
-    let output = shell(&sandbox, "dd if=/device of=/dev/null bs=64k iflag=direct count=32");
+    fs::set_permissions(&device.0, fs::Permissions::from_mode(0o666)).unwrap();
+    let held_back = |limit: IoLimit, script: &str| {
+        let bind = Bind::read_write(&device.0, "/device").with_devices();
+        let sandbox = Sandbox::new().bind(bind).io_limit(&*device.0, limit);
+        let output = shell(&sandbox, script);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.outcome, Outcome::Exited(0), "{script}: {errors}");
+        let usage = output.usage.unwrap();
+        // Half of what a second allows: it cannot have been faster.
+        assert!(usage.wall >= Duration::from_millis(300), "{script}: {usage:?}");
+        usage.stats
+    };
+    let reads = "dd if=/device of=/dev/null bs=64k iflag=direct count=32";
+    let writes = "dd if=/dev/zero of=/device bs=64k oflag=direct count=32";
+    let limit = IoLimit::new();
+    for limit in [limit.read_bytes(4 * MIB), limit.read_operations(64)] {
+        let stats = held_back(limit, reads);
+        let io = stats.io_total().unwrap();
+        assert!(io.read_bytes >= 2 * MIB && io.reads > 0, "{io:?}");
+    }
+    for limit in [limit.write_bytes(4 * MIB), limit.write_operations(64)] {
+        let stats = held_back(limit, writes);
+        let io = stats.io_total().unwrap();
+        assert!(io.write_bytes >= 2 * MIB && io.writes > 0, "{io:?}");
+        // Where the kernel tells it, somebody has waited for that.
+        let waited = stats.io_pressure.is_none_or(|pressure| !pressure.some.is_zero());
+        assert!(
+            waited && (stats.io_pressure.is_some() || is_v1("blkio") == Some(true)),
+            "{stats:?}"
+        );
+    }
     fs::set_permissions(&device.0, before).unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.outcome, Outcome::Exited(0), "{errors}");
-    let usage = output.usage.unwrap();
-    let io = usage.stats.io_total().unwrap();
-    assert!(io.read_bytes >= 2 * MIB && io.reads > 0, "{io:?}");
-    // Half of what a second allows: it cannot have been faster.
-    assert!(usage.wall >= Duration::from_millis(300), "{usage:?}");
 }
 
 const UNMOUNTED: [&str; 3] = ["net_cls", "net_prio", "perf_event"];
@@ -508,6 +527,15 @@ fn raw_writes_are_done() {
 }
 
 fn limits_change_while_it_runs() {
+    // A limit of memory changes nothing of one of swap.
+    let swapping = Sandbox::new().memory_limit(32 * MIB).swap_limit(32 * MIB);
+    let mut child = swapping.command("sleep").arg("1000").spawn().unwrap();
+    child.update(&Limits::new().memory(Memory::new().max(64 * MIB))).unwrap();
+    let v1 = is_v1("memory") == Some(true);
+    let (file, swap) =
+        if v1 { ("memory.memsw.limit_in_bytes", 96 * MIB) } else { ("memory.swap.max", 32 * MIB) };
+    assert_eq!(group_file(&child, "memory", file), swap.to_string());
+    drop(child);
     let sandbox = Sandbox::new().memory_limit(32 * MIB).pids_limit(5);
     let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
     for bytes in [64 * MIB, 16 * MIB, 128 * MIB] {
@@ -570,15 +598,24 @@ fn the_group_is_neither_seen_nor_reached() {
     assert!(!own.contains("stockade-"), "{own}");
     assert_eq!(sh(&sandbox, "grep cgroup /proc/self/mounts | wc -l"), "0\n");
     assert_eq!(sh(&sandbox, "ls /sys 2>/dev/null | wc -l"), "0\n");
-    // A program with all capabilities inside can mount it, and sees its own group as the root; it
-    // cannot write there, as that is root's.
-    let admin = sandbox.capabilities([stockade::Capability::SYS_ADMIN]);
-    let script = "mkdir /tmp/c && mount -t cgroup2 none /tmp/c && ls /tmp/c; \
-                  echo 0 > /tmp/c/cgroup.procs; mkdir /tmp/c/x; find /tmp/c -name 'stockade-*'";
-    let output = shell(&admin, script);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(!text.contains("stockade-"), "{text}");
-    assert!(!text.contains("release_agent"), "{text}");
+    // Its cgroup namespace is not its own, whatever it may inside.
+    let script = "mkdir /tmp/c; exec 2>/dev/null
+        for kind in 'cgroup2' 'cgroup -o memory' 'cgroup -o pids'; do
+            mount -t $kind none /tmp/c || continue
+            echo mounted; ls /tmp/c; find /tmp/c -name 'stockade-*'
+            for file in /tmp/c/*; do (echo 0 >$file) && echo wrote $file; done
+            mkdir /tmp/c/x && echo made; umount /tmp/c
+        done; :";
+    let open = sandbox.seccomp(Seccomp::none()).landlock(Landlock::none());
+    let admin = open.clone().uid(0).capabilities([stockade::Capability::SYS_ADMIN]);
+    assert_eq!(sh(&admin, script), "");
+    // With one that is, it sees its own group as the root, and cannot write there: the group is another's.
+    let nested = format!("exec unshare -Urm --cgroup sh -c \"{script}\"");
+    let text = sh(&open.allow_nesting(), &nested.replace('$', "\\$"));
+    assert!(text.contains("mounted"), "{text}");
+    for none in ["/stockade-", "\nstockade-", "release_agent", "wrote", "made"] {
+        assert!(!text.contains(none), "{none}: {text}");
+    }
 }
 
 fn a_missing_parent_is_told_with_the_command() {

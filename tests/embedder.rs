@@ -38,6 +38,8 @@ tests! {
         killed_while_a_forked_copy_lives_without_init,
         killed_during_a_slow_set_up,
         killed_after_the_spawning_thread_ended,
+        killed_while_its_sandbox_is_paused,
+        drops_a_paused_sandbox,
         the_warden_is_killed_too,
         the_warden_leaves_when_a_detached_sandbox_ended,
         detached_outlives_the_embedder,
@@ -373,6 +375,35 @@ fn killed_after_the_spawning_thread_ended() {
         await_released(&holds, "a sandbox");
         await_no_child("the sandboxes and the warden");
     }
+}
+
+/// By a freezer, or by signals where the caller has none.
+fn killed_while_its_sandbox_is_paused() {
+    let paused = || {
+        let mut child = endless(Sandbox::new()).spawn().unwrap();
+        child.pause().unwrap();
+        child
+    };
+    if my_role().is_some() {
+        return embed(|| vec![paused()]);
+    }
+    life::adopt_orphans();
+    let (mut process, holds) = start_holding("embedder");
+    let said = process.stdout.take().unwrap();
+    assert_eq!([await_byte(&said, "start"), await_byte(&said, "spawn")], *b"12");
+    assert!(is_held(&holds));
+    life::kill_and_reap(&mut process);
+    await_released(&holds, "a paused sandbox");
+    await_no_child("the sandbox and the warden");
+}
+
+fn drops_a_paused_sandbox() {
+    let (reading, writing) = pipe();
+    let mut child = Sandbox::new().command("sleep").arg("1000").fd(5, writing).spawn().unwrap();
+    child.pause().unwrap();
+    assert!(is_held(&reading));
+    drop(child);
+    await_released(&reading, "a dropped sandbox");
 }
 
 /// The pid of the warden of this process, which adopts orphans.

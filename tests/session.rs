@@ -725,8 +725,8 @@ fn who_waits_is_told_that_there_is_none() {
     // A template would keep it.
     let sandbox = Sandbox::new().bind_ro(&source, "/data").capabilities([Capability::SYS_ADMIN]);
     let pool = sandbox.prepare().unwrap().pool(0).unwrap();
+    assert_eq!(pool.metrics().waiting, 0);
     pool.when_empty(WhenEmpty::Wait);
-    pool.resize(0);
     assert!(pool.command("true").status().unwrap().outcome.is_success());
     std::fs::remove_dir(&source).unwrap();
     std::thread::scope(|scope| {

@@ -569,6 +569,12 @@ for to in (\"224.0.0.251\", \"127.0.0.2\"):
         "s = socket.create_server((\"127.0.0.1\", 7000)); t = socket.socket(socket.AF_UNIX); t.bind(\"\\0name\")",
     );
     assert!(networks_after(&prepared, &closed, 30) < 10);
+    // Nor does the next tenant see anything of it, or find the port taken.
+    let own = sh(&template(&Sandbox::new()), VIEW);
+    for _ in 0..4 {
+        sh(&prepared, &closed);
+        assert_eq!(sh(&prepared, VIEW), own);
+    }
 }
 
 /// A socket that somebody else has keeps its network from being used again, whatever it is bound to.
@@ -651,11 +657,14 @@ fn no_power_over_a_network_that_is_used_again() {
         let sandbox = Sandbox::new().recycle_network(true).capabilities([capability]);
         assert!(matches!(sandbox.prepare().unwrap_err(), stockade::Error::Invalid(_)));
     }
-    let prepared = template(&Sandbox::new().recycle_network(true).proc(Proc::Full));
     let script = "exec 2>/dev/null; echo 1 >/proc/sys/net/ipv4/ip_forward && exit 7
         echo 1 >/proc/sys/net/ipv4/ip_unprivileged_port_start && exit 8
-        ip link set lo down && exit 9; ip addr add 10.0.0.1/8 dev lo && exit 10; :";
-    sh(&prepared, script);
+        ip link set lo down && exit 9; ip addr add 10.0.0.1/8 dev lo && exit 10
+        test ! -w /proc/sys/net/ipv4/ip_forward || exit 11; :";
+    let sandbox = Sandbox::new().recycle_network(true).proc(Proc::Full);
+    sh(&template(&sandbox), script);
+    // Whom such files belong to.
+    sh(&template(&sandbox.uid(0).gid(0)), script);
 }
 
 /// What one command's sandbox has besides.

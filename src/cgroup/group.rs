@@ -17,6 +17,7 @@ use super::{CgroupParent, CgroupVersion, Controller, Cpu, Limits, Write, known};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::Hint;
 use crate::policy::Policy;
+use crate::rlimit::Max;
 use crate::sys;
 
 /// How long the kernel has to let the last process of a group go, and others to let a new group go that
@@ -47,6 +48,8 @@ pub(crate) struct Groups {
     pub(crate) groups: Vec<Group>,
     /// How many processes of the sandbox's own do not count.
     besides: u64,
+    /// What swap was limited to last, if that was asked for.
+    swap: Option<Max>,
     /// What cannot be limited, and may be missing.
     pub(crate) missing: Vec<Feature>,
     /// A forked copy of it removes nothing.
@@ -132,8 +135,14 @@ impl Group {
     /// Writes to one of its files.
     pub(crate) fn write(&self, write: &Write) -> Result<(), Failure> {
         let mut result = self.write_to(&write.file, &write.data);
-        if let (Err(Errno::ENOENT), Some(other)) = (result, write.otherwise) {
-            result = self.write_to(other, &write.data);
+        // Nobody of whom the first file is serves that disk, say.
+        if let (Err(first @ (Errno::ENOENT | Errno::EOPNOTSUPP)), Some(other)) =
+            (result, write.otherwise)
+        {
+            result = match self.write_to(other, &write.data) {
+                Err(Errno::ENOENT) => Err(first),
+                other => other,
+            };
         }
         if result == Err(Errno::ENOENT) && !self.is_there() {
             result = Err(Errno::ENODEV);
@@ -295,7 +304,7 @@ impl Groups {
                 }
                 missing.extend(lost);
                 let (groups, below) = (Vec::new(), Below::default());
-                return Ok(Some(Groups { groups, besides, missing, owner, below }));
+                return Ok(Some(Groups { groups, besides, swap: None, missing, owner, below }));
             }
         };
         let mut places = Vec::new();
@@ -313,7 +322,7 @@ impl Groups {
         }
         let all: Vec<_> = places.iter().map(|(place, _)| Arc::clone(place)).collect();
         made(&all)?;
-        let mut groups = Groups { groups: Vec::new(), besides, missing, owner, below };
+        let mut groups = Groups { groups: Vec::new(), besides, swap: None, missing, owner, below };
         let name = place::new_name();
         for (place, controllers) in places {
             let group = Group::make(&place, &name, controllers)?;
@@ -330,6 +339,7 @@ impl Groups {
         fresh: bool,
         may_be_missing: impl Fn(Feature) -> bool,
     ) -> Result<()> {
+        self.swap = limits.memory.as_ref().and_then(|memory| memory.swap).or(self.swap);
         for group in &mut self.groups {
             if fresh {
                 let feature = Controller::Cpuset.feature();
@@ -371,7 +381,11 @@ impl Groups {
 
     /// Changes limits of a sandbox that runs.
     pub(crate) fn update(&mut self, limits: &Limits) -> Result<()> {
-        let limits = resolved(limits)?;
+        let mut limits = resolved(limits)?;
+        if let Some(memory) = limits.memory.as_mut() {
+            // Another limit of memory is none of swap.
+            memory.swap = memory.swap.or(self.swap);
+        }
         for controller in limits.controllers() {
             if self.of(controller).is_none() {
                 self.add(controller)?;
@@ -423,7 +437,8 @@ impl Groups {
     /// A single group, to be removed as those of a sandbox are.
     pub(crate) fn of_one(group: Group) -> Self {
         let (groups, owner) = (vec![Group { entrance: None, ..group }], std::process::id());
-        Groups { groups, besides: 0, missing: Vec::new(), owner, below: Below::default() }
+        let (below, missing) = (Below::default(), Vec::new());
+        Groups { groups, besides: 0, swap: None, missing, owner, below }
     }
 
     /// The same, for a process that is to be put into them; nothing is removed with it.
@@ -434,7 +449,8 @@ impl Groups {
         };
         let groups = self.groups.iter().map(again).collect::<Result<_>>()?;
         let below = self.below.clone();
-        Ok(Groups { groups, besides: self.besides, missing: Vec::new(), owner: 0, below })
+        let (besides, swap) = (self.besides, self.swap);
+        Ok(Groups { groups, besides, swap, missing: Vec::new(), owner: 0, below })
     }
 
     /// Lets them go with what is in them; each is removed when it is empty.

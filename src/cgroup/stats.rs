@@ -35,6 +35,9 @@ pub struct Stats {
     /// Block devices, by number; `None` without limits of them, and on v1 where nothing was counted: newer
     /// kernels count there only on devices that some group has a limit of, or that BFQ serves.
     pub io: Option<Vec<IoStats>>,
+    /// How long processes waited for block devices, with limits of them
+    /// ([PSI](https://docs.kernel.org/accounting/psi.html), Linux 4.20). v2 only.
+    pub io_pressure: Option<Pressure>,
     /// How often the rules of [`Devices`](crate::Devices) refused something. v2 only.
     pub device_refusals: Option<u64>,
 }
@@ -223,6 +226,7 @@ impl Groups {
                     (Controller::Io, CgroupVersion::V1) => stats.io = io_v1(group),
                     (Controller::Io, CgroupVersion::V2) => {
                         stats.io = group.read("io.stat").map(|text| parse_io_stat(&text));
+                        stats.io_pressure = pressure(group, "io.pressure");
                     }
                     (Controller::Devices, _) => {
                         stats.device_refusals = group.refusals(Controller::Devices);

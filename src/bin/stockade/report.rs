@@ -103,6 +103,8 @@ fn usage(usage: &Usage) -> Value {
             "limit_hits": usage.stats.pids.limit_hits,
         },
         "io": usage.stats.io.as_ref().map(|all| all.iter().map(io).collect::<Vec<_>>()),
+        "io_pressure": usage.stats.io_pressure.map(pressure),
+        "device_refusals": usage.stats.device_refusals,
     })
 }
 
@@ -135,6 +137,7 @@ fn memory(memory: &MemoryStats) -> Value {
         "kernel": memory.kernel,
         "swap": memory.swap,
         "limit_hits": memory.limit_hits,
+        "high_hits": memory.high_hits,
         "oom_kills": memory.oom_kills,
         "pressure": memory.pressure.map(pressure),
     })
