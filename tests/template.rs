@@ -18,9 +18,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use common::Needs;
+use common::{Needs, moment};
 use inside::{is_root, role, succeed};
 use stockade::{
     Bind, Capability, Command, Data, Namespaces, Outcome, Overlay, Prepared, Proc, Rootfs, Rule,
@@ -904,7 +903,7 @@ fn limits_are_added_to_a_copy() {
     assert!(hits.is_some_and(|hits| hits > 0), "{hits:?}");
     // With a tree that is handed over, where there is one.
     let endless = || prepared.command("sh").args(["-c", "ls /in/env && while :; do :; done"]);
-    let spent = endless().cpu_time(common::moment(200)).bind_ro("/usr/bin", "/in");
+    let spent = endless().cpu_time(moment(200)).bind_ro("/usr/bin", "/in");
     assert_eq!(spent.status().unwrap().outcome, Outcome::CpuTime);
     let again = template(&Sandbox::new().recycle_network(true));
     assert!(is_copy(again.command("sh").pids_limit(8).tmpfs("/tmp/new")));
