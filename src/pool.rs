@@ -27,9 +27,10 @@ const AGAIN: Duration = Duration::from_millis(100);
 ///
 /// A thread makes new ones while others are used. One that has a program is as any other sandbox, and
 /// no other program ever runs in it. They exist beforehand: the wall time does not run while they wait,
-/// limits are set, and sources of binds are those of the moment when each was made. Init has installed the filter
+/// limits are set, and sources of binds are those of the moment when each was made or, with a
+/// [template](crate::Prepared::has_template), of when that was. Init has installed the filter
 /// before it knows what the program is given, so no file that has setuid bits can be made.
-/// Each holds four descriptors of the caller's while it waits.
+/// Each holds four descriptors of the caller's while it waits, and those of its network and its control groups, if it has any.
 ///
 /// # Examples
 ///

@@ -28,8 +28,9 @@ use crate::{sys, wire};
 /// seen. Most have a [template](Self::has_template), which keeps the sources of binds as they were; others open
 /// them with each spawn, and one that is gone is an error then; [`stale_sources`](Self::stale_sources) says what of
 /// them is something else by now. With a template it is a process and four descriptors, and one of
-/// each copy that was ending when another one did, or the last; without one
-/// neither. Copies of it are the same one, and the last ends it.
+/// each copy that was ending when another one did, or the last; with
+/// [`recycle_network`](Sandbox::recycle_network) one process and two descriptors more, and one or two for each of up to 16
+/// networks that are kept; without a template none of these. Copies of it are the same one, and the last ends it.
 ///
 /// # Examples
 ///

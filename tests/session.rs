@@ -443,6 +443,16 @@ fn descriptors_are_counted() {
     assert_eq!(life::descriptors(), before);
     drop(prepared);
     assert_eq!(life::descriptors(), none);
+    // With networks that are used again, who keeps them, and those that are free.
+    let prepared = sandbox.recycle_network(true).prepare().unwrap();
+    assert_eq!(life::descriptors(), none + 4 + 2);
+    let sleep = || prepared.command("sleep").arg("1000").spawn().unwrap();
+    drop([sleep(), sleep(), sleep()]);
+    prepared.command("true").status().unwrap();
+    let kept = life::descriptors() - none - 4 - 2;
+    assert!((1..=2 * 16 + 1).contains(&kept), "{kept}");
+    drop(prepared);
+    assert_eq!(life::descriptors(), none);
 }
 
 /// What one program leaves, the next one does not find; outside of a pool, in one sandbox, it does.
