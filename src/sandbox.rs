@@ -244,7 +244,8 @@ impl Sandbox {
     /// loopback even, leaves it to be thrown away. What the next one can tell is the number of the namespace
     /// (`readlink /proc/self/ns/net`, `SO_NETNS_COOKIE`). Who enters it by himself, through /proc/PID/ns/net, must not stay.
     ///
-    /// Sandboxes that are no copies, or have a sysfs, get a new one in any case.
+    /// Sandboxes that are no copies, that have a sysfs, or whose program has uid 0, to which a network's sysctls belong, get
+    /// a new one in any case.
     ///
     /// # Examples
     ///

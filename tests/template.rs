@@ -662,8 +662,10 @@ fn no_power_over_a_network_that_is_used_again() {
         test ! -w /proc/sys/net/ipv4/ip_forward || exit 11; :";
     let sandbox = Sandbox::new().recycle_network(true).proc(Proc::Full);
     sh(&template(&sandbox), script);
-    // Whom such files belong to.
-    sh(&template(&sandbox.uid(0).gid(0)), script);
+    // Whom such files belong to has no such network.
+    let prepared = template(&sandbox.uid(0).gid(0));
+    sh(&prepared, script);
+    assert_eq!(networks_after(&prepared, ":", 6), 6);
 }
 
 /// What one command's sandbox has besides.
