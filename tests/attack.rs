@@ -299,6 +299,9 @@ fn main() -> ExitCode {
     trials.extend([
         test("the_default_holds", || all_held("")),
         test("a_prepared_one_holds", || all_held("--way prepared")),
+        test("one_in_a_network_that_is_used_again_holds", || {
+            all_held("--way prepared --recycle-network");
+        }),
         test("a_session_holds", || all_held("--way session")),
         test("a_session_with_the_strict_profile_holds", || {
             all_held("--way session --seccomp strict --proc full");

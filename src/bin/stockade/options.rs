@@ -306,6 +306,9 @@ pub(crate) struct Spaces {
     /// Which network is there [default: loopback]
     #[arg(long)]
     pub(crate) net: Option<NetKind>,
+    /// Where many sandboxes are made, let one have the network of another that has ended, if it is as new
+    #[arg(long)]
+    pub(crate) recycle_network: bool,
     /// Share the caller's namespace of this kind: user, mount, pid, network, ipc, uts, cgroup, time
     #[arg(long, value_name = "KIND", value_parser = values::kind)]
     pub(crate) share: Vec<Namespaces>,

@@ -63,7 +63,7 @@ fn spaces(spaces: &Spaces) -> Result<Sandbox, Failure> {
         None => None,
     };
     let shared: Namespaces = spaces.share.iter().copied().collect();
-    let mut sandbox = Sandbox::new();
+    let mut sandbox = Sandbox::new().recycle_network(spaces.recycle_network);
     if let Some(network) = network {
         sandbox = sandbox.network(network);
     }
