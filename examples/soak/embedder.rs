@@ -86,6 +86,9 @@ fn warm_up() -> Result<()> {
                 return Err(outcome.to_string().into());
             }
         }
+        let mut paused = sandbox.command("sleep").arg(LONG).spawn()?;
+        paused.pause()?;
+        drop(paused);
         sandbox.prepare()?.session()?.end()?;
     }
     Ok(())
@@ -139,13 +142,13 @@ fn sandbox(random: &mut Random) -> Result<Sandbox> {
     if is_root && random.one_in(8) {
         sandbox = sandbox.own_host_id();
     }
-    Ok(sandbox)
+    Ok(sandbox.recycle_network(random.one_in(3)))
 }
 
 /// One sandbox, or one session or pool, from its making to its end.
 fn once(random: &mut Random) -> Result<()> {
     let sandbox = sandbox(random)?;
-    match random.below(5) {
+    match random.below(6) {
         0 => {
             // An id of its own is held by init.
             let without = sandbox.clone().init(false);
@@ -153,14 +156,55 @@ fn once(random: &mut Random) -> Result<()> {
                 if without.plan().is_ok() && random.one_in(3) { without } else { sandbox };
             one(random, "own", sandbox.command("sh"))
         }
-        1 => one(random, "prepared", sandbox.prepare()?.command("sh")),
+        1 => prepared(random, &sandbox.prepare()?),
         2 => session(random, &sandbox.prepare()?),
         3 => pool(random, &sandbox.prepare()?),
+        4 => entered(random, sandbox),
         _ => {
             let sandbox = sandbox.keep_mounts();
             one(random, "own", sandbox.command("sh").stdout(Stdio::piped()))
         }
     }
+}
+
+/// Some of one template, with what a command adds.
+fn prepared(random: &mut Random, prepared: &Prepared) -> Result<()> {
+    let mut running = Vec::new();
+    for _ in 0..=random.below(6) {
+        let mut command = prepared.command("sh");
+        if random.one_in(3) {
+            command = command.tmpfs("/tmp/more").bind_ro("/usr/share", "/tmp/share");
+        }
+        if random.one_in(3) {
+            running.extend(accepted(command.args(["-c", "sleep 1000"]).spawn())?);
+        } else {
+            one(random, "prepared", command)?;
+        }
+    }
+    Ok(())
+}
+
+/// Other programs in the sandbox of one that rests.
+fn entered(random: &mut Random, sandbox: Sandbox) -> Result<()> {
+    // What is entered is not to end by itself.
+    let resting = sandbox.wall_time(Duration::from_secs(3600)).command("sleep").arg(LONG);
+    let Some(mut resting) = accepted(resting.spawn())? else { return Ok(()) };
+    for _ in 0..random.below(4) {
+        if random.one_in(8) {
+            resting.pause()?;
+            resting.resume()?;
+        }
+        let ran = resting.command("sh").map_err(Into::into);
+        if let Err(error) = ran.and_then(|command| one(random, "entered", command)) {
+            // One of them has killed all inside.
+            if resting.wait_timeout(Duration::from_secs(5))?.is_none() {
+                return Err(error);
+            }
+            return tell("entered itself", "killed from inside");
+        }
+    }
+    drop(resting);
+    tell("entered itself", "dropped")
 }
 
 fn session(random: &mut Random, prepared: &Prepared) -> Result<()> {
