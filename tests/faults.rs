@@ -125,6 +125,7 @@ const TESTS: &[Test] = scenarios![
     learn,
     tier,
     copied,
+    recycled,
     session,
     pooled,
     entered,
@@ -186,7 +187,8 @@ fn embed(scenario: &str) {
     let seccomp = Seccomp::default().rule(Rule::new("keyctl"));
     let mut sandbox = Sandbox::new();
     // Copies of root's have no keyring of their own, and no way to one.
-    if scenario != "copied" {
+    let copied = ["copied", "recycled"].contains(&scenario);
+    if !copied {
         sandbox = sandbox.seccomp(seccomp.clone());
     }
     sandbox = if scenario == "tier" {
@@ -300,6 +302,14 @@ fn made_before(
         "copied" => {
             let prepared = sandbox.prepare()?;
             println!("template: {}", prepared.has_template());
+            let command = prepared.command(wanted);
+            Some((Box::new(prepared), command))
+        }
+        "recycled" => {
+            let prepared = sandbox.clone().recycle_network(true).prepare()?;
+            println!("template: {}", prepared.has_template());
+            // Whose network is used again.
+            prepared.command("true").status()?;
             let command = prepared.command(wanted);
             Some((Box::new(prepared), command))
         }
@@ -1000,7 +1010,7 @@ fn assert_whole(scenario: &str, clean: &Traced) {
     }
     let has = |line: &str| assert!(text.lines().any(|one| one == line), "no {line:?} in\n{text}");
     has("result: exited with code 0");
-    if scenario == "copied" {
+    if ["copied", "recycled"].contains(&scenario) {
         has("template: true");
     }
     if scenario == "tier" {
