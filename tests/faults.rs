@@ -258,6 +258,10 @@ fn embed(scenario: &str) {
         }
         Ok((missing, child.wait_with_output()?))
     });
+    if result.is_err() && ["copied", "recycled", "session", "pooled"].contains(&scenario) {
+        // A copy of a template's that nobody could wait for sees that its socket is closed.
+        std::thread::sleep(Duration::from_millis(200));
+    }
     drop(made);
     tracer::mark_end();
     match result {
@@ -948,8 +952,6 @@ fn judge(scenario: &str, traced: &Traced, clean: &Traced, place: &Place) -> Resu
             // A thread, which has nothing open any more: that is looked at by itself.
             || name == "stockade-learn"
             || ["shared_pids", "tier"].contains(&scenario) && name == "stockade-init"
-            // A copy that its caller did not wait for is about to see its socket closed.
-            || (scenario, role) == ("copied", "0.2.1") && name == "stockade-tmpl"
             || clean.alive.iter().any(|(other, _)| other == role)
     };
     let left: Vec<_> = traced.alive.iter().filter(|(role, name)| !stays(role, name)).collect();

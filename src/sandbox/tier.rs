@@ -89,7 +89,8 @@ impl Sandbox {
     /// ([user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)). A
     /// widening: in one it can mount a full /proc over the reduced one, and reach kernel code that
     /// otherwise only root does; and Landlock's wall around files, which would forbid mounting, is left
-    /// out. [`Child::missing`](crate::Child::missing) has
+    /// out. An unprivileged caller's program can mount control groups, too, and lift its own limits, which are files of the
+    /// same user's, unless cgroup v2 is mounted with `nsdelegate`, as systemd does. [`Child::missing`](crate::Child::missing) has
     /// [`Feature::NestingForbidden`](crate::Feature::NestingForbidden) and
     /// [`Feature::Landlock`](crate::Feature::Landlock) then.
     ///

@@ -6,6 +6,8 @@ grep -c 'unlink.*"file".* = 0' calls
 strace -c -o table true
 grep -c total table
 sleep 100 & other=$!
+# Asleep by then: else nothing is resumed.
+until grep -q sleep /proc/$other/comm && grep -q '^State:.S' /proc/$other/status; do sleep 0.05; done
 strace -p "$other" -o attached & tracer=$!
 until grep -q resuming attached; do sleep 0.05; done
 kill "$tracer"
