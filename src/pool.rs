@@ -195,9 +195,9 @@ impl Pool {
     pub(crate) fn new(prepared: Prepared, size: usize) -> Result<Self> {
         // The first one tells whether it can be done at all.
         let first = park(&prepared)?;
-        let each = first.memory;
-        let waiting = Some(first).filter(|_| size > 0).into_iter().collect();
-        let state = State { waiting, size, each, ..State::default() };
+        let (each, waiting) = (first.memory, VecDeque::from([first]));
+        let mut state = State { waiting, size, each, ..State::default() };
+        drop(state.surplus());
         let inner = Arc::new(Inner {
             prepared,
             owner: std::process::id(),

@@ -88,9 +88,9 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    /// How long everything has stood still since it began; `None` while it does.
-    fn tell_warden(&self, stood: Option<Duration>, policy: &Policy) -> Result<()> {
-        self.watched.tell(stood.map(|stood| stood.saturating_sub(self.stood_before)), policy)
+    /// `all` is how long everything has stood still, before it began as well; `None` while it does.
+    fn tell_warden(&self, all: Option<Duration>, policy: &Policy) -> Result<()> {
+        self.watched.tell(all.map(|all| all.saturating_sub(self.stood_before)), policy)
     }
 }
 
@@ -99,14 +99,14 @@ impl Supervisor {
 pub(crate) struct Hosted {
     session: Arc<Inner>,
     number: u64,
-    stood_before: Duration,
 }
 
 impl Hosted {
     /// How long it has stood still; `None` while it does.
     pub(crate) fn stood(&self) -> Option<Duration> {
         let clock = lock(&self.session.clock);
-        clock.since.is_none().then(|| clock.stood.saturating_sub(self.stood_before))
+        let supervisor = clock.supervisors.get(&self.number).filter(|_| clock.since.is_none())?;
+        Some(clock.stood.saturating_sub(supervisor.stood_before))
     }
 }
 
@@ -453,7 +453,7 @@ impl Inner {
         }
         clock.supervisors.insert(number, supervisor);
         drop(clock);
-        Ok(Hosted { session: self, number, stood_before })
+        Ok(Hosted { session: self, number })
     }
 
     /// Starts a program in it.

@@ -664,9 +664,18 @@ fn joined(
             Ok(made(pid_of(lines, &pidfd).unwrap_or(0), pidfd))
         }
         other => {
-            // It may be there all the same, and the caller's child.
-            if let Some(Received::Report(_, fds)) = receive_now(lines.ours.as_fd()) {
-                fds.into_iter().map(|pidfd| made(0, pidfd)).for_each(drop);
+            // It may be there all the same, and the caller's child: if it has failed by itself, who has made it may
+            // say so later. The socket closes when both have done with it.
+            let failed = matches!(&other, Ok((answer, _)) if answer.kind == report::FAILED);
+            let patience = if failed { FOLLOW_WAIT } else { Duration::ZERO };
+            while sys::wait_readable(lines.ours.as_fd(), Some(patience)) {
+                match receive_now(lines.ours.as_fd()) {
+                    Some(Received::Report(late, fds)) if late.kind == report::JOINED => {
+                        fds.into_iter().map(|pidfd| made(0, pidfd)).for_each(drop);
+                    }
+                    Some(Received::Report(..)) => {}
+                    _ => break,
+                }
             }
             Err(other
                 .map_or_else(Refused::Error, |(answer, fds)| failed_report(start, &answer, fds)))

@@ -81,6 +81,10 @@ macro_rules! scenarios {
             needs: Needs::Root,
             run: || every_fault("groups"),
         }, Test {
+            name: "groups_copied",
+            needs: Needs::Root,
+            run: || every_fault("groups_copied"),
+        }, Test {
             name: "groups_v2",
             needs: Needs::RootAndV2("hugetlb"),
             run: || every_fault("groups_v2"),
@@ -187,7 +191,7 @@ fn embed(scenario: &str) {
     let seccomp = Seccomp::default().rule(Rule::new("keyctl"));
     let mut sandbox = Sandbox::new();
     // Copies of root's have no keyring of their own, and no way to one.
-    let copied = ["copied", "recycled"].contains(&scenario);
+    let copied = ["copied", "groups_copied", "recycled"].contains(&scenario);
     if !copied {
         sandbox = sandbox.seccomp(seccomp.clone());
     }
@@ -303,7 +307,7 @@ fn made_before(
     wanted: &str,
 ) -> stockade::Result<Option<(Box<dyn Any>, stockade::Command)>> {
     Ok(match scenario {
-        "copied" => {
+        "copied" | "groups_copied" => {
             let prepared = sandbox.prepare()?;
             println!("template: {}", prepared.has_template());
             let command = prepared.command(wanted);
@@ -1012,7 +1016,7 @@ fn assert_whole(scenario: &str, clean: &Traced) {
     }
     let has = |line: &str| assert!(text.lines().any(|one| one == line), "no {line:?} in\n{text}");
     has("result: exited with code 0");
-    if ["copied", "recycled"].contains(&scenario) {
+    if ["copied", "groups_copied", "recycled"].contains(&scenario) {
         has("template: true");
     }
     if scenario == "tier" {

@@ -70,8 +70,8 @@ impl Lines {
 
     /// Says this last.
     pub(crate) fn end_with(self, report: &[u8; REPORT], fds: &[i32]) -> ! {
-        // If nobody listens any more there is nobody left to tell; short of memory, it is tried again.
-        let _told = (0..4).any(|_| sys::send(self.control, report, fds).is_ok());
+        // If nobody listens any more there is nobody left to tell.
+        let _told = sys::insist(self.control, report, fds);
         exit(1)
     }
 }

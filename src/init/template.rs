@@ -69,9 +69,9 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
         let made = tree.or_else(|_| take_tree(namespaces)).and_then(|()| make(&copy, flags));
         let _told = match made {
             Ok(pidfd) => {
-                let tell = || sys::tell(socket.0, report::JOINED, [0, 0], &[pidfd]);
-                // Short of memory it is tried again. Nobody else knows of a copy that cannot be told of.
-                let told = (0..4).any(|_| tell().is_ok());
+                let joined = Report::new(report::JOINED);
+                let told = sys::insist(socket.0, sys::bytes_of(&joined), &[pidfd]);
+                // Who asked would wait for one that cannot be told of.
                 let ended = if told { Ok(()) } else { sys::signal_pidfd(pidfd, SIGKILL) };
                 sys::close(pidfd);
                 ended

@@ -62,6 +62,11 @@ pub(crate) fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Outcome {
     with_pointers!(Call::Write, SENDMSG, socket, &raw const message, MSG_NOSIGNAL).map(drop)
 }
 
+/// The same, of what nobody else can tell: short of memory, it is tried again. `false` if it was not sent.
+pub(crate) fn insist(socket: i32, bytes: &[u8], fds: &[i32]) -> bool {
+    (0..4).any(|_| send(socket, bytes, fds).is_ok())
+}
+
 /// Sends a report of these numbers, with descriptors.
 #[inline(never)]
 pub(crate) fn tell(socket: i32, kind: u64, numbers: [u64; 2], fds: &[i32]) -> Outcome {
