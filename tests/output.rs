@@ -180,7 +180,8 @@ fn link_races() {
     let mut child = spawn(&Sandbox::new(), script);
     wait_for_line(&mut child);
     let (mut opened, mut refused) = (0, 0);
-    while opened + refused < 3000 {
+    // A machine may ask thousands of times before the program's first `mv`.
+    while opened < 100 || refused < 100 || opened + refused < 3000 {
         match child.open_output("/tmp/out") {
             Ok(mut file) => {
                 let mut text = String::new();
@@ -192,7 +193,6 @@ fn link_races() {
             Err(_) => refused += 1,
         }
     }
-    assert!(opened > 0 && refused > 0, "{opened} {refused}");
 }
 
 fn magic_links() {
