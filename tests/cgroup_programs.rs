@@ -91,6 +91,12 @@ fn rules_are_by_access() {
     let rule = |access| DeviceRule::char(1, 5).access(access);
     let both = with(Devices::none().allow(rule("r")).allow(rule("w")));
     sh(&both, "echo <> /dev/zero");
+    // The last counts, also of a wider one: denied, and allowed again.
+    let memory = Devices::none().allow(DeviceRule::char(1, None)).deny(rule("w"));
+    sh(&with(memory.clone()), "head -c 1 < /dev/zero; echo > /dev/full || echo > /dev/null");
+    sh_fails(&with(memory.clone()), "echo > /dev/zero", NOT_PERMITTED);
+    sh_fails(&with(memory.clone()), "echo <> /dev/zero", NOT_PERMITTED);
+    sh(&with(memory.allow(rule("w"))), "echo <> /dev/zero");
     // Making one is another matter than opening it.
     let dev = inside::open_directory();
     let make = |devices| {

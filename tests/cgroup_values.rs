@@ -101,9 +101,7 @@ fn page_cache_is_given_back_at_the_limit() {
     if let Some(peak) = memory.peak {
         assert!((8 * MIB..=16 * MIB).contains(&peak), "{memory:?}");
     }
-    if is_v1("memory") == Some(false) {
-        assert!(events.contains(&Event::MemoryMax), "{events:?}");
-    }
+    assert!(events.contains(&Event::MemoryMax), "{events:?}");
     let (mut child, events) = fill(1024 * MIB);
     let memory = child.stats().unwrap().memory;
     assert_eq!((memory.limit_hits, events), (Some(0), Vec::new()));

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use common::{HugePages, Needs, is_v1, moment, rounds, slowness};
 use groups::{Delegated, delegated_to_me, group_file, group_path, one_victim, warden};
-use inside::{is_root, myself, myself_outside, refused, role, sh, shell};
+use inside::{is_root, myself, myself_outside, refused, role, sh, sh_fails, shell};
 use mounts::{mount, own_mounts, private_hierarchies, unmount, unmount_all};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
@@ -359,8 +359,17 @@ fn denied_devices_cannot_be_opened() {
     assert!(errors.contains("/dev/zero' for reading: Operation not permitted"), "{errors}");
     assert!(!errors.contains("/dev/null"), "{errors}");
     // For reading only.
-    let output = shell(&with(null().allow(DeviceRule::char(1, 5).access("r"))), "echo > /dev/zero");
+    let zero = |access| DeviceRule::char(1, 5).access(access);
+    let output = shell(&with(null().allow(zero("r"))), "echo > /dev/zero");
     assert_ne!(output.outcome, Outcome::Exited(0));
+    // The last rule counts, which v1 can do for the same devices and wider ones.
+    let denied = with(null().allow(zero("rw")).deny(DeviceRule::char(1, None).access("w")));
+    assert_eq!(sh(&denied, read), "1\n0\n");
+    sh_fails(&denied, "echo > /dev/zero", "Operation not permitted");
+    let part = Devices::none().allow(DeviceRule::char(1, None)).deny(zero("w"));
+    let error = refused(&with(part));
+    assert!(matches!(error, Error::Unsupported { feature: Feature::DeviceRules, .. }), "{error}");
+    assert!(error.to_string().contains("denying a part"), "{error}");
 }
 
 /// A loop device that is taken away at the end.
@@ -585,8 +594,10 @@ fn what_limits_do_is_told_as_it_happens() {
     let mut events = child.events().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     assert!(events.any(|event| event.unwrap() == Event::OutOfMemory));
-    drop(child);
-    let _kills = events.map(|event| event.unwrap()).filter(|one| *one == Event::OomKill).count();
+    // The group is there until the child is waited for.
+    child.stdin.take();
+    assert!(events.any(|event| event.unwrap() == Event::OomKill));
+    child.wait().unwrap();
 }
 
 fn the_group_is_neither_seen_nor_reached() {

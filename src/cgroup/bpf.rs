@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::{Controller, DeviceKind, DeviceRule};
+use super::devices::Ruling;
+use super::{Controller, DeviceKind};
 use crate::error::{Error, Result, Stage};
 use crate::sys;
 
@@ -64,6 +65,16 @@ fn skip_unless(register: u8, constant: u32, so_many: i16) -> Instruction {
     instruction(0x56, register, 0, so_many, constant)
 }
 
+/// `if register & constant != 0 { skip so many }` (Linux 5.1)
+fn skip_if_any(register: u8, constant: u32, so_many: i16) -> Instruction {
+    instruction(0x46, register, 0, so_many, constant)
+}
+
+/// How many instructions to skip. There are never too many, as rules are few.
+fn distance(instructions: usize) -> i16 {
+    i16::try_from(instructions).unwrap_or(i16::MAX)
+}
+
 /// `return`
 fn exit() -> Instruction {
     instruction(0x95, 0, 0, 0, 0)
@@ -117,13 +128,10 @@ pub(crate) struct Program {
     counter: Option<usize>,
 }
 
-/// `BPF_DEVCG_ACC_…`: which access a letter stands for.
-const ACCESS: [(char, u32); 3] = [('m', 1), ('r', 2), ('w', 4)];
-
 impl Program {
-    /// Denies all devices but those that are allowed, and counts how often. As on v1, all that is
-    /// asked for at once has to be allowed by one rule; rules for the same numbers are one.
-    pub(crate) fn devices(rules: &[DeviceRule]) -> Self {
+    /// Denies all devices but those that are allowed, and counts how often; the last rule counts. As on
+    /// v1, all that is asked for at once has to be allowed by one rule.
+    pub(crate) fn devices(rulings: &[Ruling]) -> Self {
         const KIND: u8 = 2;
         const ASKED: u8 = 3;
         const MAJOR: u8 = 4;
@@ -131,25 +139,25 @@ impl Program {
         const BEYOND: u8 = 6;
         let mut code = vec![load(ASKED, 0), copy(KIND, ASKED), and(KIND, 0xffff)];
         code.extend([shift_right(ASKED, 16), load(MAJOR, 4), load(MINOR, 8)]);
-        for (kind, major, minor, access) in merged(rules) {
-            let mut tests = vec![(KIND, if kind == DeviceKind::Block { 1 } else { 2 })];
+        // The last is asked first.
+        let mut behind: Vec<Instruction> = Vec::new();
+        for Ruling { allow, kind, major, minor, access } in rulings {
+            let mut tests = vec![(KIND, if *kind == DeviceKind::Block { 1 } else { 2 })];
             tests.extend(major.map(|number| (MAJOR, number)));
             tests.extend(minor.map(|number| (MINOR, number)));
-            // From the end of the rule, as each test skips what is behind it.
-            let mut rule: Vec<_> = give(1).into_iter().rev().collect();
-            let mut behind = 2;
-            rule.extend([
-                skip_unless(BEYOND, 0, behind),
-                and(BEYOND, !access),
-                copy(BEYOND, ASKED),
-            ]);
-            behind += 3;
-            for (register, number) in tests.into_iter().rev() {
-                rule.push(skip_unless(register, number, behind));
-                behind += 1;
-            }
-            code.extend(rule.into_iter().rev());
+            let verdict = if *allow {
+                let rest = [copy(BEYOND, ASKED), and(BEYOND, !access), skip_unless(BEYOND, 0, 2)];
+                rest.into_iter().chain(give(1)).collect()
+            } else {
+                vec![skip_if_any(ASKED, *access, distance(behind.len()))]
+            };
+            let beyond_rule = |at| distance(tests.len() - at - 1 + verdict.len());
+            let tests = tests.iter().enumerate();
+            let rule = tests
+                .map(|(at, (register, number))| skip_unless(*register, *number, beyond_rule(at)));
+            behind = rule.chain(verdict.iter().copied()).chain(behind.iter().copied()).collect();
         }
+        code.extend(behind);
         let counter = Some(code.len());
         code.extend(count());
         code.extend(give(0));
@@ -240,30 +248,13 @@ impl Attached {
     }
 }
 
-/// Rules as numbers, one for each device or range of devices.
-type Numbers = (DeviceKind, Option<u32>, Option<u32>, u32);
-
-fn merged(rules: &[DeviceRule]) -> Vec<Numbers> {
-    let mut merged: Vec<Numbers> = Vec::new();
-    for rule in rules {
-        let letters = ACCESS.iter().filter(|(letter, _)| rule.access.contains(*letter));
-        let access = letters.map(|(_, bit)| bit).sum::<u32>();
-        let same =
-            |one: &&mut Numbers| (one.0, one.1, one.2) == (rule.kind, rule.major, rule.minor);
-        match merged.iter_mut().find(same) {
-            Some(one) => one.3 |= access,
-            None => merged.push((rule.kind, rule.major, rule.minor, access)),
-        }
-    }
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{ACCESS, Instruction, Program};
-    use crate::cgroup::{DeviceKind, DeviceRule};
+    use super::{Instruction, Program};
+    use crate::cgroup::devices::ACCESS;
+    use crate::cgroup::{CgroupVersion, DeviceKind, DeviceRule, Devices};
 
     /// The bytes that the kernel reads.
     fn bytes(code: &[Instruction]) -> Vec<u8> {
@@ -301,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_device_program() {
-        let program = Program::devices(&[DeviceRule::char(1, 3).access("rw")]);
+        let devices = Devices::none().allow(DeviceRule::char(1, 3).access("rw"));
+        let program = devices.program();
         let shown: Vec<String> = bytes(&program.code)
             .chunks(8)
             .map(|one| one.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -370,6 +362,11 @@ mod tests {
         })
     }
 
+    fn is_about(rule: &DeviceRule, kind: DeviceKind, major: u32, minor: u32) -> bool {
+        let wide = |number: Option<u32>, asked: u32| number.is_none_or(|one| one == asked);
+        rule.kind == kind && wide(rule.major, major) && wide(rule.minor, minor)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -379,17 +376,42 @@ mod tests {
             kind in kinds(), major in numbers(), minor in numbers(), access in accesses(),
         ) {
             // The kernel merges exceptions for the same numbers, and takes one that has it all.
-            let wide = |number: Option<u32>, asked: u32| number.is_none_or(|one| one == asked);
-            let fits = rules.iter().any(|rule| {
+            let fits = rules.iter().filter(|rule| is_about(rule, kind, major, minor)).any(|rule| {
                 let same = rules.iter().filter(|other| {
                     (other.kind, other.major, other.minor) == (rule.kind, rule.major, rule.minor)
                 });
                 let given: String = same.map(|other| other.access.as_str()).collect();
-                rule.kind == kind && wide(rule.major, major) && wide(rule.minor, minor)
-                    && access.chars().all(|letter| given.contains(letter))
+                access.chars().all(|letter| given.contains(letter))
             });
-            let program = Program::devices(&rules);
-            prop_assert_eq!(allows(&program, kind, major, minor, &access), fits);
+            let devices = rules.into_iter().fold(Devices::none(), Devices::allow);
+            prop_assert_eq!(allows(&devices.program(), kind, major, minor, &access), fits);
+        }
+
+        #[test]
+        fn the_last_rule_of_a_device_counts(
+            rules in proptest::collection::vec((any::<bool>(), rules()), 0..12),
+            kind in kinds(), major in numbers(), minor in numbers(), access in accesses(),
+        ) {
+            let devices = rules.iter().cloned().fold(Devices::none(), |devices, (allow, rule)| {
+                if allow { devices.allow(rule) } else { devices.deny(rule) }
+            });
+            let allowed = allows(&devices.program(), kind, major, minor, &access);
+            let about = || rules.iter().rev().filter(|(_, rule)| is_about(rule, kind, major, minor));
+            // Nothing of what was denied last.
+            let each = access.chars().all(|letter| {
+                let last = about().find(|(_, rule)| rule.access.contains(letter));
+                last.is_some_and(|(allow, _)| *allow)
+            });
+            prop_assert!(each || !allowed);
+            // All of what one rule allows, if none denies a part of it later.
+            let one = about()
+                .take_while(|(allow, rule)| *allow || access.chars().all(|one| !rule.access.contains(one)))
+                .any(|(allow, rule)| *allow && access.chars().all(|one| rule.access.contains(one)));
+            prop_assert!(allowed || !one);
+            // v1, where it can, does the same with what is allowed alone.
+            if let Ok(writes) = devices.writes(CgroupVersion::V1) {
+                prop_assert!(writes.iter().skip(1).all(|write| write.file == "devices.allow"));
+            }
         }
     }
 }

@@ -32,12 +32,13 @@ use crate::sys;
 pub enum Event {
     /// `memory.high` was exceeded, and the sandbox slowed down. v2 only.
     MemoryHigh,
-    /// The limit of memory was reached; something could still be given back. v2 only.
+    /// The limit of memory was reached; something could still be given back. On v1 it is told once
+    /// the kernel has looked for that through some 2 MiB.
     MemoryMax,
     /// The limit of memory was reached, and nothing could be given back.
     OutOfMemory,
-    /// The kernel killed a process for want of memory. v2 only: on v1 it follows
-    /// [`OutOfMemory`](Self::OutOfMemory).
+    /// The kernel killed a process for want of memory. On v1, where this by itself wakes nobody, it is
+    /// told with the next event or at the end (Linux 4.13).
     OomKill,
     /// One process more than the limit was refused.
     PidsMax,
@@ -66,8 +67,8 @@ pub enum Event {
 pub struct Events {
     any: Epoll,
     inotify: Inotify,
-    /// v1's word about memory.
-    oom: Option<EventFd>,
+    /// v1's words about memory, each counted by the kernel.
+    words: Vec<(EventFd, Event)>,
     pidfd: Arc<OwnedFd>,
     files: Vec<Counts>,
     pending: VecDeque<Event>,
@@ -89,6 +90,7 @@ const OF_MEMORY: &[(&str, Event)] = &[
     ("oom", Event::OutOfMemory),
     ("oom_kill", Event::OomKill),
 ];
+const OF_OOM_CONTROL: &[(&str, Event)] = &[("oom_kill", Event::OomKill)];
 const OF_PIDS: &[(&str, Event)] = &[("max", Event::PidsMax)];
 
 fn failed(operation: &'static str) -> impl Fn(Errno) -> Error {
@@ -104,7 +106,7 @@ impl Events {
         let mut events = Events {
             any,
             inotify,
-            oom: None,
+            words: Vec::new(),
             pidfd: Arc::clone(pidfd),
             files: Vec::new(),
             pending: VecDeque::new(),
@@ -117,7 +119,13 @@ impl Events {
                 events.watch(group, "pids.events", OF_PIDS)?;
             }
             match (group.has(Controller::Memory), group.version()) {
-                (true, CgroupVersion::V1) => events.watch_oom(group)?,
+                (true, CgroupVersion::V1) => {
+                    events.listen(group, "memory.oom_control", "", Event::OutOfMemory)?;
+                    // Of this group alone, whose limit makes the kernel look for memory in it.
+                    let level = " low,local";
+                    events.listen(group, "memory.pressure_level", level, Event::MemoryMax)?;
+                    events.look_at(group, "memory.oom_control", OF_OOM_CONTROL)?;
+                }
                 (true, CgroupVersion::V2) => events.watch(group, "memory.events", OF_MEMORY)?,
                 (false, _) => {}
             }
@@ -140,6 +148,15 @@ impl Events {
         watched.map_err(|errno| {
             Error::new(Stage::Run, "inotify_add_watch", format!("{path:?}"), errno)
         })?;
+        self.look_at(group, file, kinds)
+    }
+
+    fn look_at(
+        &mut self,
+        group: &Group,
+        file: &'static str,
+        kinds: &'static [(&'static str, Event)],
+    ) -> Result<()> {
         let group = group
             .dir
             .try_clone()
@@ -150,20 +167,26 @@ impl Events {
         Ok(())
     }
 
-    /// Has the kernel count each time that v1's group is out of memory.
-    fn watch_oom(&mut self, group: &Group) -> Result<()> {
+    /// Has the kernel count each time that something happens to v1's group.
+    fn listen(
+        &mut self,
+        group: &Group,
+        file: &'static str,
+        arguments: &str,
+        event: Event,
+    ) -> Result<()> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let oom = EventFd::from_value_and_flags(0, flags).map_err(failed("eventfd"))?;
+        let counter = EventFd::from_value_and_flags(0, flags).map_err(failed("eventfd"))?;
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let control = openat(&group.dir, "memory.oom_control", flags, Mode::empty())
-            .map_err(failed("open memory.oom_control"))?;
-        let pair = format!("{} {}", oom.as_raw_fd(), control.as_raw_fd());
-        group.write(&Write::new("cgroup.event_control", pair)).map_err(|failure| {
+        let told = openat(&group.dir, file, flags, Mode::empty())
+            .map_err(|errno| Error::new(Stage::Run, "open", file, errno))?;
+        let line = format!("{} {}{arguments}", counter.as_raw_fd(), told.as_raw_fd());
+        group.write(&Write::new("cgroup.event_control", line)).map_err(|failure| {
             let (object, errno) = failure.parts();
             Error::new(Stage::Run, "write", object, errno)
         })?;
-        self.add(oom.as_fd())?;
-        self.oom = Some(oom);
+        self.add(counter.as_fd())?;
+        self.words.push((counter, event));
         Ok(())
     }
 
@@ -200,11 +223,13 @@ impl Events {
                 Err(errno) => return Err(failed("read inotify")(errno)),
             }
         }
-        match self.oom.as_ref().map(EventFd::read) {
-            // The kernel also counts when the group is removed.
-            Some(Ok(_)) if !ended => self.pending.push_back(Event::OutOfMemory),
-            Some(Ok(_)) | None | Some(Err(Errno::EAGAIN | Errno::EINTR)) => {}
-            Some(Err(errno)) => return Err(failed("read eventfd")(errno)),
+        for (counter, event) in &self.words {
+            match counter.read() {
+                // The kernel also counts when the group is removed.
+                Ok(_) if !ended => self.pending.push_back(*event),
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => return Err(failed("read eventfd")(errno)),
+            }
         }
         self.files.iter_mut().for_each(|counts| counts.look(&mut self.pending));
         self.ended = ended;

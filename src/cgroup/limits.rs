@@ -204,15 +204,23 @@ impl Limits {
             let found = version(controller);
             let shown = found.unwrap_or(CgroupVersion::V2);
             let by_program = controller.is_bpf_on_v2() && shown == CgroupVersion::V2;
-            // What a program does is what v1's files say.
-            let written = if by_program { CgroupVersion::V1 } else { shown };
             let name = controller.name(shown);
             let place = match found {
                 Some(version) => format!("group of {name}, cgroup {version}"),
                 None => format!("group of {name}, which cannot be used here"),
             };
             let verb = if by_program { "attach a program for" } else { "write" };
-            match self.writes(controller, written, besides) {
+            // What a program does is what v1's files say.
+            let written = if by_program { CgroupVersion::V1 } else { shown };
+            let writes = self.writes(controller, written, besides);
+            // More than v1 can do.
+            let writes = writes.or_else(|lacking| match &self.devices {
+                Some(devices) if by_program && controller == Controller::Devices => {
+                    Ok(devices.lines())
+                }
+                _ => Err(lacking),
+            });
+            match writes {
                 Err(lacking) => lines.push(format!("{place}: {lacking}")),
                 Ok(writes) => {
                     let writes: Vec<_> = writes.into_iter().filter(|one| !one.default).collect();
@@ -480,6 +488,18 @@ mod tests {
             &[],
         );
         assert_eq!(shown(&Limits::new().devices(Devices::standard()))[0].lines().count(), 12);
+        let rules = Devices::none().allow(DeviceRule::char(1, 3)).allow(DeviceRule::char(5, None));
+        check(
+            Limits::new().devices(rules.clone().deny(DeviceRule::char(1, None).access("wm"))),
+            &["devices.deny=a", "devices.allow=c 1:3 r", "devices.allow=c 5:* rwm"],
+            &[],
+        );
+        let part = Limits::new().devices(rules.deny(DeviceRule::char(5, 1).access("w")));
+        let lacking = "denying a part of what a wider rule of devices allows does not exist on cgroup v1; \
+                       allow the devices one by one";
+        check(part.clone(), &[lacking], &[]);
+        let lines = part.lines(0, |_| Some(V2));
+        assert!(lines[3].ends_with("attach a program for devices.deny \"c 5:1 w\""), "{lines:?}");
         check(Limits::new().net_cls(NetCls::new(0x10, 1)), &["net_cls.classid=1048577"], &[]);
         check(
             Limits::new().net_prio(NetPrio::new().priority("lo", 3)),
