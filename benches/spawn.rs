@@ -62,10 +62,12 @@ fn main() {
     }
     // Cargo gives its own as well.
     let own: Vec<_> = args.iter().filter(|arg| *arg != "--bench").collect();
-    if let [mode, count] = own.as_slice() {
+    if let [mode, count, way] = own.as_slice() {
         if *mode == "--spawns" {
-            return spawns(count.parse().expect("a number"));
+            return prepared::spawns(way, count.parse().expect("a number"));
         }
+    }
+    if let [mode, count] = own.as_slice() {
         if *mode == "--many" {
             return many::measure(count.parse().expect("a number"));
         }
@@ -112,14 +114,6 @@ fn main() {
     resources::large_embedder(&mut workers, scratch.path(), rounds);
     resources::parked(rounds);
     runtime::blocked(rounds);
-}
-
-/// Nothing but spawns, for `stages.py` to look at.
-fn spawns(count: usize) {
-    for _ in 0..count {
-        let status = stockade::Sandbox::new().command("/bin/true").status().expect("a sandbox");
-        assert!(status.outcome.is_success());
-    }
 }
 
 /// Nothing but prepared spawns by several threads, for `contention.py` to look at.

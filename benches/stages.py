@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Where the time of a spawn goes: when each of its processes has done what, and in which system calls.
 
-    python3 benches/stages.py [SPAWNS]
+    python3 benches/stages.py [SPAWNS [WAY]]
+
+A way is own (one of its own, as without one), prepared, recycled (prepared, with a network that is used again),
+session or pool.
 
 Needs root, for the kernel's tracer: strace would stop each process at each call, and the order of things would be
 another. An event costs about half a microsecond, so all is slower than it is without: the shares hold, not the sums.
-Prints medians in microseconds from the clone on, which makes init.
+Prints medians in microseconds: of a sandbox of its own from the clone on, which makes init, else from the call on.
 """
 
 import collections
@@ -25,7 +28,7 @@ WAITING = {"poll", "ppoll", "waitid", "recvmsg"}
 
 
 def trace(directory, command):
-    """The text of the kernel's trace of a command."""
+    """The text of the kernel's trace of a command, and its pid."""
     def put(name, value):
         with open(os.path.join(directory, name), "w") as file:
             file.write(value)
@@ -37,13 +40,15 @@ def trace(directory, command):
         put(f"events/{event}/enable", "1")
     put("tracing_on", "1")
     try:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        bench = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        if bench.wait() != 0:
+            raise SystemExit(f"{command}: {bench.returncode}")
     finally:
         put("tracing_on", "0")
         for event in EVENTS:
             put(f"events/{event}/enable", "0")
     with open(os.path.join(directory, "trace")) as file:
-        return file.read()
+        return file.read(), bench.pid
 
 
 def numbers():
@@ -118,8 +123,54 @@ def stages(embedder, init, program, begin):
     ]
 
 
+def stages_of_a_copy(caller, starter, program, begin):
+    """The same where a process is there already: a supervisor of a session, a parked init, or a copy of a template."""
+    exec_, exit_ = program.marks["sched_process_exec"], program.marks["sched_process_exit"]
+    since = lambda time, until=float("inf"): lambda call: time < call[3] and call[4] < until
+    cloned = starter.at("clone", -1, since(begin, exec_)) or exec_
+    told = starter.at("sendmsg", 0, since(exit_))
+    return [
+        ("library: the first word is sent", caller.at("sendmsg", 0, since(begin))),
+        ("library: the last word before the exec is sent", caller.at("sendmsg", -1, since(begin, exec_))),
+        ("starter: heard the first", starter.at("recvmsg", 0, since(begin - 1e5, cloned))),
+        ("starter: the program's process is cloned", starter.at("clone", -1, since(begin, exec_))),
+        ("starter: the old root is detached", starter.at("umount2", 0, since(begin))),
+        ("program's process: runs", min((call[3] for call in program.calls), default=None)),
+        ("program's process: filter installed", program.at("seccomp", -1)),
+        ("program's process: Landlock", program.at("landlock_restrict_self", -1)),
+        ("program: executed", exec_),
+        ("library: knows that", caller.at("recvmsg", 0, lambda call: call[4] > exec_)),
+        ("program: ended", exit_),
+        ("starter: has its end", starter.at("waitid", 0, lambda call: call[4] > exit_)),
+        ("starter: has told it", told),
+        ("library: knows the end", caller.at("recvmsg", 0, lambda call: told and call[4] > told and call[2] > 0)),
+    ]
+
+
+def spawns(processes, forks, bench):
+    """(begin, [(role, process)], stages) of each spawn."""
+    parents, clones = {child: parent for _, parent, child in forks}, {child: time for time, _, child in forks}
+    caller, own = processes[bench], {bench}
+    for _, parent, child in forks:
+        own.update({child} if parent in own else ())
+    naps = [call[4] for call in caller.calls if call[0] == "clock_nanosleep"]
+    for program, starter in parents.items():
+        one, marks = processes[starter], processes[program].marks
+        if starter not in own - {bench} or "sched_process_exec" not in marks or "sched_process_exit" not in marks:
+            continue
+        if parents.get(starter) == bench and "sched_process_exec" in one.marks:
+            # Made by the spawn itself.
+            if "sched_process_exit" in one.marks:
+                begin = clones[starter]
+                found = stages(caller, one, processes[program], begin)
+                yield begin, [("init", one), ("program", processes[program])], found
+        elif begin := max((nap for nap in naps if nap < clones[program]), default=None):
+            roles = [("library", caller), ("starter", one), ("program", processes[program])]
+            yield begin, roles, stages_of_a_copy(caller, one, processes[program], begin)
+
+
 def main():
-    spawns = sys.argv[1] if len(sys.argv) > 1 else "60"
+    count, way = (sys.argv[1:] + ["60", "own"][len(sys.argv) - 1:])[:2]
     made = subprocess.run(["cargo", "bench", "--bench", "spawn", "--features", "cli", "--no-run",
                            "--message-format=json"], check=True, capture_output=True, text=True).stdout
     bench = [json.loads(line).get("executable") for line in made.splitlines()
@@ -127,25 +178,21 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run(["mount", "-t", "tracefs", "tracefs", directory], check=True)
         try:
-            text = trace(directory, [bench, "--spawns", spawns])
+            text, pid = trace(directory, [bench, "--spawns", count, way])
         finally:
             subprocess.run(["umount", directory], check=True)
-    processes, forks = read(text, numbers())
     times, calls, count = collections.defaultdict(list), collections.defaultdict(float), 0
-    for begin, parent, child in forks:
-        own = [grandchild for time, pid, grandchild in forks if pid == child]
-        init = processes[child]
-        if not own or "sched_process_exec" not in init.marks or "sched_process_exit" not in init.marks:
-            continue
+    for begin, roles, found in spawns(*read(text, numbers()), pid):
         count += 1
-        for what, when in stages(processes[parent], init, processes[own[0]], begin):
+        last = max(when for _, when in found if when)
+        for what, when in found:
             if when:
                 times[what].append(when - begin)
-        for role, one in [("init", init), ("program", processes[own[0]])]:
+        for role, one in roles:
             for name, _, _, start, end in one.calls:
-                if name not in WAITING:
+                if name not in WAITING and begin <= start and end <= last:
                     calls[role, name] += end - start
-    print(f"{count} spawns; medians, in microseconds from the clone on")
+    print(f"{count} spawns, {way}; medians, in microseconds from the {'clone' if way == 'own' else 'call'} on")
     for middle, what in sorted((statistics.median(found), what) for what, found in times.items()):
         print(f"{middle:7.0f}  {what}")
     print("the calls that take longest, in microseconds for each spawn")
@@ -153,4 +200,5 @@ def main():
         print(f"{total / count:7.0f}  {role}: {name}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -117,6 +117,28 @@ fn from_pool(pool: &Pool, program: &Program) -> (Duration, Duration) {
     child(|| command(pool.command(&program.path), program))
 }
 
+/// Nothing but starts in one way, for `stages.py` to look at.
+pub(crate) fn spawns(way: &str, count: usize) {
+    let sandbox = Sandbox::new().recycle_network(way == "recycled");
+    let prepared = sandbox.prepare().expect("a sandbox");
+    let session = prepared.session().expect("a session");
+    let pool = prepared.pool(usize::from(way == "pool")).expect("a pool");
+    for _ in 0..count {
+        assert!(pool.wait_until_filled(Duration::from_secs(60)), "a pool that fills");
+        // What has ended is taken apart beside what is looked at otherwise.
+        std::thread::sleep(PAUSE);
+        let command = match way {
+            "own" => sandbox.command("/bin/true"),
+            "prepared" | "recycled" => prepared.command("/bin/true"),
+            "session" => session.command("/bin/true"),
+            "pool" => pool.command("/bin/true"),
+            _ => panic!("{way} is no way to start a program"),
+        };
+        let status = command.status().expect("a sandbox");
+        assert!(status.outcome.is_success());
+    }
+}
+
 /// Without closures between fork and exec the standard library calls posix_spawn(3).
 fn bare(program: &Program) -> (Duration, Duration) {
     let mut command = Command::new(&program.path);
