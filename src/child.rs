@@ -5,49 +5,48 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
 use crate::changes::Changes;
-use crate::control::{FOLLOW_WAIT, Received, end_followed, receive_now};
 use crate::error::{Error, Feature, Result, Stage};
 use crate::learn::{Denials, Journal};
 #[cfg(feature = "footprint")]
 use crate::learn::{Footprint, Gap};
 use crate::lower::Lowered;
 use crate::networks::Lent;
-use crate::outcome::{End, Output, Status};
+use crate::outcome::Status;
 use crate::output::Remains;
-use crate::process::{Launched, kill, pid_of_pidfd};
+use crate::process::{Launched, pid_of_pidfd};
 use crate::pty::Pty;
 use crate::sandbox::Sandbox;
 use crate::session::Hosted;
-use crate::spawn::{COUNTING, Made, SLACK};
+use crate::spawn::Made;
+use crate::sys;
 use crate::template::Template;
-use crate::wire::DETACH;
-use crate::{sys, warden};
 
 mod account;
 #[cfg(feature = "tokio")]
 mod asynchronous;
+mod end;
 mod enter;
 mod limits;
 mod pause;
 mod reader;
+mod wait;
 
 pub(crate) use account::Account;
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncChild;
+pub(crate) use end::reap_the_detached;
 pub(crate) use enter::Entered;
+use pause::Paused;
 pub(crate) use pause::Watched;
-use pause::{Paused, make_pausable};
-use reader::Reader;
 
 /// How long dropping a handle waits for the kernel to end the sandbox. A process in the middle of
 /// I/O that never comes (a dead NFS server) must not hang the caller for ever.
@@ -323,8 +322,7 @@ impl Child {
     /// # Examples
     ///
     /// ```
-    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
+    ///     /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
     /// let mut set = [PollFd::new(child.pidfd(), PollFlags::POLLIN)];
     /// assert_eq!(poll(&mut set, PollTimeout::NONE), Ok(1));
     /// assert!(child.try_wait()?.is_some());
@@ -525,197 +523,8 @@ impl Child {
         }
     }
 
-    /// Whether what init says last is the end, and another process reaps it. Groups are free only when all has ended.
-    fn ends_by_word(&self) -> bool {
-        self.hosted.is_some() || self.template.is_some() && self.groups.is_none()
-    }
-
     fn program_pidfd(&self) -> BorrowedFd<'_> {
         self.program.as_ref().map_or(self.pidfd.as_fd(), AsFd::as_fd)
-    }
-
-    /// Sends a signal to the program alone
-    /// ([pidfd_send_signal(2)](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html), Linux 5.1).
-    ///
-    /// Numbers are 1 to 64; 0 sends nothing and asks whether the program still runs. Without init
-    /// the program is PID 1 of its namespace, where a signal without a handler does nothing,
-    /// SIGKILL and SIGSTOP excepted
-    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] with `ESRCH` if the program has ended, `EINVAL` for a number that is no
-    /// signal's.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stockade::{Outcome, Sandbox};
-    /// let mut child = Sandbox::new().command("sleep").arg("1000").spawn()?;
-    /// child.signal(15)?;
-    /// assert_eq!(child.wait()?.outcome, Outcome::Signaled { signal: 15, core_dumped: false });
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        let result = if self.status.is_some() {
-            Err(Errno::ESRCH)
-        } else {
-            sys::signal(self.program_pidfd(), signal)
-        };
-        result.map_err(|errno| Error::new(Stage::Run, "send signal", signal.to_string(), errno))
-    }
-
-    /// Ends everything inside at once
-    /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html), "The
-    /// namespace init process"). Nothing happens if it has ended already.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] if the kernel refuses the signal, which it does not for one's own sandbox.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stockade::{Outcome, Sandbox};
-    /// let mut child = Sandbox::new().command("sleep").arg("1000").spawn()?;
-    /// child.kill()?;
-    /// assert_eq!(child.wait()?.outcome, Outcome::Killed);
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn kill(&mut self) -> Result<()> {
-        self.take_reports();
-        if self.ended() || self.account.last_report.is_some() {
-            return Ok(());
-        }
-        self.killed = true;
-        self.end_followed();
-        let killed = sys::signal(self.pidfd.as_fd(), libc::SIGKILL);
-        self.let_die();
-        match killed {
-            Ok(()) | Err(Errno::ESRCH) => Ok(()),
-            Err(errno) => Err(Error::new(Stage::Run, "kill", "sandbox", errno)),
-        }
-    }
-
-    /// Waits until the program has ended and everything that it left is gone
-    /// ([wait(2)](https://man7.org/linux/man-pages/man2/wait.2.html)). Closes a piped standard
-    /// input first, as a program that reads it to its end would wait too.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] if the kernel cannot be asked; not for anything that the program does.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let mut child = stockade::Sandbox::new().command("false").spawn()?;
-    /// assert_eq!(child.wait()?.outcome.code(), Some(1));
-    /// // It can be asked again.
-    /// assert_eq!(child.wait()?.outcome.code(), Some(1));
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn wait(&mut self) -> Result<Status> {
-        drop(self.stdin.take());
-        loop {
-            if let Some(status) = self.wait_timeout(Duration::MAX)? {
-                return Ok(status);
-            }
-        }
-    }
-
-    /// Like [`wait`](Self::wait), without waiting: `None` if it still runs. Leaves standard input
-    /// open.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let mut child = stockade::Sandbox::new().command("sleep").arg("1000").spawn()?;
-    /// assert_eq!(child.try_wait()?, None);
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn try_wait(&mut self) -> Result<Option<Status>> {
-        self.wait_timeout(Duration::ZERO)
-    }
-
-    /// Like [`wait`](Self::wait), for that long at the most: `None` if it still runs. Leaves
-    /// standard input open. Any duration is allowed: zero is [`try_wait`](Self::try_wait), and
-    /// `Duration::MAX` waits for ever.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// let mut child = stockade::Sandbox::new().command("sleep").arg("1000").spawn()?;
-    /// assert_eq!(child.wait_timeout(Duration::from_millis(1))?, None);
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Status>> {
-        let until = Instant::now().checked_add(timeout);
-        loop {
-            self.take_reports();
-            if self.ended() {
-                return Ok(self.status.clone());
-            }
-            let mut left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(None);
-            }
-            left = self.enforce_deadline(left);
-            self.sleep(&[], left)?;
-        }
-    }
-
-    /// Waits as [`wait`](Self::wait) does, and reads what comes through piped standard output and
-    /// standard error meanwhile, up to [`Command::keep_output`](crate::Command::keep_output) bytes
-    /// of each; the rest is read and dropped, so that the program never blocks on it.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Self::wait).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stockade::{Sandbox, Stdio};
-    /// let child = Sandbox::new().command("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
-    /// assert_eq!(child.wait_with_output()?.stdout, b"hello\n");
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn wait_with_output(mut self) -> Result<Output> {
-        drop(self.stdin.take());
-        let terminal = self.terminal.take().map(OwnedFd::from);
-        let is_terminal = terminal.is_some();
-        let stdout = terminal.or(self.stdout.take().map(OwnedFd::from));
-        let stderr = self.stderr.take().map(OwnedFd::from);
-        let keep = self.keep_bytes;
-        let mut readers =
-            [Reader::new(stdout, is_terminal, keep), Reader::new(stderr, false, keep)];
-        let status = loop {
-            self.take_reports();
-            if self.ended() {
-                if let Some(status) = self.status.clone() {
-                    break status;
-                }
-            }
-            let left = self.enforce_deadline(None);
-            self.sleep(&[readers[0].fd(), readers[1].fd()], left)?;
-            for reader in &mut readers {
-                reader.read_available();
-            }
-        };
-        // What was written before the end is in the pipes; who else holds them is not waited for.
-        for reader in &mut readers {
-            reader.read_available();
-        }
-        Ok(collected(status, readers))
     }
 
     /// A word to init, if there is one; it may have ended.
@@ -731,253 +540,10 @@ impl Child {
             Err(errno) => Err(Error::new(Stage::Run, "tell init", "", errno)),
         }
     }
-
-    /// Lets the sandbox go: it runs on without a handle, and outlives the caller. Its wall time and
-    /// the end of everything with its program stay. The caller's process reaps it with its next
-    /// spawn.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] if the warden or init cannot be told, or with `EBUSY` if the sandbox
-    /// [learns](crate::Sandbox::learn), as nobody would answer for the journal after the caller's end; the
-    /// sandbox is ended then.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let child = stockade::Sandbox::new().command("true").spawn()?;
-    /// child.detach()?;
-    /// # Ok::<(), stockade::Error>(())
-    /// ```
-    pub fn detach(mut self) -> Result<()> {
-        self.resume()?;
-        let failed = |errno| Error::new(Stage::Run, "detach", "sandbox", errno);
-        if self.journal.is_some() {
-            let object = "a sandbox that learns";
-            return Err(Error::new(Stage::Run, "detach", object, Errno::EBUSY));
-        }
-        warden::detach(self.warden_id).map_err(failed)?;
-        if let (true, Some(control)) = (self.supervised, &self.control) {
-            let flags = MsgFlags::MSG_NOSIGNAL;
-            let told = send(std::os::fd::AsRawFd::as_raw_fd(control), &[DETACH], flags);
-            match told {
-                Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
-        self.detached = true;
-        self.pausable = None;
-        if let Some(groups) = self.groups.take() {
-            groups.leave();
-        }
-        Ok(())
-    }
-
-    /// Lets init end what does not end with it.
-    fn end_followed(&mut self) {
-        let Some(control) = self.control.as_ref().filter(|_| !self.own_pids) else {
-            return;
-        };
-        let told = end_followed(control.as_fd());
-        self.let_die();
-        if told {
-            sys::wait_readable(self.pidfd.as_fd(), Some(FOLLOW_WAIT));
-        }
-    }
-
-    /// Ends the sandbox if it is past its deadline and has not ended itself; returns how long to
-    /// sleep.
-    fn enforce_deadline(&mut self, left: Option<Duration>) -> Option<Duration> {
-        let stood = self.hosted.as_ref().map_or(Some(Duration::ZERO), Hosted::stood);
-        let deadline = self.deadline.filter(|_| self.paused.is_none());
-        let (Some(deadline), Some(stood)) = (deadline, stood) else {
-            return left;
-        };
-        let deadline = deadline + stood;
-        let past = |slack| (deadline + slack).saturating_duration_since(Instant::now());
-        let mut until = past(SLACK);
-        if until.is_zero() {
-            self.take_reports();
-            if self.account.counts {
-                until = past(SLACK + COUNTING);
-            }
-        }
-        if until.is_zero() {
-            kill(self.pidfd.as_fd());
-            return left;
-        }
-        Some(left.map_or(until, |left| left.min(until)))
-    }
-
-    /// Waits for the end or one of the given descriptors.
-    fn sleep(&self, others: &[Option<BorrowedFd<'_>>], timeout: Option<Duration>) -> Result<()> {
-        // Else reports wait in the socket until the end is seen: they are not worth a wake-up.
-        let word = self.control.as_ref().filter(|_| self.ends_by_word());
-        let own = [Some(self.pidfd.as_fd()), word.map(AsFd::as_fd)];
-        let fds = own.iter().chain(others).flatten();
-        let mut set: Vec<_> = fds.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-        let timeout = timeout.map_or(PollTimeout::NONE, |left| {
-            // Rounded up: a poll that returns too early would spin.
-            let millis = left.as_millis().saturating_add(1).min(i32::MAX as u128);
-            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut set, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(Error::new(Stage::Run, "poll", "sandbox", errno)),
-        }
-    }
-
-    /// Takes in what init has sent.
-    fn take_reports(&mut self) {
-        while let Some(control) = &self.control {
-            match receive_now(control.as_fd()) {
-                None => return,
-                Some(Received::Report(report, _)) => self.account.note(report),
-                Some(_) => self.control = None,
-            }
-        }
-    }
-
-    /// Whether the end has come; fills in the status then.
-    fn ended(&mut self) -> bool {
-        if self.status.is_some() {
-            return true;
-        }
-        let by_word = self.ends_by_word() && self.account.last_report.is_some();
-        if by_word {
-            // Nothing else runs, and it ends by itself: that it does is not left to it.
-            kill(self.pidfd.as_fd());
-        } else if !sys::wait_readable(self.pidfd.as_fd(), Some(Duration::ZERO)) {
-            return false;
-        }
-        // Its last words came before its end.
-        self.take_reports();
-        let reaped = match sys::reap(self.pidfd.as_fd()) {
-            // By its word it is the caller's child only if its template was killed.
-            Ok(reaped) => Some(reaped),
-            Err(_) if by_word => None,
-            // The embedder ignores SIGCHLD or has reaped it itself.
-            Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
-        };
-        if let Some(groups) = self.groups.as_ref().filter(|_| !self.own_pids) {
-            // Init may have been killed before it had ended what it follows.
-            let (policy, made) = (self.sandbox.policy(), self.pausable.take());
-            let make = || {
-                made.map_or_else(
-                    || make_pausable(policy, Some(groups), self.pid),
-                    |it| Ok(Some(it)),
-                )
-            };
-            groups.kill(self.pid, make);
-        }
-        // Read before the groups are removed.
-        let stats = self.groups.as_ref().map(Groups::stats).unwrap_or_default();
-        let end = End {
-            stats,
-            report: self.account.last_report.as_deref(),
-            reaped,
-            supervised: self.supervised,
-            killed: self.killed,
-            past_deadline: self.deadline.is_some_and(|deadline| Instant::now() >= deadline),
-            wall: self.started.elapsed(),
-            left: std::mem::take(&mut self.account.left),
-            left_count: self.account.left_count,
-            memory_mounts: &self.memory_mounts,
-        };
-        let status = end.status();
-        log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());
-        self.network.take().into_iter().for_each(Lent::give_back);
-        if let (Some(template), true) = (self.template.take(), by_word) {
-            template.outlive(&self.pidfd);
-        }
-        self.status = Some(status);
-        self.control = None;
-        self.pausable = None;
-        self.groups = None;
-        self.hosted = None;
-        self.maker = None;
-        self.lowered = None;
-        true
-    }
-}
-
-/// An end, with what was read until then.
-fn collected(status: Status, [out, err]: [Reader; 2]) -> Output {
-    Output {
-        outcome: status.outcome,
-        usage: status.usage,
-        left_count: status.left_count,
-        left: status.left,
-        disk_full: status.disk_full,
-        stdout: out.kept,
-        stderr: err.kept,
-        stdout_truncated: out.truncated,
-        stderr_truncated: err.truncated,
-    }
 }
 
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd()
-    }
-}
-
-/// Sandboxes whose handle is gone before their end was seen, to be reaped with the next spawn.
-static UNREAPED: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
-
-/// Reaps what has ended since.
-pub(crate) fn reap_the_detached() {
-    // Nobody waits here: a lock that is taken is left to who has it.
-    let Ok(mut unreaped) = UNREAPED.try_lock() else {
-        return;
-    };
-    unreaped.retain(|pidfd| {
-        let ended = sys::wait_readable(pidfd.as_fd(), Some(Duration::ZERO));
-        if ended {
-            if let Err(errno) = sys::reap(pidfd.as_fd()) {
-                log::trace!("reaped elsewhere: {errno}");
-            }
-        }
-        !ended
-    });
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let maker = self.maker.take();
-        // In a forked copy of the embedder the sandbox is somebody else's.
-        if self.owner != std::process::id() || self.status.is_some() {
-            std::mem::forget(maker);
-            return;
-        }
-        if !self.detached {
-            self.end_followed();
-            if !kill(self.pidfd.as_fd()) {
-                // Without its socket it ends by itself.
-                let told = self.control.as_ref().is_some_and(|it| end_followed(it.as_fd()));
-                log::debug!("sandbox {} is told to end: {told}", self.pid);
-            }
-            self.let_die();
-            if sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT)) && self.ended() {
-                self.network.take().into_iter().for_each(Lent::give_back);
-                return;
-            }
-            log::error!("sandbox {} does not end; it is reaped later", self.pid);
-        }
-        let left: Vec<_> = [Some(Arc::clone(&self.pidfd)), maker.map(|maker| maker.keep().1)]
-            .into_iter()
-            .flatten()
-            .collect();
-        // It goes on, and has its uppers.
-        std::mem::forget(std::mem::take(&mut self.remains.held));
-        // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
-        for _ in 0..100 {
-            match UNREAPED.try_lock() {
-                Ok(mut unreaped) => return unreaped.extend(left),
-                Err(TryLockError::Poisoned(held)) => return held.into_inner().extend(left),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        log::warn!("sandbox {} is not reaped", self.pid);
     }
 }

@@ -17,8 +17,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::runtime::Handle;
 
+use super::Child;
 use super::reader::Reader;
-use super::{Child, collected};
+use super::wait::collected;
 use crate::command::Command;
 use crate::error::{Error, Result, Stage};
 use crate::executable::errno_of;
