@@ -58,6 +58,7 @@ tests! {
         it_ends_with_the_embedder,
         a_pool_gives_each_its_own,
         a_pool_is_refilled,
+        who_waits_is_never_woken,
         a_pool_that_is_empty_makes_one,
         who_waits_is_given_one,
         who_waits_is_told_that_there_is_none,
@@ -695,6 +696,43 @@ fn a_pool_is_refilled() {
     assert!(is_held(&held));
     drop(child);
     await_released(&held, "the program");
+}
+
+fn who_waits_is_never_woken() {
+    let pool = pool(2);
+    let session = session();
+    assert!(session.command("true").status().unwrap().outcome.is_success());
+    // What was begun before is done at some time; who asks again and again is never done.
+    let mut before = wake_ups(std::process::id(), true);
+    for _ in 0..50 {
+        std::thread::sleep(moment(300));
+        let now = wake_ups(std::process::id(), true);
+        if now == before {
+            assert!(now.len() >= 4, "{now:?}");
+            assert_eq!(pool.metrics().waiting, 2);
+            return;
+        }
+        before = now;
+    }
+    panic!("{before:?}");
+}
+
+/// How often each thread of a process and of those that it has made has gone to sleep; of the process itself only
+/// those that are not the first.
+fn wake_ups(pid: u32, is_own: bool) -> Vec<(u32, u64)> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = task.unwrap().path();
+        let text = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let id = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let count = count.map(|text| text.trim().parse().unwrap());
+        found.extend(count.filter(|_| !is_own || id != pid).map(|count| (id, count)));
+    }
+    for (child, _) in life::children_of(pid.cast_signed()) {
+        found.extend(wake_ups(child.cast_unsigned(), false));
+    }
+    found
 }
 
 fn a_pool_that_is_empty_makes_one() {
