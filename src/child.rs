@@ -322,7 +322,8 @@ impl Child {
     /// # Examples
     ///
     /// ```
-    ///     /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    /// let mut child = stockade::Sandbox::new().command("true").spawn()?;
     /// let mut set = [PollFd::new(child.pidfd(), PollFlags::POLLIN)];
     /// assert_eq!(poll(&mut set, PollTimeout::NONE), Ok(1));
     /// assert!(child.try_wait()?.is_some());

@@ -232,11 +232,16 @@ fn is_forbidden_exec(error: &Error) -> bool {
 /// The pid by which a /proc knows a process: the caller's may belong to another pid namespace than
 /// the caller does.
 pub(crate) fn pid_in(proc: BorrowedFd<'_>, launched: &Launched) -> Option<u32> {
-    let own = nix::fcntl::readlinkat(proc, "self").ok()?;
-    if own.to_str().and_then(|text| text.parse().ok()) == Some(std::process::id()) {
+    if is_own(proc) {
         return Some(launched.pid);
     }
     pid_of_pidfd(proc, launched.pidfd.as_fd())
+}
+
+/// Whether a /proc is that of the caller's pid namespace.
+pub(crate) fn is_own(proc: BorrowedFd<'_>) -> bool {
+    let own = nix::fcntl::readlinkat(proc, "self").ok();
+    own.and_then(|text| text.to_str()?.parse().ok()) == Some(std::process::id())
 }
 
 /// The pid that a pidfd stands for, by that /proc.

@@ -93,6 +93,10 @@ macro_rules! scenarios {
             needs: Needs::RootAndV2("hugetlb"),
             run: || every_fault("groups_v2_old"),
         }, Test {
+            name: "groups_v2_copied",
+            needs: Needs::RootAndV2("hugetlb"),
+            run: || every_fault("groups_v2_copied"),
+        }, Test {
             name: "subordinate",
             needs: Needs::RootAndProgram("newuidmap"),
             run: || every_fault("subordinate"),
@@ -136,14 +140,16 @@ const TESTS: &[Test] = scenarios![
 ];
 
 /// Of these more calls than the first of every kind are tried.
-const THOROUGH: [&str; 13] = [
+const THOROUGH: [&str; 15] = [
     "default",
     "without_init",
     "everything",
     "joining",
     "undoing",
     "groups",
+    "groups_copied",
     "groups_v2",
+    "groups_v2_copied",
     "program",
     "outputs",
     "learn",
@@ -191,7 +197,7 @@ fn embed(scenario: &str) {
     let seccomp = Seccomp::default().rule(Rule::new("keyctl"));
     let mut sandbox = Sandbox::new();
     // Copies of root's have no keyring of their own, and no way to one.
-    let copied = ["copied", "groups_copied", "recycled"].contains(&scenario);
+    let copied = scenario.ends_with("copied") || scenario == "recycled";
     if !copied {
         sandbox = sandbox.seccomp(seccomp.clone());
     }
@@ -307,7 +313,7 @@ fn made_before(
     wanted: &str,
 ) -> stockade::Result<Option<(Box<dyn Any>, stockade::Command)>> {
     Ok(match scenario {
-        "copied" | "groups_copied" => {
+        "copied" | "groups_copied" | "groups_v2_copied" => {
             let prepared = sandbox.prepare()?;
             println!("template: {}", prepared.has_template());
             let command = prepared.command(wanted);
@@ -1016,7 +1022,7 @@ fn assert_whole(scenario: &str, clean: &Traced) {
     }
     let has = |line: &str| assert!(text.lines().any(|one| one == line), "no {line:?} in\n{text}");
     has("result: exited with code 0");
-    if ["copied", "groups_copied", "recycled"].contains(&scenario) {
+    if scenario.ends_with("copied") || scenario == "recycled" {
         has("template: true");
     }
     if scenario == "tier" {
@@ -1080,7 +1086,7 @@ fn has_for(scenario: &str, has: &dyn Fn(&str)) {
     let marked = scenario.starts_with("groups_v2");
     has(&format!("mark: {}", if marked { 0x1_0001 } else { 0 }));
     match scenario {
-        "groups" | "groups_v2" | "groups_v2_old" => has("in groups: true"),
+        _ if scenario.starts_with("groups") => has("in groups: true"),
         "terminal" => {
             has("descriptors: [\"0\", \"1\", \"2\", \"3\", \"7\", \"9\"]");
             has("controlling terminal: true");

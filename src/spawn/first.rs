@@ -20,7 +20,7 @@ use crate::control::{FOLLOW_WAIT, Lines, Received, next_report, receive_now, sen
 use crate::error::{Error, Result, Stage, quoted};
 use crate::namespace::{Namespaces, Source, user};
 use crate::policy::Policy;
-use crate::process::{Launch, Launched, launch, pid_in, pid_of_pidfd, with_fallback};
+use crate::process::{Launch, Launched, is_own, launch, pid_in, pid_of_pidfd, with_fallback};
 use crate::template::Template;
 use crate::wire::{Put, Report, mode, report};
 use crate::{executable, sys, warden, wire};
@@ -275,13 +275,24 @@ pub(super) fn joined(
     match answer {
         Ok((answer, mut fds)) if answer.kind == report::JOINED && !fds.is_empty() => {
             let pidfd = fds.swap_remove(0);
-            Ok(made(pid_of(lines, &pidfd).unwrap_or(0), pidfd))
+            let pid = pid_of(lines, &pidfd).unwrap_or(0);
+            let made = made(pid, pidfd);
+            // Groups take 0 for who writes it.
+            if start.groups.is_some()
+                && !made.born_inside
+                && (pid == 0 || !is_own(lines.proc.as_fd()))
+            {
+                let object = "the pid of a copy, in this process's /proc";
+                return Err(Error::new(Stage::Cgroup, "read", object, Errno::ESRCH).into());
+            }
+            Ok(made)
         }
         other => {
-            // It may be there all the same, and the caller's child: if it has failed by itself, who has made it may
-            // say so later. The socket closes when both have done with it.
+            // It may be there all the same, and the caller's child: who has made it may say so later. The socket
+            // closes when both have done with it.
             let failed = matches!(&other, Ok((answer, _)) if answer.kind == report::FAILED);
-            let patience = if failed { FOLLOW_WAIT } else { Duration::ZERO };
+            let is_child = start.template.is_some() && start.groups.is_some();
+            let patience = if failed || is_child { FOLLOW_WAIT } else { Duration::ZERO };
             while sys::wait_readable(lines.ours.as_fd(), Some(patience)) {
                 match receive_now(lines.ours.as_fd()) {
                     Some(Received::Report(late, fds)) if late.kind == report::JOINED => {
