@@ -30,7 +30,7 @@ tests! {
         devices_are_denied, rules_are_by_access, rules_are_changed_while_it_runs, refusals_are_counted,
         standard_devices_are_all_that_a_sandbox_has, sockets_are_marked, packets_have_a_class,
         packets_have_a_priority, an_interface_that_does_not_exist, two_sandboxes_do_not_mix,
-        programs_beside_files,
+        programs_beside_files, as_many_rules_as_there_may_be,
     ];
     Needs::DelegatedCgroup2 => [without_privilege];
     Needs::RootAndUnmounted(&["net_prio"]) => [packets_have_v1s_priority];
@@ -110,6 +110,18 @@ fn rules_are_by_access() {
     sh_fails(&make(Devices::none().allow(any("rw"))), script, NOT_PERMITTED);
     sh(&make(Devices::none().allow(any("m"))), script);
     assert!(dev.path().join("zero").exists());
+}
+
+fn as_many_rules_as_there_may_be() {
+    let rules = (1000..1499).fold(Devices::none(), |devices, major| {
+        devices.allow(DeviceRule::char(major, None)).deny(DeviceRule::char(major, 5))
+    });
+    let rules = rules.allow(DeviceRule::char(1, 3)).allow(DeviceRule::block(7, 0));
+    let sandbox = with(rules.clone());
+    sh(&sandbox, "cat < /dev/null");
+    sh_fails(&sandbox, "cat < /dev/zero", NOT_PERMITTED);
+    let error = refused(&with(rules.allow(DeviceRule::char(1, 5))));
+    assert!(error.to_string().contains("more than 1000 rules"), "{error}");
 }
 
 fn rules_are_changed_while_it_runs() {

@@ -366,6 +366,10 @@ fn denied_devices_cannot_be_opened() {
     let denied = with(null().allow(zero("rw")).deny(DeviceRule::char(1, None).access("w")));
     assert_eq!(sh(&denied, read), "1\n0\n");
     sh_fails(&denied, "echo > /dev/zero", "Operation not permitted");
+    let all = Devices::none().allow(DeviceRule::char(None, None));
+    let all = with(all.allow(DeviceRule::block(None, None)).deny(zero("w")));
+    assert_eq!(sh(&all, "echo > /dev/full || head -c 1 /dev/zero | wc -c"), "1\n");
+    sh_fails(&all, "echo > /dev/zero", "Operation not permitted");
     let part = Devices::none().allow(DeviceRule::char(1, None)).deny(zero("w"));
     let error = refused(&with(part));
     assert!(matches!(error, Error::Unsupported { feature: Feature::DeviceRules, .. }), "{error}");

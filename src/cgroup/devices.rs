@@ -14,7 +14,8 @@ use super::{CgroupVersion, Unsupported, Write, Writes};
 /// ways, such as a bind or a descriptor's /proc entry. What is open already stays open. What is asked
 /// for at once has to be allowed by one rule; rules for the same numbers are one.
 ///
-/// v1 cannot deny what is part of a wider rule: that is [`Error::Unsupported`](crate::Error) there.
+/// v1 cannot deny what is part of a wider rule, unless all devices are allowed before: that is
+/// [`Error::Unsupported`](crate::Error) there.
 ///
 /// On v2 a BPF program does it, which needs CAP_BPF and CAP_NET_ADMIN (Linux 5.8; CAP_SYS_ADMIN
 /// before), and counts what it refuses.
@@ -213,14 +214,25 @@ impl Devices {
         if version == CgroupVersion::V2 {
             return Ok(Vec::new());
         }
-        if self.rulings().iter().any(|ruling| !ruling.allow) {
-            return Err(Unsupported {
+        let rulings = self.rulings();
+        match rulings.as_slice() {
+            all if all.iter().all(|ruling| ruling.allow) => Ok(self.lines()),
+            // All, and then not some.
+            [first, second, denied @ ..]
+                if first.is_any()
+                    && second.is_any()
+                    && first.kind != second.kind
+                    && !denied.iter().any(|ruling| ruling.allow) =>
+            {
+                let denied = denied.iter().map(|ruling| Write::new("devices.deny", ruling));
+                Ok([Write::new("devices.allow", "a")].into_iter().chain(denied).collect())
+            }
+            _ => Err(Unsupported {
                 what: "denying a part of what a wider rule of devices allows",
                 version,
                 instead: "allow the devices one by one",
-            });
+            }),
         }
-        Ok(self.lines())
     }
 
     /// What it comes to, in v1's files.
@@ -268,6 +280,11 @@ impl Ruling {
         let letters = ACCESS.iter().filter(|(letter, _)| rule.access.contains(*letter));
         let access = letters.map(|(_, bit)| bit).sum();
         Ruling { allow, kind: rule.kind, major: rule.major, minor: rule.minor, access }
+    }
+
+    /// Whether it allows all devices of its kind, and all that can be done with them.
+    fn is_any(&self) -> bool {
+        self.allow && self.major.is_none() && self.minor.is_none() && self.access == 7
     }
 
     fn is_about(&self, other: &Ruling) -> bool {
