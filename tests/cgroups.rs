@@ -602,6 +602,28 @@ fn what_limits_do_is_told_as_it_happens() {
     child.stdin.take();
     assert!(events.any(|event| event.unwrap() == Event::OomKill));
     child.wait().unwrap();
+    a_kill_that_is_the_end(&Sandbox::new(), false);
+}
+
+/// Events of what ended the sandbox are there for who asks after that; and without a file that older kernels keep
+/// from others than root.
+fn a_kill_that_is_the_end(base: &Sandbox, as_on_an_older_kernel: bool) {
+    let hog = "read go; exec tail /dev/zero";
+    let command = base.clone().memory_limit(32 * MIB).command("sh").args(["-c", hog]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    if as_on_an_older_kernel && is_v1("memory") == Some(true) {
+        let file = group_path(&child, "memory").join("memory.pressure_level");
+        fs::set_permissions(file, fs::Permissions::from_mode(0)).unwrap();
+    }
+    let events = child.events().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    let mut set = [PollFd::new(child.pidfd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut set, PollTimeout::NONE), Ok(1));
+    let events: Vec<_> = events.map(Result::unwrap).collect();
+    for event in [Event::OutOfMemory, Event::OomKill] {
+        assert!(events.contains(&event), "{events:?}");
+    }
+    assert!(matches!(child.wait().unwrap().outcome, Outcome::OutOfMemory { .. }));
 }
 
 fn the_group_is_neither_seen_nor_reached() {
@@ -996,6 +1018,7 @@ fn delegated_user() {
     child.resume().unwrap();
     child.pause().unwrap();
     drop(child);
+    a_kill_that_is_the_end(&base, true);
     // The kernel lets only root say which devices.
     if is_v1("devices") == Some(true) {
         let devices = base.limits(Limits::new().devices(Devices::standard()));

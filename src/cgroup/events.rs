@@ -33,7 +33,8 @@ pub enum Event {
     /// `memory.high` was exceeded, and the sandbox slowed down. v2 only.
     MemoryHigh,
     /// The limit of memory was reached; something could still be given back. On v1 it is told once
-    /// the kernel has looked for that through some 2 MiB.
+    /// the kernel has looked for that through some 2 MiB, and not before Linux 4.13, to others than root not
+    /// before 6.5.
     MemoryMax,
     /// The limit of memory was reached, and nothing could be given back.
     OutOfMemory,
@@ -47,7 +48,7 @@ pub enum Event {
 /// The [events](Event) of a running sandbox, as they come
 /// ([inotify(7)](https://man7.org/linux/man-pages/man7/inotify.7.html)). Each stands for one or
 /// more of its kind that came together; how many there were in all is in [`Stats`](crate::Stats).
-/// It ends with the sandbox.
+/// It ends with the sandbox; what was not asked for before the end was waited for is gone with the groups.
 ///
 /// As an iterator it waits; its descriptor ([`AsFd`]) is readable when there may be something, so
 /// that it can be part of an event loop, with [`try_next`](Self::try_next).
@@ -121,9 +122,18 @@ impl Events {
             match (group.has(Controller::Memory), group.version()) {
                 (true, CgroupVersion::V1) => {
                     events.listen(group, "memory.oom_control", "", Event::OutOfMemory)?;
-                    // Of this group alone, whose limit makes the kernel look for memory in it.
+                    // Of this group alone, whose limit makes the kernel look for memory in it. Older kernels
+                    // have no such word, and a file that only root may open.
                     let level = " low,local";
-                    events.listen(group, "memory.pressure_level", level, Event::MemoryMax)?;
+                    let told =
+                        events.listen(group, "memory.pressure_level", level, Event::MemoryMax);
+                    if let Err(error) = told {
+                        if ![Some(libc::EACCES), Some(libc::EINVAL)].contains(&error.raw_os_error())
+                        {
+                            return Err(error);
+                        }
+                        log::debug!("no event of a limit that is reached: {error}");
+                    }
                     events.look_at(group, "memory.oom_control", OF_OOM_CONTROL)?;
                 }
                 (true, CgroupVersion::V2) => events.watch(group, "memory.events", OF_MEMORY)?,
@@ -223,10 +233,11 @@ impl Events {
                 Err(errno) => return Err(failed("read inotify")(errno)),
             }
         }
+        let is_there = |counts: &Counts| read_at(counts.group.as_fd(), counts.file).is_some();
         for (counter, event) in &self.words {
             match counter.read() {
                 // The kernel also counts when the group is removed.
-                Ok(_) if !ended => self.pending.push_back(*event),
+                Ok(_) if self.files.iter().all(is_there) => self.pending.push_back(*event),
                 Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(errno) => return Err(failed("read eventfd")(errno)),
             }
