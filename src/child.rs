@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -22,7 +23,7 @@ use crate::lower::Lowered;
 use crate::networks::Lent;
 use crate::outcome::Status;
 use crate::output::Remains;
-use crate::process::{Launched, pid_of_pidfd};
+use crate::process::{Launched, Stands, pid_of_pidfd};
 use crate::pty::Pty;
 use crate::sandbox::Sandbox;
 use crate::session::Hosted;
@@ -99,6 +100,10 @@ pub struct Child {
     /// Made with the first pause.
     pausable: Option<Pausable>,
     paused: Option<Paused>,
+    /// The same, for who starts a program in it.
+    stands: Stands,
+    /// Other programs may have been started in it, which are no descendants of its init.
+    entered: AtomicBool,
     sandbox: Sandbox,
     remains: Remains,
     /// What the program's filter asks with, if the caller is asked.
@@ -191,6 +196,8 @@ impl Child {
             groups,
             pausable: None,
             paused: None,
+            stands: Stands::default(),
+            entered: AtomicBool::new(false),
             sandbox,
             remains,
             listener,
@@ -225,6 +232,16 @@ impl Child {
         let control =
             control.map_err(|errno| Error::new(Stage::Run, "dup", "of init's socket", errno))?;
         Ok((self.launched(), control))
+    }
+
+    /// For who starts programs in it: whether it is paused.
+    pub(crate) fn stands(&self) -> Stands {
+        self.stands.clone()
+    }
+
+    /// Somebody else may be in its network: no other sandbox gets that.
+    pub(crate) fn keep_network(&mut self) {
+        self.network = None;
     }
 
     /// The same, of a sandbox that is to have one program.

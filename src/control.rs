@@ -172,13 +172,14 @@ pub(crate) fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received 
         };
         match (poll(&mut set, timeout), &launched.session) {
             (Ok(0), Some(session)) => {
-                continued += 1;
+                let word = [RESUME | BY_SIGNAL];
+                // Who has ended is seen next.
+                let control = session.control.as_raw_fd();
+                let told = session.paused.unless(|| send(control, &word, MsgFlags::MSG_NOSIGNAL));
+                continued += u32::from(told.is_some());
                 if continued > CONTINUED {
                     return Received::Failed(Errno::ETIMEDOUT);
                 }
-                let word = [RESUME | BY_SIGNAL];
-                // Who has ended is seen next.
-                let told = send(session.control.as_raw_fd(), &word, MsgFlags::MSG_NOSIGNAL);
                 log::trace!("a program of a session does not start: continued, {told:?}");
             }
             (Ok(_) | Err(Errno::EINTR), _) => {}

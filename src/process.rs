@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -31,6 +31,27 @@ pub(crate) struct Launched {
     pub(crate) session: Option<Arc<Sockets>>,
 }
 
+/// Whether a sandbox is paused.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stands(Arc<Mutex<bool>>);
+
+impl Stands {
+    pub(crate) fn set(&self, stands: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stands;
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that nobody may do in a pause, which begins after it; `None` in a pause.
+    pub(crate) fn unless<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
+        let stands = self.0.try_lock().ok()?;
+        (!*stands).then(work)
+    }
+}
+
 /// Those of a sandbox with several programs.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -38,6 +59,8 @@ pub(crate) struct Sockets {
     pub(crate) control: OwnedFd,
     /// Where it takes programs, if it does.
     pub(crate) door: Option<OwnedFd>,
+    /// Whether it is [paused](crate::Child::pause): programs do not start then, and nobody is to continue it.
+    pub(crate) paused: Stands,
 }
 
 impl Launched {

@@ -126,7 +126,8 @@ impl Session {
         let New { child, lowered, door, .. } = made;
         let (mut init, control) = child.init()?;
         let door = door.ok_or_else(|| init_died(&init, Stage::Launch))?;
-        init.session = Some(Arc::new(Sockets { control, door: Some(door) }));
+        init.session =
+            Some(Arc::new(Sockets { control, door: Some(door), paused: child.stands() }));
         let missing = child.missing().to_vec();
         let sandbox = sandbox.clone();
         let (clock, child) = (Mutex::default(), Mutex::new(child));
@@ -217,6 +218,7 @@ impl Session {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn namespaces(&self) -> Result<Vec<(Namespaces, OwnedFd)>> {
+        lock(&self.0.child).keep_network();
         let own = self.0.sandbox.policy().new_namespaces();
         let open = |kind: Namespaces| {
             // Init itself stays in the caller's, and what it starts is in this one.

@@ -167,10 +167,12 @@ fn what_it_leaves_ends_with_it() {
 
 fn the_sandboxs_end_is_its_end() {
     let sandbox = Sandbox::new();
+    let prepared = sandbox.prepare().unwrap();
     // By a kill, by the handle's end, and by that of its program.
-    for way in 0..3 {
+    for (way, copied) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true)] {
         let (go, going) = std::io::pipe().unwrap();
-        let command = sandbox.command("sh").args(["-c", "printf ! >&5; read line <&6; exit 3"]);
+        let command = if copied { prepared.command("sh") } else { sandbox.command("sh") };
+        let command = command.args(["-c", "printf ! >&5; read line <&6; exit 3"]);
         let (mut child, _held) = endless(command.fd(6, go));
         let (mut entered, held) = endless(sh(&child, ENDLESS));
         match way {
@@ -179,12 +181,15 @@ fn the_sandboxs_end_is_its_end() {
             _ => {
                 (&going).write_all(b"\n").unwrap();
                 assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(3));
+                // It does nothing any more when the end is told.
+                assert_eq!(life::state(entered.program_id().unwrap_or(0)), '-');
             }
         }
         await_released(&held, "the other program");
         let outcome = entered.wait().unwrap().outcome;
         assert!(!outcome.is_success(), "{outcome:?}");
     }
+    drop(prepared);
     no_child_is_left();
 }
 
@@ -433,11 +438,25 @@ fn what_is_there_is_not_changed() {
 }
 
 fn in_a_pause() {
-    let (mut child, held) = running(&Sandbox::new());
-    let (mut entered, also_held) = endless(sh(&child, ENDLESS));
+    // Nothing that waits for a child of its own, and so for its stop.
+    let busy = "printf ! >&5; while :; do :; done";
+    let (mut child, held) = endless(Sandbox::new().command("sh").args(["-c", busy]));
+    let (mut entered, also_held) = endless(sh(&child, busy));
+    let before = child.command("true").unwrap();
     child.pause().unwrap();
+    for program in [&child, &entered].map(|one| one.program_id().unwrap()) {
+        while life::state(program) != 'T' {
+            std::thread::sleep(moment(1));
+        }
+    }
     assert_eq!(child.command("true").unwrap_err().raw_os_error(), Some(libc::EBUSY));
+    assert_eq!(before.spawn().unwrap_err().raw_os_error(), Some(libc::EBUSY));
     child.resume().unwrap();
+    for program in [&child, &entered].map(|one| one.program_id().unwrap()) {
+        while life::state(program) == 'T' {
+            std::thread::sleep(moment(1));
+        }
+    }
     assert!(child.command("true").unwrap().status().unwrap().outcome.is_success());
     assert!(is_held(&held) && is_held(&also_held));
     // What stands still ends as well.

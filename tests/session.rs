@@ -23,8 +23,8 @@ use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, is_held, my_role, start};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
-    Action, Capability, Child, Command, Error, Limits, Max, Memory, Namespaces, Outcome, Output,
-    Pool, Resource, Rule, Sandbox, Seccomp, Session, Stdio, WhenEmpty,
+    Action, Capability, CgroupParent, Child, Command, Error, Limits, Max, Memory, Namespaces,
+    Outcome, Output, Pool, Resource, Rule, Sandbox, Seccomp, Session, Stdio, WhenEmpty,
 };
 
 tests! {
@@ -52,6 +52,7 @@ tests! {
         a_forked_copy_ends_nothing,
         many_threads_at_once,
         time_stands_still_in_a_pause,
+        a_start_does_not_end_a_pause,
         its_namespaces_can_be_joined,
         what_cannot_wait,
         too_low_a_limit_of_open_files,
@@ -587,6 +588,35 @@ fn time_stands_still_in_a_pause() {
     // Paused or not, it ends.
     session.pause().unwrap();
     session.end().unwrap();
+}
+
+/// A program that another one stops on its way is continued, but not in a pause that began meanwhile.
+fn a_start_does_not_end_a_pause() {
+    // Where nothing can be frozen, a pause is by signals.
+    let nowhere = CgroupParent::Path("/no-such-group".into());
+    let session = Sandbox::new().cgroup_parent(nowhere).prepare().unwrap().session().unwrap();
+    let (witness, _held) = endless(sh(&session, "printf ! >&5; while :; do :; done"));
+    let is_stopped = || life::state(witness.program_id().unwrap()) == 'T';
+    let mut all = vec![session.id()];
+    let mut at = 0;
+    while let Some(pid) = all.get(at) {
+        let children = life::children_of(pid.cast_signed()).into_iter();
+        all.extend(children.map(|(child, _)| child.cast_unsigned()));
+        at += 1;
+    }
+    // Who would start it among them.
+    all[1..].iter().for_each(|pid| life::signal(*pid, libc::SIGSTOP));
+    std::thread::scope(|scope| {
+        let starter = scope.spawn(|| sh(&session, "exit 3").status().unwrap().outcome);
+        std::thread::sleep(moment(100));
+        session.pause().unwrap();
+        // Twice as long as it takes until who does not start is continued.
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!starter.is_finished() && is_stopped());
+        session.resume().unwrap();
+        assert_eq!(starter.join().unwrap(), Outcome::Exited(3));
+        assert!(!is_stopped());
+    });
 }
 
 fn its_namespaces_can_be_joined() {

@@ -57,6 +57,7 @@ tests! {
         the_environment_is_one_commands,
     ];
     Needs::Program("python3") => [
+        a_network_that_others_may_join,
         a_network_that_was_used_is_thrown_away,
         a_socket_that_got_out_keeps_its_network,
     ];
@@ -539,6 +540,27 @@ fn a_network_is_used_again() {
     assert_eq!(different.len(), 5);
     // Without being asked, none is used again.
     assert_eq!(networks_after(&template(&Sandbox::new()), ":", 8), 8);
+}
+
+/// Who has a descriptor of a session's namespaces may be in its network after its end.
+fn a_network_that_others_may_join() {
+    let prepared = template(&Sandbox::new().recycle_network(true));
+    let networks = |shown: bool| {
+        let (mut numbers, mut held) = (BTreeSet::new(), Vec::new());
+        for _ in 0..10 {
+            let session = prepared.session().unwrap();
+            let network = fs::File::open(format!("/proc/{}/ns/net", session.id())).unwrap();
+            numbers.insert(std::os::unix::fs::MetadataExt::ino(&network.metadata().unwrap()));
+            held.push(network);
+            if shown {
+                drop(session.namespaces().unwrap());
+            }
+            session.end().unwrap();
+        }
+        numbers.len()
+    };
+    assert!(networks(false) < 10);
+    assert_eq!(networks(true), 10);
 }
 
 /// What sends anything, or leaves a socket to somebody, is the last in its network.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -66,6 +67,7 @@ impl Child {
     /// ```
     pub fn command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
         let entered = self.entered()?;
+        self.entered.store(true, Ordering::Relaxed);
         let within = Within::Child(Arc::new(entered));
         Ok(Command::new(self.sandbox.clone(), program.as_ref()).within(within))
     }
@@ -85,8 +87,7 @@ impl Child {
             return Err(Error::Invalid(problems));
         }
         if self.paused.is_some() {
-            let object = "(the sandbox is paused)";
-            return Err(Error::new(Stage::Start, "start program", object, Errno::EBUSY));
+            return Err(stands());
         }
         let (Some(program), Some(control)) = (&self.program, &self.control) else {
             return Err(ended(self.pid));
@@ -98,7 +99,8 @@ impl Child {
         let namespaces = policy.new_namespaces() | policy.joined_namespaces();
         let has_clocks = namespaces.contains(Namespaces::TIME)
             && !self.missing.contains(&Feature::TimeNamespace);
-        let sockets = Arc::new(Sockets { control: copy(control)?, door: None });
+        let sockets =
+            Arc::new(Sockets { control: copy(control)?, door: None, paused: self.stands() });
         let entering = Entering {
             pid: self.pid,
             pidfd: Arc::clone(&self.pidfd),
@@ -156,6 +158,10 @@ fn problems(policy: &Policy) -> Vec<String> {
     problems
 }
 
+fn stands() -> Error {
+    Error::new(Stage::Start, "start program", "(the sandbox is paused)", Errno::EBUSY)
+}
+
 fn ended(pid: u32) -> Error {
     let object = format!("(the program of process {pid}'s sandbox has ended)");
     Error::new(Stage::Start, "start program", object, Errno::ESRCH)
@@ -172,6 +178,9 @@ impl Entered {
             if sys::wait_readable(process, Some(Duration::ZERO)) {
                 return Err(ended(self.entering.pid));
             }
+        }
+        if self.entering.sockets.paused.get() {
+            return Err(stands());
         }
         let (made, mut attached) =
             command.start_later(&self.lowered, None, Role::Entering, |start| {

@@ -1,5 +1,6 @@
 //! A sandbox that stands still.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,8 +28,9 @@ impl Child {
     ///
     /// Where the caller may use a freezer of control groups, the program is not interrupted. It can see
     /// in /proc/self/cgroup that it was only if the caller may not put it back into the group before.
-    /// Elsewhere init stops every process by SIGSTOP and continues it by SIGCONT, which also
-    /// continues what was stopped before. Ending a paused sandbox is possible in every way.
+    /// Elsewhere, and where other programs were [started in it](Self::command) and it has no limits by control
+    /// groups, init stops every process by SIGSTOP and continues it by SIGCONT, which also
+    /// continues what was stopped before. A program that is about to start does so after the pause. Ending a paused sandbox is possible in every way.
     ///
     /// # Errors
     ///
@@ -54,11 +56,13 @@ impl Child {
         if self.ended() || self.account.last_report.is_some() {
             return Err(Error::new(Stage::Run, "pause", "(it has ended)", Errno::ESRCH));
         }
-        if self.pausable.is_none() {
+        // Who has entered descends from a process outside, so that only groups have all.
+        let signal_only = self.groups.is_none() && self.entered.load(Ordering::Relaxed);
+        if self.pausable.is_none() && !signal_only {
             let policy = self.sandbox.policy();
             self.pausable = make_pausable(policy, self.groups.as_ref(), self.pid)?;
         }
-        let by_signal = self.pausable.is_none();
+        let by_signal = signal_only || self.pausable.is_none();
         if by_signal && !(self.supervised && self.own_pids) {
             let reason = "the caller may make no control group that can be frozen, and only an \
                           init with a pid namespace of its own can stop everything by signals";
@@ -66,11 +70,15 @@ impl Child {
             return Err(Error::Unsupported { feature, reason: reason.to_owned() });
         }
         let paused = Paused { since: Instant::now(), by_signal };
-        self.tell_init(&[PAUSE | if by_signal { BY_SIGNAL } else { 0 }], &[])?;
+        self.stands.set(true);
+        let told = self.tell_init(&[PAUSE | if by_signal { BY_SIGNAL } else { 0 }], &[]);
+        told.inspect_err(|_| self.stands.set(false))?;
         self.paused = Some(paused);
         let stopped = self.tell_deadline(None).and_then(|()| match &self.pausable {
-            Some(pausable) => pausable.freeze(self.groups.as_ref(), self.pid, self.supervised),
-            None => Ok(()),
+            Some(pausable) if !by_signal => {
+                pausable.freeze(self.groups.as_ref(), self.pid, self.supervised)
+            }
+            _ => Ok(()),
         });
         if stopped.is_err() {
             self.resume()?;
@@ -111,6 +119,7 @@ impl Child {
             pausable.thaw()?;
         }
         self.paused = None;
+        self.stands.set(false);
         let stood = since.elapsed();
         self.started = self.started.checked_add(stood).unwrap_or(self.started);
         self.deadline = self.deadline.and_then(|at| at.checked_add(stood));

@@ -1,6 +1,7 @@
 //! Waiting for the end of a sandbox, by its handle.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -141,9 +142,11 @@ impl Child {
         Ok(collected(status, readers))
     }
 
-    /// Whether what init says last is the end, and another process reaps it. Groups are free only when all has ended.
+    /// Whether what init says last is the end, and another process reaps it. Groups are free only when all has
+    /// ended, and who has entered is nobody that init waits for.
     pub(super) fn ends_by_word(&self) -> bool {
-        self.hosted.is_some() || self.template.is_some() && self.groups.is_none()
+        let entered = self.entered.load(Ordering::Relaxed);
+        self.hosted.is_some() || self.template.is_some() && self.groups.is_none() && !entered
     }
 
     /// Ends the sandbox if it is past its deadline and has not ended itself; returns how long to

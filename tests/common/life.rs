@@ -140,6 +140,12 @@ pub(crate) fn children_of(parent: i32) -> Vec<(i32, String)> {
     found
 }
 
+/// What a process does, as proc_pid_stat(5) says it: `T` is stopped.
+pub(crate) fn state(pid: u32) -> char {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+}
+
 /// Whether any process of the machine has this text in its command line.
 pub(crate) fn anyone_with(marker: &str) -> Vec<i32> {
     let mut found = Vec::new();
