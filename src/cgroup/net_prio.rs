@@ -13,7 +13,8 @@ use super::{CgroupVersion, Write, Writes};
 /// (`SO_PRIORITY` of [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html)).
 ///
 /// On v2 a BPF program sets it on IPv4 and IPv6 packets, which needs CAP_BPF and CAP_NET_ADMIN
-/// (Linux 5.8; CAP_SYS_ADMIN before).
+/// (Linux 5.8; CAP_SYS_ADMIN before). On v1 a program that sets the priority of its own socket, up
+/// to 6, has that.
 ///
 /// # Examples
 ///
