@@ -1,14 +1,14 @@
 //! What limits by control groups cost a spawn: memory, CPU time and processes against none, with few
-//! and with many other groups on the host; beside the hand-written floor of the bench of spawns, and
-//! beside what systemd and OCI runtimes need for a program with the same limits.
+//! and with many other groups in each of their hierarchies; beside the hand-written floor of the bench
+//! of spawns, and beside what systemd and OCI runtimes need for a program with the same limits.
 //!
 //! And how close each limit comes to its figure: what was reached of it, as a ratio.
 //!
 //! The contenders take turns. `--quick` measures less. It needs root, or a delegated group whose path
-//! is the last argument.
+//! from the top is the last argument.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench may end so")]
-#![allow(clippy::cast_possible_truncation, reason = "kernel words")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "kernel words")]
 
 #[path = "spawn/etc.rs"]
 mod etc;
@@ -19,8 +19,9 @@ mod floor;
 #[path = "../src/raw.rs"]
 mod raw;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use floor::Floor;
@@ -29,7 +30,7 @@ use stockade::{
     Support,
 };
 
-/// How many other groups there are.
+/// How many other groups there are in a hierarchy.
 const OTHERS: [usize; 3] = [0, 1000, 10_000];
 /// Linked statically, as Debian's busybox-static is.
 const PROGRAM: &str = "/usr/bin/busybox";
@@ -45,7 +46,7 @@ fn main() {
         .memory(Memory::new().max(1 << 30))
         .cpu(Cpu::new().limit(8.0))
         .pids(Pids::new().max(100));
-    let limited = Sandbox::new().limits(limits).cgroup_parent(parent);
+    let limited = Sandbox::new().limits(limits).cgroup_parent(parent.clone());
     if let Err(error) = limited.check() {
         return println!("not measured: {error}");
     }
@@ -55,46 +56,100 @@ fn main() {
     let rounds = if full { 300 } else { 50 };
     closeness(&limited);
     compare(&limited, rounds);
-    println!(
-        "{:>12} {:>10} {:>10} {:>10} {:>10} {:>12} {:>14}",
-        "other groups", "floor", "without", "with", "more", "more/floor", "more/without"
-    );
+    let head = ["groups", "", "floor", "without", "with", "more", "/floor", "/without"];
+    row(&head.map(str::to_owned));
+    let places = places(&parent);
     for count in if full { &OTHERS[..] } else { &OTHERS[..2] } {
-        let _others = Others::make(*count);
-        let floor = Floor::new(Path::new(PROGRAM), &["true"], &[], None);
-        let plain = Sandbox::new();
-        let contenders: [&dyn Fn(); 3] = [&|| floor.run(), &|| spawn(&plain), &|| spawn(&limited)];
-        let [floor, without, with] = medians(rounds, &contenders)[..] else { return };
-        let more = with.saturating_sub(without);
-        let of = |base: Duration| more.as_secs_f64() / base.as_secs_f64();
-        let (of_floor, of_without) = (of(floor), of(without));
-        let [floor, without, with, more] = [floor, without, with, more].map(micros);
-        println!(
-            "{count:>12} {floor:>10} {without:>10} {with:>10} {more:>10} {of_floor:>12.3} \
-             {of_without:>14.3}"
-        );
+        let others = Others::make(&places, *count);
+        beside(*count, &limited, rounds);
+        drop(others);
     }
+}
+
+/// What limits add, with so many groups of others.
+fn beside(others: usize, limited: &Sandbox, rounds: usize) {
+    let floor = Floor::new(Path::new(PROGRAM), &["true"], &[], None);
+    let plain = Sandbox::new();
+    let contenders: [&dyn Fn(); 3] = [&|| floor.run(), &|| spawn(&plain), &|| spawn(limited)];
+    let times = times(rounds, &contenders);
+    let show = |what: &str, of: fn(&Times) -> Duration| {
+        let [floor, without, with] = [0, 1, 2].map(|one: usize| of(&times[one]));
+        let more = with.saturating_sub(without);
+        let share = |base: Duration| format!("{:.3}", more.as_secs_f64() / base.as_secs_f64());
+        let shares = [share(floor), share(without)];
+        let figures = [floor, without, with, more].map(micros).into_iter().chain(shares);
+        let cells = [others.to_string(), what.to_owned()].into_iter().chain(figures);
+        row(&cells.collect::<Vec<_>>());
+    };
+    show("median", Times::median);
+    show("least", Times::least);
+    show("processor", Times::processor);
+}
+
+fn row(cells: &[String]) {
+    let padded = cells.iter().map(|cell| format!(" {cell:>10}"));
+    println!("{}", padded.collect::<String>());
 }
 
 fn micros(time: Duration) -> String {
     format!("{} µs", time.as_micros())
 }
 
-/// The median of each, which take turns; the first turns fill caches.
-fn medians(rounds: usize, contenders: &[&dyn Fn()]) -> Vec<Duration> {
-    let mut times = vec![Vec::new(); contenders.len()];
+/// What each round of a contender took, in order.
+#[derive(Default)]
+struct Times {
+    wall: Vec<Duration>,
+    /// Of this process and all that it has waited for: the same on a busy machine, but for caches.
+    processor: Vec<Duration>,
+}
+
+impl Times {
+    fn median(&self) -> Duration {
+        self.wall[self.wall.len() / 2]
+    }
+
+    fn least(&self) -> Duration {
+        self.wall[0]
+    }
+
+    fn processor(&self) -> Duration {
+        self.processor[self.processor.len() / 2]
+    }
+}
+
+/// The contenders take turns; the first turns fill caches.
+fn times(rounds: usize, contenders: &[&dyn Fn()]) -> Vec<Times> {
+    let mut all: Vec<Times> = contenders.iter().map(|_| Times::default()).collect();
     for round in 0..rounds + 5 {
-        for (contender, times) in contenders.iter().zip(&mut times) {
-            let began = Instant::now();
+        for (contender, times) in contenders.iter().zip(&mut all) {
+            let (began, before) = (Instant::now(), processor_time());
             contender();
-            times.extend((round >= 5).then(|| began.elapsed()));
+            let (wall, after) = (began.elapsed(), processor_time());
+            if round >= 5 {
+                times.wall.push(wall);
+                times.processor.push(after - before);
+            }
         }
     }
-    let median = |mut times: Vec<Duration>| {
-        times.sort_unstable();
-        times[times.len() / 2]
+    for Times { wall, processor } in &mut all {
+        wall.sort_unstable();
+        processor.sort_unstable();
+    }
+    all
+}
+
+fn processor_time() -> Duration {
+    let of = |whose| {
+        // SAFETY: numbers, of which all bits may be zero.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: there is room for what is written.
+        assert_eq!(unsafe { libc::getrusage(whose, &raw mut usage) }, 0);
+        let time = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+        };
+        time(usage.ru_utime) + time(usage.ru_stime)
     };
-    times.into_iter().map(median).collect()
+    of(libc::RUSAGE_SELF) + of(libc::RUSAGE_CHILDREN)
 }
 
 /// From the call to the end, with everything removed.
@@ -244,8 +299,8 @@ fn compare(limited: &Sandbox, rounds: usize) {
         }
     }
     let contenders: Vec<&dyn Fn()> = contenders.iter().map(|one| &**one).collect();
-    for (name, time) in names.iter().zip(medians(rounds / 10, &contenders)) {
-        println!("{name:>36}: {}", micros(time));
+    for (name, times) in names.iter().zip(times(rounds / 10, &contenders)) {
+        println!("{name:>36}: {}, at least {}", micros(times.median()), micros(times.least()));
     }
 }
 
@@ -253,7 +308,9 @@ fn compare(limited: &Sandbox, rounds: usize) {
 fn bundle() -> tempfile::TempDir {
     let bundle = tempfile::tempdir().expect("a temporary directory");
     let root = bundle.path().join("rootfs");
-    std::fs::create_dir_all(root.join("proc")).expect("a directory");
+    for directory in ["proc", "dev"] {
+        std::fs::create_dir_all(root.join(directory)).expect("a directory");
+    }
     std::fs::copy(PROGRAM, root.join("busybox")).expect("a copy");
     let kinds = ["pid", "mount", "ipc", "uts", "network"];
     let namespaces = kinds.map(|kind| serde_json::json!({ "type": kind }));
@@ -277,26 +334,45 @@ fn bundle() -> tempfile::TempDir {
     bundle
 }
 
-/// Groups of somebody else's, beside those that are measured.
-struct Others(Vec<PathBuf>);
+/// Below which groups the limits' are made, in all hierarchies that have one of them.
+fn places(parent: &CgroupParent) -> BTreeSet<PathBuf> {
+    let limited = [Controller::Memory, Controller::Cpu, Controller::Pids];
+    let of_limits = |one: &stockade::ControllerSupport| limited.contains(&one.controller);
+    let place = |one: stockade::ControllerSupport| match parent {
+        CgroupParent::Path(path) => Some(one.mount?.join(path.strip_prefix("/").unwrap_or(path))),
+        _ => one.place,
+    };
+    Support::controllers().into_iter().filter(of_limits).filter_map(place).collect()
+}
+
+/// Groups of somebody else's, beside those that are measured. Who removes them does so as well if this
+/// process is killed.
+struct Others(std::process::Child);
+
+/// Waits for the end of its input.
+const REMOVE: &str = r#"cat; exec find "$@" -maxdepth 1 -type d -name "$0*" -exec rmdir {} +"#;
 
 impl Others {
-    fn make(count: usize) -> Self {
-        let of_pids = |one: &stockade::ControllerSupport| one.controller == Controller::Pids;
-        let place = Support::controllers().into_iter().find(of_pids).and_then(|one| one.place);
-        let Some(place) = place.filter(|_| count > 0) else { return Others(Vec::new()) };
-        let make = |number| {
-            let path = place.join(format!("bench-of-stockade-{number}"));
-            std::fs::create_dir(&path).expect("a group can be made");
-            path
-        };
-        Others((0..count).map(make).collect())
+    fn make(places: &BTreeSet<PathBuf>, count: usize) -> Self {
+        let name = format!("bench-of-stockade-{}-", std::process::id());
+        // Of a session of its own: what ends this process from a terminal does not end it.
+        let mut remover = Command::new("setsid");
+        remover.args(["sh", "-c", REMOVE, &name]).args(places).stdin(Stdio::piped());
+        let others = Others(remover.spawn().expect("a shell"));
+        for place in places {
+            for number in 0..count {
+                let path = place.join(format!("{name}{number}"));
+                std::fs::create_dir(&path).expect("a group can be made");
+            }
+        }
+        others
     }
 }
 
 impl Drop for Others {
     fn drop(&mut self) {
-        let remove = |path: &Path| std::fs::remove_dir(path);
-        self.0.iter().for_each(|path| remove(path).expect("an empty group can be removed"));
+        drop(self.0.stdin.take());
+        let status = self.0.wait().expect("a child");
+        assert!(status.success(), "empty groups can be removed: {status}");
     }
 }
