@@ -299,7 +299,9 @@ impl Supervisor<'_> {
             let _reaped = sys::wait(child.pid, WNOHANG);
             if child.pid == self.running.pid {
                 self.ended = Some(child);
-                self.end.numbers[ended::WALL] = sys::now().saturating_sub(self.running.started);
+                // It may have been thawed already, while the word of that is on its way.
+                let until = sys::now().min(self.paused);
+                self.end.numbers[ended::WALL] = until.saturating_sub(self.running.started);
             }
             if self.phase == Phase::Killed && self.running.flags & OWN_PIDS == 0 {
                 // What it has left is init's child now.
