@@ -613,7 +613,7 @@ fn a_kill_that_is_the_end(base: &Sandbox, as_on_an_older_kernel: bool) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     if as_on_an_older_kernel && is_v1("memory") == Some(true) {
         let file = group_path(&child, "memory").join("memory.pressure_level");
-        fs::set_permissions(file, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o0)).unwrap();
     }
     let events = child.events().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
