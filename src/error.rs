@@ -540,6 +540,18 @@ impl Error {
         self.with_hint(found)
     }
 
+    /// Without its hint, and the hint: for who shows them apart.
+    pub(crate) fn told(&self) -> (String, Option<String>) {
+        match self {
+            Error::Failed(failed) => {
+                let step = Failed { hint: None, ..(**failed).clone() };
+                (step.to_string(), failed.hint.as_ref().map(ToString::to_string))
+            }
+            Error::Unsupported { reason, .. } => (reason.clone(), None),
+            other => (other.to_string(), None),
+        }
+    }
+
     /// The same with a hint, if it is a failed step without one.
     pub(crate) fn with_hint(mut self, hint: Option<Hint>) -> Self {
         if let Error::Failed(failed) = &mut self {

@@ -277,7 +277,7 @@ impl Probe {
             Ok(()) => (None, None),
             Err(error) => {
                 let fallback = self.remedy(&error);
-                let (reason, hint) = told(error);
+                let (reason, hint) = error.told();
                 (Some(reason), hint.or(fallback))
             }
         };
@@ -289,18 +289,6 @@ impl Probe {
             reason,
             remedy: hint,
         }
-    }
-}
-
-/// An error without its hint, and the hint.
-fn told(error: Error) -> (String, Option<String>) {
-    match error {
-        Error::Failed(mut failed) => {
-            let hint = failed.hint.take();
-            (failed.to_string(), hint.map(|hint| hint.to_string()))
-        }
-        Error::Unsupported { reason, .. } => (reason, None),
-        other => (other.to_string(), None),
     }
 }
 

@@ -219,27 +219,56 @@ impl Program {
     }
 
     fn refused(&self, operation: &'static str, errno: Errno) -> Error {
-        let reason = match (operation, errno) {
-            ("BPF_PROG_ATTACH", Errno::EPERM) => {
-                "a BPF program of a group above allows no other below it"
-            }
-            (_, Errno::EPERM | Errno::EACCES) => {
-                "on cgroup v2 a BPF program does it, which needs CAP_BPF and CAP_NET_ADMIN in the \
-                 initial user namespace (CAP_SYS_ADMIN before Linux 5.8, and room below \
-                 RLIMIT_MEMLOCK before 5.11); run as root, or mount the controller on v1"
-            }
-            ("BPF_PROG_LOAD", Errno::E2BIG) => {
-                "the kernel takes no program as long (4,096 instructions before Linux 5.2, up to 10 a \
-                 rule); use fewer rules"
-            }
-            (_, Errno::ENOSYS) => "the kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
-            (_, Errno::EINVAL) => {
-                "the kernel has no BPF programs of groups (CONFIG_CGROUP_BPF), or is older than Linux 5.2"
-            }
-            _ => return Error::new(Stage::Cgroup, operation, self.controller.to_string(), errno),
+        let Some((reason, remedy)) = blame(operation, errno) else {
+            return Error::new(Stage::Cgroup, operation, self.controller.to_string(), errno);
         };
-        Error::Unsupported { feature: self.controller.feature(), reason: reason.to_owned() }
+        let semicolon = if remedy.is_empty() { "" } else { "; " };
+        let reason = format!("{reason}{semicolon}{remedy}");
+        Error::Unsupported { feature: self.controller.feature(), reason }
     }
+}
+
+/// Why the kernel does not do it, and what to do about that, where it is known.
+fn blame(operation: &str, errno: Errno) -> Option<(&'static str, &'static str)> {
+    match (operation, errno) {
+        ("BPF_PROG_ATTACH", Errno::EPERM) => {
+            Some(("a BPF program of a group above allows no other below it", ""))
+        }
+        (_, Errno::EPERM | Errno::EACCES) => Some((
+            "on cgroup v2 a BPF program does it, which needs CAP_BPF and CAP_NET_ADMIN in the \
+             initial user namespace (CAP_SYS_ADMIN before Linux 5.8, and room below \
+             RLIMIT_MEMLOCK before 5.11)",
+            "run as root, or mount the controller on v1",
+        )),
+        ("BPF_PROG_LOAD", Errno::E2BIG) => Some((
+            "the kernel takes no program as long (4,096 instructions before Linux 5.2, up to 10 a rule)",
+            "use fewer rules",
+        )),
+        (_, Errno::ENOSYS) => Some(("the kernel has no bpf(2) (CONFIG_BPF_SYSCALL)", "")),
+        (_, Errno::EINVAL) => Some((
+            "the kernel has no BPF programs of groups (CONFIG_CGROUP_BPF), or is older than Linux 5.2",
+            "",
+        )),
+        _ => None,
+    }
+}
+
+/// Why the caller cannot have such programs, and what to do about that, if it cannot; one is loaded to
+/// find out, and attached to nothing.
+pub(crate) fn why_not(controller: Controller) -> Option<(String, Option<String>)> {
+    let program = match controller {
+        Controller::Devices => Program::devices(&[]),
+        Controller::NetCls => Program::mark(0),
+        _ => Program::priorities(&[]),
+    };
+    let (kind, place) = program.hook.numbers();
+    // With its counter it does not load before there is one.
+    let code = if program.counter.is_some() { give(1).to_vec() } else { program.code };
+    let errno = sys::bpf_load(kind, place, &code).err()?;
+    let Some((reason, remedy)) = blame("BPF_PROG_LOAD", errno) else {
+        return Some((format!("BPF_PROG_LOAD: {}", std::io::Error::from(errno)), None));
+    };
+    Some((reason.to_owned(), (!remedy.is_empty()).then(|| remedy.to_owned())))
 }
 
 /// A program that is attached to a group.

@@ -599,29 +599,52 @@ fn resolved(limits: &Limits) -> Result<Limits> {
     Ok(limits)
 }
 
-pub(crate) fn unavailable(controller: Controller, why: Unavailable) -> Error {
+fn unavailable(controller: Controller, why: Unavailable) -> Error {
+    let (reason, remedy) = why_unavailable(controller, why);
+    let reason = format!("{reason}; {remedy}");
+    Error::Unsupported { feature: controller.feature(), reason }
+}
+
+/// Why there are no limits of it, and what to do about that.
+pub(crate) fn why_unavailable(controller: Controller, why: Unavailable) -> (String, String) {
     let (v1, v2) = (controller.name(CgroupVersion::V1), controller.name(CgroupVersion::V2));
-    let reason = match why {
-        Unavailable::NotInKernel => {
-            format!("the kernel has no controller {v1:?}; use one that was built with it")
-        }
-        Unavailable::Disabled => {
-            format!("the controller {v1:?} is switched off; boot with cgroup_enable={v1}")
-        }
-        Unavailable::NotMounted => format!(
-            "the controller {v1:?} is not mounted; as root: mkdir -p /sys/fs/cgroup/{v1} && mount \
-             -t cgroup -o {v1} none /sys/fs/cgroup/{v1}"
+    let (reason, remedy) = match why {
+        Unavailable::NotInKernel => (
+            format!("the kernel has no controller {v1:?}"),
+            "use one that was built with it".into(),
         ),
-        Unavailable::ReadOnly => format!(
-            "the hierarchy with {v2:?} is mounted read-only, as in a container; as root: mount -o \
-             remount,rw it"
+        Unavailable::Disabled => (
+            format!("the controller {v1:?} is switched off"),
+            format!("boot with cgroup_enable={v1}"),
         ),
-        Unavailable::Elsewhere => format!(
-            "the caller's group is outside of what is mounted of the hierarchy with {v2:?}; mount \
-             it anew in this cgroup namespace"
+        Unavailable::NotMounted => (
+            format!("the controller {v1:?} is not mounted"),
+            format!(
+                "run as root: mountpoint -q /sys/fs/cgroup || mount -t tmpfs -o mode=755 none \
+                 /sys/fs/cgroup; mkdir -p /sys/fs/cgroup/{v1} && mount -t cgroup -o {v1} none \
+                 /sys/fs/cgroup/{v1}"
+            ),
+        ),
+        Unavailable::NothingMounted => (
+            "no hierarchy of control groups is mounted".to_owned(),
+            "run as root: mount -t cgroup2 none /sys/fs/cgroup".to_owned(),
+        ),
+        Unavailable::NotPassedOn => (
+            format!("the groups above what is mounted here do not pass on {v2}"),
+            format!("write +{v2} to cgroup.subtree_control of each of them, as root of the host"),
+        ),
+        Unavailable::ReadOnly => (
+            format!("the hierarchy with {v2:?} is mounted read-only, as in a container"),
+            "as root: mount -o remount,rw it".to_owned(),
+        ),
+        Unavailable::Elsewhere => (
+            format!(
+                "the caller's group is outside of what is mounted of the hierarchy with {v2:?}"
+            ),
+            "mount it anew in this cgroup namespace".to_owned(),
         ),
     };
-    Error::Unsupported { feature: controller.feature(), reason }
+    (reason, remedy)
 }
 
 /// A file that the kernel does not have is a limit that it cannot give; other refusals are its own.

@@ -93,11 +93,21 @@ fn parse_membership(line: &[u8]) -> Option<Membership> {
     })
 }
 
-/// A controller's line of /proc/cgroups: whether the kernel has it switched on.
-pub(crate) fn is_enabled(cgroups: &str, controller: &str) -> Option<bool> {
+/// A controller's line of /proc/cgroups.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// Whether some hierarchy of v1 has it, be it mounted here or not.
+    is_on_v1: bool,
+    /// Whether the kernel has it switched on.
+    is_enabled: bool,
+}
+
+fn line_of(cgroups: &str, controller: &str) -> Option<Line> {
     cgroups.lines().find_map(|line| {
         let mut words = line.split_whitespace();
-        (words.next() == Some(controller)).then(|| words.nth(2) == Some("1"))
+        let ours = words.next() == Some(controller);
+        let [number, _, enabled] = [words.next(), words.next(), words.next()];
+        ours.then(|| Line { is_on_v1: number != Some("0"), is_enabled: enabled == Some("1") })
     })
 }
 
@@ -128,7 +138,12 @@ pub(crate) enum Unavailable {
     NotInKernel,
     /// Switched off at boot.
     Disabled,
+    /// No hierarchy that is mounted has it, and v1's with it could be mounted.
     NotMounted,
+    /// No hierarchy at all is mounted, and v2 has it.
+    NothingMounted,
+    /// v2 has it, and what is mounted of that is not given it by the groups above.
+    NotPassedOn,
     ReadOnly,
     /// What is mounted does not contain the caller's group.
     Elsewhere,
@@ -198,25 +213,37 @@ impl Hierarchies {
         Hierarchies { all, cgroups }
     }
 
-    /// The one that has this controller.
+    /// The one that has this controller, if the caller can use it.
     pub(crate) fn of(&self, controller: Controller) -> Result<&Hierarchy, Unavailable> {
-        let v1 = controller.name(CgroupVersion::V1);
+        match self.with(controller) {
+            Some(one) if one.read_only => Err(Unavailable::ReadOnly),
+            Some(one) if one.own.is_none() => Err(Unavailable::Elsewhere),
+            Some(one) => Ok(one),
+            None => Err(self.why_none(controller)),
+        }
+    }
+
+    /// The one that has this controller, first one that the caller can use.
+    pub(crate) fn with(&self, controller: Controller) -> Option<&Hierarchy> {
         let every_v2 = controller.is_in_every_v2_group() || controller.is_bpf_on_v2();
         let has =
             |one: &&Hierarchy| one.has(controller) || one.version == CgroupVersion::V2 && every_v2;
         let usable = |one: &&Hierarchy| !one.read_only && one.own.is_some();
         let found = || self.all.iter().filter(has);
-        match found().find(usable).or(found().next()) {
-            Some(one) if one.read_only => Err(Unavailable::ReadOnly),
-            Some(one) if one.own.is_none() => Err(Unavailable::Elsewhere),
-            Some(one) => Ok(one),
-            None => Err(match is_enabled(&self.cgroups, v1) {
-                Some(true) => Unavailable::NotMounted,
-                Some(false) => Unavailable::Disabled,
-                // Newer kernels list v1's only.
-                None if self.all.is_empty() => Unavailable::NotMounted,
-                None => Unavailable::NotInKernel,
-            }),
+        found().find(usable).or(found().next())
+    }
+
+    fn why_none(&self, controller: Controller) -> Unavailable {
+        let line = line_of(&self.cgroups, controller.name(CgroupVersion::V1));
+        let v2 = self.all.iter().any(|one| one.version == CgroupVersion::V2);
+        match line {
+            Some(Line { is_enabled: false, .. }) => Unavailable::Disabled,
+            Some(Line { is_on_v1: true, .. }) => Unavailable::NotMounted,
+            Some(_) if v2 => Unavailable::NotPassedOn,
+            // Newer kernels list v1's only.
+            _ if self.all.is_empty() => Unavailable::NothingMounted,
+            Some(_) => Unavailable::NotMounted,
+            None => Unavailable::NotInKernel,
         }
     }
 }
@@ -297,8 +324,18 @@ mod tests {
     fn nothing_is_mounted() {
         let cgroups = "memory\t0\t1\t1\n";
         let bare = host("", MEMBER, cgroups, "");
-        assert_eq!(place(&bare, Controller::Memory), Err(Unavailable::NotMounted));
-        assert_eq!(place(&bare, Controller::Io), Err(Unavailable::NotMounted));
+        assert_eq!(place(&bare, Controller::Memory), Err(Unavailable::NothingMounted));
+        assert_eq!(place(&bare, Controller::Io), Err(Unavailable::NothingMounted));
+        let elsewhere = host("", MEMBER, "memory\t4\t1\t1\n", "");
+        assert_eq!(place(&elsewhere, Controller::Memory), Err(Unavailable::NotMounted));
+    }
+
+    #[test]
+    fn what_is_not_passed_on_is_not_missing_in_the_kernel() {
+        let mounts = "1 2 0:3 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
+        let inner = host(mounts, "0::/\n", "memory\t0\t1\t1\npids\t0\t1\t1\n", "pids");
+        assert_eq!(place(&inner, Controller::Memory), Err(Unavailable::NotPassedOn));
+        assert_eq!(place(&inner, Controller::Pids), Ok("/sys/fs/cgroup".into()));
     }
 
     #[test]

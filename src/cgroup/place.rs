@@ -174,26 +174,24 @@ impl Place {
         path.ok_or_else(|| undelegated(hierarchy, own))
     }
 
-    /// Where it would be for one controller; changes nothing.
-    pub(crate) fn look(
-        parent: &CgroupParent,
-        hierarchy: &Hierarchy,
-        controller: Controller,
-    ) -> Result<PathBuf> {
-        let path = Self::path(parent, hierarchy)?;
-        let in_every = controller.is_in_every_v2_group() || controller.is_bpf_on_v2();
-        if hierarchy.version == CgroupVersion::V2 && !in_every {
-            let name = controller.name(CgroupVersion::V2);
-            let lists = |file| {
-                let text = fs::read_to_string(path.join(file)).unwrap_or_default();
-                text.split_whitespace().any(|one| one == name)
-            };
-            if !lists("cgroup.subtree_control") && !lists("cgroup.controllers") {
-                let file = path.join("cgroup.subtree_control");
-                return Err(not_passed_on(&file, name, Errno::ENOENT));
-            }
+    /// Where it would be; changes nothing.
+    pub(crate) fn look(parent: &CgroupParent, hierarchy: &Hierarchy) -> Result<PathBuf> {
+        Self::path(parent, hierarchy)
+    }
+
+    /// Why a place on v2 would not pass a controller on, if it would not; changes nothing.
+    pub(crate) fn lacks(place: &Path, controller: Controller) -> Option<Error> {
+        if controller.is_in_every_v2_group() || controller.is_bpf_on_v2() {
+            return None;
         }
-        Ok(path)
+        let name = controller.name(CgroupVersion::V2);
+        let lists = |file| {
+            let text = fs::read_to_string(place.join(file)).unwrap_or_default();
+            text.split_whitespace().any(|one| one == name)
+        };
+        let has = lists("cgroup.subtree_control") || lists("cgroup.controllers");
+        let file = || place.join("cgroup.subtree_control");
+        (!has).then(|| not_passed_on(&file(), name, Errno::ENOENT))
     }
 
     /// Removes the groups that dead processes of the same user's have left. The kernel gives the

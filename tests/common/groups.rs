@@ -92,15 +92,16 @@ impl Delegated {
         panic!("{what}: {:?}", self.content().into_iter().map(procs).collect::<Vec<_>>());
     }
 
-    /// Runs a role of a test as that user, inside of it on v2.
+    /// Runs a role of a test as that user, inside of it.
     pub(crate) fn run(&self, mut command: Command, user: u32) -> Output {
         let binary = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
         let copy = binary.path().join("test");
-        fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        fs::copy(command.get_program(), &copy).unwrap();
         fs::set_permissions(binary.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut waiting = Command::new("sh");
-        waiting.args(["-c", "read go; exec setpriv --reuid=$0 --regid=$0 --clear-groups \"$1\""]);
-        waiting.arg(user.to_string()).arg(&copy).current_dir("/");
+        let as_user = "read go; exec setpriv --reuid=$0 --regid=$0 --clear-groups \"$@\"";
+        waiting.args(["-c", as_user, &user.to_string()]).arg(&copy).args(command.get_args());
+        waiting.current_dir("/");
         for (key, value) in command.get_envs() {
             if let Some(value) = value {
                 waiting.env(key, value);
@@ -111,9 +112,8 @@ impl Delegated {
         waiting.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = waiting.spawn().unwrap();
         for (group, v2) in &self.groups {
-            if *v2 {
-                fs::write(group.join("caller/cgroup.procs"), child.id().to_string()).unwrap();
-            }
+            let procs = group.join(if *v2 { "caller/cgroup.procs" } else { "cgroup.procs" });
+            fs::write(procs, child.id().to_string()).unwrap();
         }
         writeln!(child.stdin.take().unwrap()).unwrap();
         child.wait_with_output().unwrap()
