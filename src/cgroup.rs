@@ -13,6 +13,7 @@ use crate::error::Feature;
 pub(crate) mod bpf;
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
+pub(crate) mod delegation;
 pub(crate) mod devices;
 pub(crate) mod end;
 pub(crate) mod events;

@@ -552,6 +552,14 @@ impl Error {
         }
     }
 
+    /// The same with this hint, if it is a failed step.
+    pub(crate) fn with_other_hint(mut self, hint: Hint) -> Self {
+        if let Error::Failed(failed) = &mut self {
+            failed.hint = Some(hint);
+        }
+        self
+    }
+
     /// The same with a hint, if it is a failed step without one.
     pub(crate) fn with_hint(mut self, hint: Option<Hint>) -> Self {
         if let Error::Failed(failed) = &mut self {

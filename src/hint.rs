@@ -122,6 +122,9 @@ pub enum Hint {
     Budget,
     /// What a person has to run once.
     Run(String),
+    /// What root has to run once in a shell, all of it; where it is about control groups, in the same pid
+    /// namespace as the caller.
+    RunAsRoot(String),
     /// No systemd manages this host
     /// ([sd_booted(3)](https://man7.org/linux/man-pages/man3/sd_booted.3.html)).
     NoSystemd,
@@ -310,6 +313,7 @@ impl fmt::Display for Hint {
                  lies in"
             }
             Hint::Run(command) => return write!(f, "run {command}"),
+            Hint::RunAsRoot(command) => return write!(f, "run as root: {command}"),
             Hint::NoSystemd => {
                 "no systemd manages this host; use CgroupParent::Auto, or CgroupParent::Path with a group \
                  that was delegated by hand"

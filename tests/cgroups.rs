@@ -52,6 +52,8 @@ tests! {
         a_failed_spawn_leaves_nothing,
         a_detached_sandbox_keeps_its_group,
         everything_is_done_for_a_delegated_user,
+        what_the_error_says_delegates_a_group,
+        what_the_error_says_delegates_a_named_group,
         a_group_that_somebody_else_removes,
         a_hierarchy_that_becomes_read_only,
         a_stranger_in_the_group_delays_its_removal,
@@ -663,7 +665,8 @@ fn a_missing_parent_is_told_with_the_command() {
     let error = refused(&Sandbox::new().pids_limit(5).cgroup_parent(parent));
     assert_eq!((error.stage(), error.raw_os_error()), (Some(Stage::Cgroup), Some(libc::ENOENT)));
     let text = error.to_string();
-    assert!(text.contains("run mkdir") && text.contains("no-such-group"), "{text}");
+    let command = if is_root() { "hint: run mkdir \"" } else { "hint: run as root: mkdir -p /" };
+    assert!(text.contains(command) && text.contains("no-such-group"), "{text}");
 }
 
 fn what_the_kernel_lacks_is_told_or_missing() {
@@ -1027,6 +1030,63 @@ fn delegated_user() {
     }
 }
 
+/// A user in groups of root's makes a sandbox, is refused, and is given what the error asks for.
+fn delegated_as_told(test: &str, parent: &CgroupParent) {
+    let limits = Limits::new()
+        .memory(Memory::new().max(32 * MIB))
+        .pids(Pids::new().max(5))
+        .cpuset(stockade::Cpuset::new().cpus("0"))
+        .cpu(Cpu::new().limit(2.0));
+    let sandbox = Sandbox::new().limits(limits).cgroup_parent(parent.clone());
+    if role().is_some() {
+        let error = refused(&sandbox);
+        let refusal = error.raw_os_error();
+        assert!([libc::EACCES, libc::ENOENT].map(Some).contains(&refusal), "{error}");
+        let Some(Hint::RunAsRoot(command)) = error.hint() else { panic!("{error}") };
+        println!("{command}");
+        // Root has run it.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        let output = sandbox.command("tail").arg("/dev/zero").output().unwrap();
+        assert!(matches!(output.outcome, Outcome::OutOfMemory { .. }), "{output:?}");
+        let bomb = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done";
+        let (_, stats) = stats(&sandbox, bomb);
+        assert!(stats.pids.limit_hits.unwrap() > 0, "{stats:?}");
+        return;
+    }
+    let groups = Delegated::to(0);
+    let (mut user, _directory) = groups.start(myself_outside(test, "user"), NOBODY);
+    let mut said = BufReader::new(user.stdout.take().unwrap());
+    let mut command = String::new();
+    said.read_line(&mut command).unwrap();
+    let root = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+    writeln!(user.stdin.take().unwrap(), "go").unwrap();
+    let output = user.wait_with_output().unwrap();
+    // First, that a failure leaves nothing: the warden of the user's is the last to go.
+    let remove = |group: &Path| {
+        (0..3000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            !group.exists() || fs::remove_dir(group).is_ok()
+        })
+    };
+    let made = groups.content();
+    let gone = made.iter().all(|group| remove(&group.join("caller")) && remove(group));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let ran = format!("{command}{}", String::from_utf8_lossy(&root.stderr));
+    assert!(root.status.success() && root.stderr.is_empty(), "{ran}{errors}");
+    assert!(output.status.success(), "{ran}{errors}");
+    assert!(gone, "{made:?}");
+}
+
+fn what_the_error_says_delegates_a_group() {
+    delegated_as_told("what_the_error_says_delegates_a_group", &CgroupParent::Auto);
+}
+
+fn what_the_error_says_delegates_a_named_group() {
+    let groups = std::env::var("DELEGATED").unwrap_or_default();
+    let parent = CgroupParent::Path(Path::new("/").join(groups).join("mine"));
+    delegated_as_told("what_the_error_says_delegates_a_named_group", &parent);
+}
+
 fn a_group_that_somebody_else_removes() {
     let parent = Delegated::to(0);
     let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
@@ -1266,7 +1326,12 @@ fn touch_huge_pages() {
 fn without_delegation_a_limit_is_an_error() {
     let error = refused(&Sandbox::new().pids_limit(5));
     assert_eq!((error.stage(), error.raw_os_error()), (Some(Stage::Cgroup), Some(libc::EACCES)));
-    assert!(matches!(error.hint(), Some(Hint::Run(_))), "{error}");
+    // Below the user's manager, where systemd has the hierarchy for itself.
+    let booted = is_v1("pids") == Some(false) && Path::new("/run/systemd/system").is_dir();
+    let expected =
+        if booted { "systemd-run --user --scope -p Delegate=yes -- /" } else { "mkdir -p /" };
+    let hint = error.hint().unwrap().to_string();
+    assert!(hint.starts_with("run ") && hint.contains(expected), "{error}");
     let sandbox = Sandbox::new().pids_limit(5).best_effort(Feature::PidsLimit);
     let child = sandbox.command("true").spawn().unwrap();
     assert!(child.missing().contains(&Feature::PidsLimit));

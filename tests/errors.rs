@@ -218,6 +218,7 @@ fn hints_are_sentences() {
         Hint::MemoryLimit,
         Hint::Budget,
         Hint::Run("mkdir /sys/fs/cgroup/group".to_owned()),
+        Hint::RunAsRoot("mkdir /sys/fs/cgroup/group".to_owned()),
         Hint::LayersOverlap,
         Hint::LayerSubmounts,
         Hint::UpperInUse,

@@ -38,6 +38,7 @@ tests! {
         nothing_is_left_after_the_end,
         nothing_is_left_by_a_killed_owner,
         a_manager_is_found,
+        what_the_error_says_delegates_a_group,
     ];
     Needs::UsersSystemd => [
         what_the_users_manager_is_not_given_is_told,
@@ -306,6 +307,50 @@ fn a_manager_is_found() {
     let support = Support::probe();
     let found = support.get("systemd scopes").unwrap();
     assert!(found.available, "{found:?}");
+}
+
+/// A user outside of what is delegated is refused, and started again by what the error says: with a
+/// manager that runs by the user, without one by root.
+fn what_the_error_says_delegates_a_group() {
+    let sandbox = Sandbox::new().pids_limit(5);
+    match role().as_deref() {
+        Some("refused") => return println!("{}", refused(&sandbox).hint().unwrap()),
+        Some(_) => {
+            let output = shell(&sandbox, "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done");
+            assert!(output.usage.unwrap().stats.pids.limit_hits.unwrap() > 0);
+            return println!("limited");
+        }
+        None => {}
+    }
+    let test = "what_the_error_says_delegates_a_group";
+    let binary = std::env::current_exe().unwrap();
+    let with = |program: &str, arguments: &[&str], role: &str| {
+        let mut command = Command::new(program);
+        for (key, value) in myself_outside(test, role).get_envs() {
+            command.env(key, value.unwrap());
+        }
+        let output = command.args(arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Nobody has started a manager for this user, but for root's sake.
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", binary.to_str().unwrap()];
+    let hint = if is_root() {
+        with("setpriv", &nobody, "refused")
+    } else {
+        refused(&sandbox).hint().unwrap().to_string()
+    };
+    let begin = match is_root() {
+        true => "run as root: systemctl start user@65534.service && setpriv ",
+        false => "run systemd-run --user --scope -p Delegate=yes -- ",
+    };
+    assert!(hint.starts_with(begin), "{hint}");
+    let (_, command) = hint.split_at(hint.find("systemctl").or(hint.find("systemd-run")).unwrap());
+    assert_eq!(with("sh", &["-c", command], "again"), "limited\n");
+    if is_root() {
+        systemctl(&["stop", "user@65534.service"]);
+    }
 }
 
 fn what_the_users_manager_is_not_given_is_told() {

@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 use super::bpf::Attached;
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::{self, Below, Place};
-use super::{CgroupParent, CgroupVersion, Controller, Cpu, Limits, Write, known};
+use super::{CgroupParent, CgroupVersion, Controller, Cpu, Limits, Write, delegation, known};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::hint::Hint;
 use crate::policy::Policy;
@@ -307,25 +307,19 @@ impl Groups {
                 return Ok(Some(Groups { groups, besides, swap: None, missing, owner, below }));
             }
         };
-        let mut places = Vec::new();
-        for (hierarchy, mut controllers) in wanted.into_values() {
-            let find = |controllers: &[Controller]| {
-                let parent = below.in_hierarchy(hierarchy, controllers)?;
-                known::place(&parent, hierarchy, controllers)
-            };
-            let may_be_missing =
-                |one: Controller| counted(one) || policy.is_best_effort(one.feature());
-            let (found, lost) = find_for_most(find, may_be_missing, &controllers)?;
-            controllers.retain(|one| !lost.contains(one));
-            places.extend(found.map(|place| (place, controllers)));
-            missing.extend(lost.into_iter().filter(|one| !counted(*one)).map(Controller::feature));
-        }
+        let may_be_missing = |one: Controller| counted(one) || policy.is_best_effort(one.feature());
+        let wanted: Vec<_> = wanted.into_values().collect();
+        let (places, lost) = find_places(&below, &wanted, may_be_missing)?;
+        missing.extend(lost.into_iter().filter(|one| !counted(*one)).map(Controller::feature));
         let all: Vec<_> = places.iter().map(|(place, _)| Arc::clone(place)).collect();
         made(&all)?;
         let mut groups = Groups { groups: Vec::new(), besides, swap: None, missing, owner, below };
         let name = place::new_name();
         for (place, controllers) in places {
-            let group = Group::make(&place, &name, controllers)?;
+            let group = Group::make(&place, &name, controllers);
+            let group = group.map_err(|error| {
+                delegation::complete(error, &groups.below, &required(&wanted, may_be_missing))
+            })?;
             groups.groups.push(group);
         }
         groups.limit(&limits, true, |feature| policy.is_best_effort(feature))?;
@@ -539,6 +533,45 @@ pub(crate) fn lines(policy: &Policy) -> Vec<String> {
         hierarchies.of(controller).ok().map(|found| found.version)
     }));
     lines
+}
+
+/// Hierarchies, each with what is wanted of it.
+type Wanted<'a> = [(&'a Hierarchy, Vec<Controller>)];
+/// Places, each with the controllers that it gives.
+type Places = Vec<(Arc<Place>, Vec<Controller>)>;
+
+/// The places in all hierarchies, and the controllers that have none and may be missing.
+fn find_places(
+    below: &Below,
+    wanted: &Wanted<'_>,
+    may_be_missing: impl Fn(Controller) -> bool,
+) -> Result<(Places, Vec<Controller>)> {
+    let (mut places, mut missing) = (Vec::new(), Vec::new());
+    for (hierarchy, controllers) in wanted {
+        let find = |controllers: &[Controller]| {
+            let parent = below.in_hierarchy(hierarchy, controllers)?;
+            known::place(&parent, hierarchy, controllers)
+        };
+        let found = find_for_most(find, &may_be_missing, controllers);
+        let (found, lost) = found.map_err(|error| {
+            delegation::complete(error, below, &required(wanted, &may_be_missing))
+        })?;
+        let mut given = controllers.clone();
+        given.retain(|one| !lost.contains(one));
+        places.extend(found.map(|place| (place, given)));
+        missing.extend(lost);
+    }
+    Ok((places, missing))
+}
+
+/// The same without what may be missing.
+fn required<'a>(
+    wanted: &Wanted<'a>,
+    may_be_missing: impl Fn(Controller) -> bool,
+) -> Vec<(&'a Hierarchy, Vec<Controller>)> {
+    let required =
+        |all: &[Controller]| all.iter().copied().filter(|one| !may_be_missing(*one)).collect();
+    wanted.iter().map(|(hierarchy, all)| (*hierarchy, required(all))).collect()
 }
 
 /// The place in one hierarchy, if need be without some controllers that may be missing, and those.

@@ -14,7 +14,7 @@ use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 use super::hierarchy::Hierarchy;
 #[cfg(feature = "systemd")]
 use super::scope::Scope;
-use super::{CgroupParent, CgroupVersion, Controller};
+use super::{CgroupParent, CgroupVersion, Controller, delegation};
 use crate::error::{Error, Result, Stage, quoted};
 use crate::hint::Hint;
 use crate::policy::Policy;
@@ -171,7 +171,10 @@ impl Place {
             _ if *version == CgroupVersion::V1 => writable_from(own, point),
             _ => writable_from(above(own, point), point),
         };
-        path.ok_or_else(|| undelegated(hierarchy, own))
+        path.ok_or_else(|| {
+            let object = format!("below {own:?}");
+            Error::new(Stage::Cgroup, "make a control group", object, Errno::EACCES)
+        })
     }
 
     /// Where it would be; changes nothing.
@@ -180,7 +183,11 @@ impl Place {
     }
 
     /// Why a place on v2 would not pass a controller on, if it would not; changes nothing.
-    pub(crate) fn lacks(place: &Path, controller: Controller) -> Option<Error> {
+    pub(crate) fn lacks(
+        place: &Path,
+        hierarchy: &Hierarchy,
+        controller: Controller,
+    ) -> Option<Error> {
         if controller.is_in_every_v2_group() || controller.is_bpf_on_v2() {
             return None;
         }
@@ -190,8 +197,7 @@ impl Place {
             text.split_whitespace().any(|one| one == name)
         };
         let has = lists("cgroup.subtree_control") || lists("cgroup.controllers");
-        let file = || place.join("cgroup.subtree_control");
-        (!has).then(|| not_passed_on(&file(), name, Errno::ENOENT))
+        (!has).then(|| not_passed_on(&hierarchy.point, place, name, Errno::ENOENT))
     }
 
     /// Removes the groups that dead processes of the same user's have left. The kernel gives the
@@ -223,14 +229,18 @@ impl Place {
 
 /// The nearest group from `start` up to `point` that the caller may make groups in.
 fn writable_from(start: &Path, point: &Path) -> Option<PathBuf> {
-    let may = |path: &Path| access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
-    let procs = |path: &Path| access(&path.join("cgroup.procs"), AccessFlags::W_OK).is_ok();
     let inside = |path: &&Path| path.starts_with(point);
-    start.ancestors().take_while(inside).find(|path| may(path) && procs(path)).map(Path::to_owned)
+    start.ancestors().take_while(inside).find(|path| is_writable(path)).map(Path::to_owned)
+}
+
+/// Whether the caller may make groups in it, and move processes there.
+pub(crate) fn is_writable(path: &Path) -> bool {
+    access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+        && access(&path.join("cgroup.procs"), AccessFlags::W_OK).is_ok()
 }
 
 /// Where v2's groups have room beside the caller's: only the root may have processes as well.
-fn above<'a>(own: &'a Path, point: &'a Path) -> &'a Path {
+pub(crate) fn above<'a>(own: &'a Path, point: &'a Path) -> &'a Path {
     if own == point { point } else { own.parent().unwrap_or(point) }
 }
 
@@ -259,26 +269,30 @@ fn pass_on(point: &Path, place: &Path, controllers: &[Controller]) -> Result<()>
             });
             // Above, it may be passed on by other means than ours; below, it is there or not.
             if let (Err(error), true) = (&result, *step == *place) {
-                return Err(not_passed_on(&file, name, crate::executable::errno_of(error)));
+                return Err(not_passed_on(point, place, name, crate::executable::errno_of(error)));
             }
         }
     }
     Ok(())
 }
 
-fn not_passed_on(file: &Path, name: &str, errno: Errno) -> Error {
+fn not_passed_on(point: &Path, place: &Path, name: &str, errno: Errno) -> Error {
+    let file = place.join("cgroup.subtree_control");
+    let above = |group: &Path| {
+        let steps = delegation::passing_on(point, group, &[name]);
+        (!steps.is_empty()).then(|| Hint::RunAsRoot(steps.join(" && ")))
+    };
     let hint = match errno {
         Errno::EBUSY => Some(Hint::InnerProcesses),
-        Errno::ENOENT if file.iter().any(is_users_manager) => Some(Hint::Run(format!(
+        // By default a user's manager is not given all.
+        Errno::ENOENT if file.iter().any(is_users_manager) => Some(Hint::RunAsRoot(
             "mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=yes\\n' \
-             >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload, as root: \
-             by default a user's manager is not given {name}"
-        ))),
-        // The group above does not pass it on to this one.
-        Errno::ENOENT => file.parent().and_then(Path::parent).map(|above| {
-            Hint::Run(format!("echo +{name} > {}", above.join("cgroup.subtree_control").display()))
-        }),
-        _ => Some(Hint::Run(format!("echo +{name} > {}", file.display()))),
+             >/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload"
+                .to_owned(),
+        )),
+        // The groups above do not pass it on to this one.
+        Errno::ENOENT => above(place),
+        _ => above(&place.join("inner")),
     };
     let object = format!("\"+{name}\" to {file:?}");
     Error::new(Stage::Cgroup, "write", object, errno).with_hint(hint)
@@ -287,33 +301,6 @@ fn not_passed_on(file: &Path, name: &str, errno: Errno) -> Error {
 /// Whether a group's name is that of a user's systemd, as `user@1000.service`.
 fn is_users_manager(name: &std::ffi::OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with("user@") && name.ends_with(".service"))
-}
-
-/// No group that the caller could make one in.
-fn undelegated(hierarchy: &Hierarchy, own: &Path) -> Error {
-    let user = nix::unistd::geteuid();
-    let hint = match hierarchy.version {
-        CgroupVersion::V1 => {
-            let group = hierarchy.point.join("delegated");
-            let group = group.display();
-            let above = hierarchy.point.display();
-            let copy = |file| format!(" && cat {above}/{file} > {group}/{file}");
-            let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
-            let copies =
-                if cpuset { copy("cpuset.cpus") + &copy("cpuset.mems") } else { String::new() };
-            Hint::Run(format!(
-                "mkdir -p {group}{copies} && chown {user} {group} {group}/cgroup.procs, as root, for \
-                 each controller, and use CgroupParent::Path(\"/delegated\")"
-            ))
-        }
-        CgroupVersion::V2 => Hint::Run(
-            "systemd-run --user --scope -p Delegate=yes PROGRAM, which gives the program a group \
-             of its own"
-                .to_owned(),
-        ),
-    };
-    let object = format!("below {own:?}");
-    Error::new(Stage::Cgroup, "make a control group", object, Errno::EACCES).with_hint(Some(hint))
 }
 
 /// The groups directly below one.

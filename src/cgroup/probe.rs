@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
+use super::delegation::{self, Lacking};
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::Place;
 use super::{CgroupParent, CgroupVersion, Controller, bpf, group, known};
@@ -91,7 +92,12 @@ fn look(hierarchies: &Hierarchies, controller: Controller) -> ControllerSupport 
                 found.place = Some(place);
                 why_not
             }
-            Err(error) => Some(error.told()),
+            Err(error) => {
+                let wanted = [controller];
+                let lacking = Lacking::of(&CgroupParent::Auto, hierarchy, &wanted);
+                let hint = delegation::hint(&CgroupParent::Auto, lacking.as_slice());
+                Some((error.told().0, hint.map(|hint| hint.to_string())))
+            }
         },
     };
     (found.reason, found.remedy) =
@@ -120,7 +126,7 @@ fn why_not_below(
         )),
         CgroupVersion::V1 => None,
         CgroupVersion::V2 if controller.is_bpf_on_v2() => bpf::why_not(controller),
-        CgroupVersion::V2 => Place::lacks(place, controller).as_ref().map(Error::told),
+        CgroupVersion::V2 => Place::lacks(place, hierarchy, controller).as_ref().map(Error::told),
     }
 }
 

@@ -290,8 +290,7 @@ fn addresses() -> Vec<String> {
 
 /// What to do about it.
 fn hint(errno: Errno) -> Option<Hint> {
-    // As sd_booted(3) finds it out.
-    let booted = Path::new("/run/systemd/system").is_dir();
+    let booted = super::delegation::is_booted();
     let user = nix::unistd::geteuid();
     match errno {
         Errno::EXDEV => Some(Hint::SystemdElsewhere),

@@ -93,7 +93,18 @@ impl Delegated {
     }
 
     /// Runs a role of a test as that user, inside of it.
-    pub(crate) fn run(&self, mut command: Command, user: u32) -> Output {
+    pub(crate) fn run(&self, command: Command, user: u32) -> Output {
+        let (mut child, _directory) = self.start(command, user);
+        drop(child.stdin.take());
+        child.wait_with_output().unwrap()
+    }
+
+    /// Starts it, with pipes, and with the directory that its program is copied to.
+    pub(crate) fn start(
+        &self,
+        command: Command,
+        user: u32,
+    ) -> (std::process::Child, tempfile::TempDir) {
         let binary = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
         let copy = binary.path().join("test");
         fs::copy(command.get_program(), &copy).unwrap();
@@ -107,7 +118,6 @@ impl Delegated {
                 waiting.env(key, value);
             }
         }
-        command.stdin(Stdio::null());
         waiting.env("DELEGATED", &self.name).env("TMPDIR", "/tmp");
         waiting.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = waiting.spawn().unwrap();
@@ -115,9 +125,21 @@ impl Delegated {
             let procs = group.join(if *v2 { "caller/cgroup.procs" } else { "cgroup.procs" });
             fs::write(procs, child.id().to_string()).unwrap();
         }
-        writeln!(child.stdin.take().unwrap()).unwrap();
-        child.wait_with_output().unwrap()
+        writeln!(child.stdin.as_mut().unwrap()).unwrap();
+        (child, binary)
     }
+}
+
+/// Runs a test of this binary once more, as such a user inside of such groups.
+pub(crate) fn delegated(test: &str) {
+    let parent = Delegated::to(65534);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env("STOCKADE_TEST_CHILD", test).env("STOCKADE_TEST_WAY", "");
+    let output = parent.run(command, 65534);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    // Its warden may still be there.
+    parent.await_empty("left by the user");
 }
 
 /// In a process that [`Delegated::run`] has started.
