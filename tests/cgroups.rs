@@ -41,7 +41,7 @@ use stockade::{
 const MIB: u64 = 1 << 20;
 const NOBODY: u32 = 65534;
 
-tests! {
+tests_also_delegated! {
     Needs::Root => [
         nothing_is_left_by_a_killed_owner,
         nothing_is_left_by_a_killed_paused_owner,
@@ -397,14 +397,29 @@ impl Drop for Loop {
 }
 
 fn reads_and_writes_are_held_back_and_counted() {
+    if role().is_some() {
+        assert!(!is_root());
+        return are_held_back(Path::new(&std::env::var("DEVICE").unwrap()));
+    }
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), vec![0u8; 4 << 20]).unwrap();
     let Some(device) = Loop::new(file.path(), &[]) else { panic!("no loop device") };
     let before = fs::metadata(&device.0).unwrap().permissions();
     fs::set_permissions(&device.0, fs::Permissions::from_mode(0o666)).unwrap();
+    are_held_back(&device.0);
+    let parent = Delegated::to(NOBODY);
+    let mut command = myself_outside("reads_and_writes_are_held_back_and_counted", "user");
+    command.env("DEVICE", &device.0);
+    let output = parent.run(command, NOBODY);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    parent.await_empty("left by the user");
+    fs::set_permissions(&device.0, before).unwrap();
+}
+
+fn are_held_back(device: &Path) {
     let held_back = |limit: IoLimit, script: &str| {
-        let bind = Bind::read_write(&device.0, "/device").with_devices();
-        let sandbox = Sandbox::new().bind(bind).io_limit(&*device.0, limit);
+        let bind = Bind::read_write(device, "/device").with_devices();
+        let sandbox = Sandbox::new().bind(bind).io_limit(device, limit);
         let output = shell(&sandbox, script);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.outcome, Outcome::Exited(0), "{script}: {errors}");
@@ -432,7 +447,6 @@ fn reads_and_writes_are_held_back_and_counted() {
             "{stats:?}"
         );
     }
-    fs::set_permissions(&device.0, before).unwrap();
 }
 
 const UNMOUNTED: [&str; 3] = ["net_cls", "net_prio", "perf_event"];

@@ -490,6 +490,21 @@ macro_rules! tests_in_all_ways {
     };
 }
 
+/// The same, and each that needs control groups once more as a user to whom root delegates some: by the
+/// `delegated` of common/groups.rs.
+#[macro_export]
+macro_rules! tests_also_delegated {
+    ($($needs:expr => [$($name:ident),* $(,)?];)*) => {
+        fn main() -> std::process::ExitCode {
+            $crate::common::main_also_delegated(&[$($($crate::common::Test {
+                name: stringify!($name),
+                needs: $needs,
+                run: $name,
+            }),*),*], $crate::groups::delegated)
+        }
+    };
+}
+
 /// Names the test that this process is to run.
 const CHILD: &str = "STOCKADE_TEST_CHILD";
 /// Names the way in which it starts programs.
@@ -529,8 +544,43 @@ const NOT_BY_ENTERING: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// The way of a test that a delegated user runs.
+const DELEGATED: &str = "delegated";
+
 pub(crate) fn main(tests: &[Test]) -> ExitCode {
     run(tests, &[])
+}
+
+pub(crate) fn main_also_delegated(tests: &[Test], delegate: fn(&str)) -> ExitCode {
+    match std::env::var(CHILD) {
+        Ok(name) if std::env::var(WAY).is_ok_and(|way| way == DELEGATED) => {
+            delegate(&name);
+            ExitCode::SUCCESS
+        }
+        _ => run(tests, &[DELEGATED]),
+    }
+}
+
+/// Whether a test needs nothing of root's but control groups.
+fn by_groups(needs: Needs) -> bool {
+    matches!(
+        needs,
+        Needs::Groups
+            | Needs::GroupsAndSwap
+            | Needs::GroupsAndV2(_)
+            | Needs::RootAndV1Swap
+            | Needs::RootAndV1LittleMemory
+    )
+}
+
+/// Why such a test does not run as a user to whom groups are delegated by this one.
+fn not_delegated() -> Option<String> {
+    let v1 = || mounted().iter().any(|(_, v2)| !v2);
+    match nix::unistd::geteuid().is_root() {
+        false => Some("needs root".to_owned()),
+        true if !v1() => Some("needs cgroup v1; on v2 such a user runs all tests".to_owned()),
+        true => None,
+    }
 }
 
 pub(crate) fn main_in_all_ways(tests: &[Test]) -> ExitCode {
@@ -545,9 +595,14 @@ fn run(tests: &[Test], ways: &[&'static str]) -> ExitCode {
     }
     let ways = std::iter::once("").chain(ways.iter().copied());
     let trials = ways.flat_map(|way| {
-        tests.iter().map(move |&test| {
+        let fits = move |test: &&Test| way != DELEGATED || by_groups(test.needs);
+        tests.iter().filter(fits).map(move |&test| {
             let otherwise = NOT_BY_ENTERING.iter().find(|(_, names)| names.contains(&test.name));
             let otherwise = otherwise.filter(|_| way == "enter").map(|(why, _)| (*why).to_owned());
+            let otherwise = match way {
+                DELEGATED => not_delegated(),
+                _ => otherwise,
+            };
             let missing = test.needs.missing().or(otherwise);
             let kind = missing.clone().unwrap_or_default();
             let name =
