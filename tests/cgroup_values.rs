@@ -35,7 +35,7 @@ use stockade::{
 
 const MIB: u64 = 1 << 20;
 
-tests! {
+tests_also_delegated! {
     Needs::Groups => [
         page_cache_is_given_back_at_the_limit,
         an_idle_sandbox_gives_way,
@@ -48,6 +48,7 @@ tests! {
     Needs::GroupsAndV2("memory") => [
         memory_high_holds_back_and_kills_nothing,
         an_oom_group_ends_as_one,
+        an_oom_group_ends_a_session,
     ];
     Needs::RootAndV2("memory") => [what_is_protected_is_taken_last_or_never];
     Needs::RootAndV2("cpuset") => [
@@ -138,6 +139,29 @@ fn an_oom_group_ends_as_one() {
     let output = one_victim(|| with(false));
     assert_eq!(output.outcome, Outcome::Exited(3));
     assert_eq!(output.usage.unwrap().stats.memory.oom_kills, Some(1));
+}
+
+/// The kernel takes the init of a session along.
+fn an_oom_group_ends_a_session() {
+    for all in [true, false] {
+        let memory = Memory::new().max(32 * MIB).oom_group(all);
+        let sandbox = Sandbox::new().limits(Limits::new().memory(memory));
+        let session = sandbox.prepare().unwrap().session().unwrap();
+        let mut beside = session.command("sleep").arg("1000").spawn().unwrap();
+        let outcome = session.command("tail").arg("/dev/zero").status().unwrap().outcome;
+        let next = session.command("true").status();
+        if all {
+            for outcome in [outcome, beside.wait().unwrap().outcome] {
+                assert!(matches!(outcome, Outcome::InitKilled { .. }), "{outcome}");
+            }
+            assert_eq!(next.unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        } else {
+            assert_eq!(outcome, Outcome::Signaled { signal: libc::SIGKILL, core_dumped: false });
+            assert_eq!(next.unwrap().outcome, Outcome::Exited(0));
+        }
+        // What no program's own outcome says.
+        assert!(session.stats().unwrap().memory.oom_kills.unwrap() > 0);
+    }
 }
 
 /// What is to become of a sandbox's page cache when another one below the same limit needs the memory:

@@ -115,6 +115,15 @@ impl Memory {
     /// Whether all of the sandbox is killed if one process is, for want of memory. v2 only (Linux
     /// 4.19).
     ///
+    /// Its init is part of all, unless the caller has CAP_SYS_RESOURCE, with which a sandbox of one
+    /// program has that spared. The outcome is [`OutOfMemory`](crate::Outcome::OutOfMemory) in both
+    /// cases, but an init that is killed no longer tells what it alone knows: besides what the groups
+    /// count, the usage is then that of init and of what it has waited for, no process is counted as
+    /// left, and no file system as full. A
+    /// [session](crate::Prepared::session) always ends with its init, its programs with
+    /// [`InitKilled`](crate::Outcome::InitKilled); that it was for want of memory is in
+    /// [`Session::stats`](crate::Session::stats).
+    ///
     /// # Examples
     ///
     /// ```
