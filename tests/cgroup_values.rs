@@ -324,7 +324,14 @@ fn partition(cpus: &str, kind: Partition, parent: CgroupParent) -> Sandbox {
     Sandbox::new().limits(Limits::new().cpuset(cpuset)).cgroup_parent(parent)
 }
 
+/// Only one test has CPUs for itself at a time.
+fn alone() -> nix::fcntl::Flock<fs::File> {
+    let myself = fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    nix::fcntl::Flock::lock(myself, nix::fcntl::FlockArg::LockExclusive).unwrap()
+}
+
 fn a_partition_has_its_cpus_alone() {
+    let _alone = alone();
     a_partition_that_cannot_be_is_an_error();
     let root = || CgroupParent::Path("/".into());
     let allowed = || status_field(std::process::id(), "Cpus_allowed_list");
@@ -374,6 +381,7 @@ fn a_killed_owners_partition_is_given_back() {
         }
         None => {}
     }
+    let _alone = alone();
     let allowed = || status_field(std::process::id(), "Cpus_allowed_list");
     let before = allowed();
     assert_eq!(before, "0-1");
