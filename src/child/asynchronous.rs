@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct AsyncChild {
     /// The reading end of the program's standard error, if it is piped.
     pub stderr: Option<Receiver>,
     pidfd: AsyncFd<Arc<OwnedFd>>,
+    /// Where the end is said before it can be seen, as long as that may come.
+    word: Option<AsyncFd<OwnedFd>>,
     /// Wakes when the handle has to end what init did not.
     timer: Option<AsyncFd<Timer>>,
     child: Shared,
@@ -88,6 +90,19 @@ impl AsRawFd for Timer {
 
 fn failed(stage: Stage, operation: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |error| Error::new(stage, operation, "with tokio", errno_of(&error))
+}
+
+/// Whether there is something to read.
+fn poll_readable<T: AsFd + AsRawFd>(
+    watched: &AsyncFd<T>,
+    context: &mut Context<'_>,
+) -> Poll<Result<()>> {
+    while !sys::wait_readable(watched.get_ref().as_fd(), Some(Duration::ZERO)) {
+        let guard = ready!(watched.poll_read_ready(context)).map_err(failed(Stage::Run, "wait"));
+        // If it comes now, it is ready once more.
+        guard?.clear_ready();
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// Lets one of tokio's threads for that do what may block.
@@ -176,6 +191,8 @@ impl AsyncChild {
         let stdout = child.stdout.take().map(|pipe| Receiver::from_owned_fd(pipe.into()));
         let stderr = child.stderr.take().map(|pipe| Receiver::from_owned_fd(pipe.into()));
         let pidfd = watch(Arc::clone(&child.pidfd));
+        let word = child.control.as_ref().filter(|_| child.ends_by_word());
+        let word = word.map(|word| word.try_clone().and_then(watch)).transpose();
         let timer = child.deadline.map(|_| Timer::new()).transpose()?;
         let timer = timer.map(watch);
         Ok(AsyncChild {
@@ -183,6 +200,7 @@ impl AsyncChild {
             stdout: stdout.transpose().map_err(&register)?,
             stderr: stderr.transpose().map_err(&register)?,
             pidfd: pidfd.map_err(&register)?,
+            word: word.map_err(&register)?,
             timer: timer.transpose().map_err(&register)?,
             child: Shared(Some(Arc::new(Mutex::new(child)))),
         })
@@ -209,13 +227,22 @@ impl AsyncChild {
         drop(self.stdin.take());
         loop {
             poll_fn(|context| self.poll_end(context)).await?;
-            if let Some(status) = self.with(Child::try_wait).await?? {
+            if let Some(status) = self.look().await? {
                 return Ok(status);
             }
         }
     }
 
-    /// Like [`wait`](Self::wait), without waiting: `None` if it still runs
+    /// The status, if it has ended.
+    async fn look(&mut self) -> Result<Option<Status>> {
+        let look = |child: &mut Child| (child.try_wait(), child.control.is_some());
+        let (status, hears) = self.with(look).await?;
+        // At its end it would always be ready.
+        self.word = self.word.take().filter(|_| hears);
+        status
+    }
+
+    /// Like [`wait`](Self::wait), without waiting: `None` if it still runs, or while an [action](Self::with) has the handle
     /// ([waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html)). Leaves standard input open.
     ///
     /// # Errors
@@ -233,7 +260,7 @@ impl AsyncChild {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_wait(&mut self) -> Result<Option<Status>> {
-        self.child.lock().map_or(Ok(None), |mut child| child.try_wait())
+        self.child.try_lock().map_or(Ok(None), |mut child| child.try_wait())
     }
 
     /// Waits as [`wait`](Self::wait) does, and reads what comes through piped standard output and standard
@@ -276,7 +303,7 @@ impl AsyncChild {
                 self.poll_end(context)
             })
             .await?;
-            if let Some(status) = self.with(Child::try_wait).await?? {
+            if let Some(status) = self.look().await? {
                 break status;
             }
         };
@@ -288,7 +315,8 @@ impl AsyncChild {
         Ok(collected(status, readers))
     }
 
-    /// Kills everything inside, without waiting for the end; nothing if it has ended
+    /// Kills everything inside, without waiting for the end; nothing if it has ended. A command of a session, a program that
+    /// has entered a sandbox, and one without a pid namespace of its own are killed by a thread of tokio's for what blocks
     /// ([pidfd_send_signal(2)](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html)).
     ///
     /// # Errors
@@ -307,7 +335,17 @@ impl AsyncChild {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start_kill(&mut self) -> Result<()> {
-        self.child.lock().map_or(Ok(()), |mut child| child.kill())
+        let Some(mut child) = self.child.lock() else { return Ok(()) };
+        match Handle::try_current() {
+            // Init has to end what it follows, and may be stopped.
+            Ok(runtime) if !child.own_pids => {
+                drop(child);
+                let shared = Shared(self.child.0.clone());
+                drop(runtime.spawn_blocking(move || shared.kill()));
+                Ok(())
+            }
+            _ => child.kill(),
+        }
     }
 
     /// Kills everything inside, and waits for the end
@@ -328,13 +366,13 @@ impl AsyncChild {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn kill(&mut self) -> Result<()> {
-        self.start_kill()?;
+        self.with(Child::kill).await??;
         self.wait().await.map(drop)
     }
 
     /// Does with the handle what blocks or has no method here, in a thread of tokio's for that: pausing,
     /// signals, limits, files, what was refused. A panic of it goes on in the caller. Given up before it is ready,
-    /// the action goes on to its end, and what needs the handle waits for that
+    /// the action goes on to its end, and what else needs the handle waits for that
     /// ([pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)).
     ///
     /// # Errors
@@ -362,20 +400,13 @@ impl AsyncChild {
         blocking(move || shared.lock().map(|mut child| action(&mut child)).ok_or_else(gone)).await?
     }
 
-    /// Whether the end can be seen; until then, the deadline is watched.
+    /// Whether the end can be seen, or a word of it heard; until then, the deadline is watched.
     fn poll_end(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        loop {
-            if sys::wait_readable(self.pidfd.get_ref().as_fd(), Some(Duration::ZERO)) {
-                return Poll::Ready(Ok(()));
-            }
-            if let Poll::Ready(Err(error)) = self.poll_timer(context) {
-                return Poll::Ready(Err(error));
-            }
-            let mut guard =
-                ready!(self.pidfd.poll_read_ready(context)).map_err(failed(Stage::Run, "wait"))?;
-            // If it ends now, it is ready once more.
-            guard.clear_ready();
+        if let Poll::Ready(Err(error)) = self.poll_timer(context) {
+            return Poll::Ready(Err(error));
         }
+        let heard = self.word.as_ref().map(|word| poll_readable(word, context));
+        heard.filter(Poll::is_ready).unwrap_or_else(|| poll_readable(&self.pidfd, context))
     }
 
     /// Never ready; the task is woken when there is something to do.
@@ -449,7 +480,17 @@ impl Shared {
     }
 
     fn try_lock(&self) -> Option<MutexGuard<'_, Child>> {
-        self.0.as_ref()?.try_lock().ok()
+        match self.0.as_ref()?.try_lock() {
+            Ok(child) => Some(child),
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(Err(error)) = self.lock().map(|mut child| child.kill()) {
+            log::error!("a sandbox is not killed: {error}");
+        }
     }
 }
 

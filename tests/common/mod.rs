@@ -459,6 +459,8 @@ pub(crate) struct Test {
     pub(crate) name: &'static str,
     pub(crate) needs: Needs,
     pub(crate) run: fn(),
+    /// It is not run once more for every way.
+    pub(crate) alone: bool,
 }
 
 /// `tests![needs: name, name; needs: name]`
@@ -470,23 +472,36 @@ macro_rules! tests {
                 name: stringify!($name),
                 needs: $needs,
                 run: $name,
+                alone: true,
             }),*),*])
         }
     };
 }
 
 /// The same, and each once more for every way to start a program: what they start by
-/// `way_to` is started in that way.
+/// `way_to` is started in that way. Those of `needs => alone [name, name]` are not.
 #[macro_export]
 macro_rules! tests_in_all_ways {
-    ($($needs:expr => [$($name:ident),* $(,)?];)*) => {
+    ($($needs:expr => $($alone:ident)? [$($name:ident),* $(,)?];)*) => {
         fn main() -> std::process::ExitCode {
-            $crate::common::main_in_all_ways(&[$($($crate::common::Test {
-                name: stringify!($name),
-                needs: $needs,
-                run: $name,
-            }),*),*])
+            $crate::common::main_in_all_ways(&[$($crate::tests_in_all_ways!(
+                @each [$($alone)?] $needs, $($name),*
+            )),*].concat())
         }
+    };
+    (@each [] $needs:expr, $($name:ident),*) => {
+        $crate::tests_in_all_ways!(@list false, $needs, $($name),*)
+    };
+    (@each [alone] $needs:expr, $($name:ident),*) => {
+        $crate::tests_in_all_ways!(@list true, $needs, $($name),*)
+    };
+    (@list $alone:expr, $needs:expr, $($name:ident),*) => {
+        vec![$($crate::common::Test {
+            name: stringify!($name),
+            needs: $needs,
+            run: $name,
+            alone: $alone,
+        }),*]
     };
 }
 
@@ -500,6 +515,7 @@ macro_rules! tests_also_delegated {
                 name: stringify!($name),
                 needs: $needs,
                 run: $name,
+                alone: false,
             }),*),*], $crate::groups::delegated)
         }
     };
@@ -531,6 +547,7 @@ const NOT_BY_ENTERING: [(&str, &[&str]); 3] = [
             "a_flood_of_output_ends",
             "closes_everything",
             "stops_its_own_group",
+            "deadlines",
         ],
     ),
     ("what it has started lives on until the end of the sandbox", &["a_killed_init_is_told"]),
@@ -595,7 +612,9 @@ fn run(tests: &[Test], ways: &[&'static str]) -> ExitCode {
     }
     let ways = std::iter::once("").chain(ways.iter().copied());
     let trials = ways.flat_map(|way| {
-        let fits = move |test: &&Test| way != DELEGATED || by_groups(test.needs);
+        let fits = move |test: &&Test| {
+            (way.is_empty() || !test.alone) && (way != DELEGATED || by_groups(test.needs))
+        };
         tests.iter().filter(fits).map(move |&test| {
             let otherwise = NOT_BY_ENTERING.iter().find(|(_, names)| names.contains(&test.name));
             let otherwise = otherwise.filter(|_| way == "enter").map(|(why, _)| (*why).to_owned());
