@@ -509,7 +509,9 @@ pub(crate) fn for_operation(operation: &str, object: &str, errno: Errno) -> Opti
             _ => Hint::MaxNamespaces,
         }),
         ("clone", Errno::ENOSPC) => Some(Hint::MaxNamespaces),
-        ("mount" | "move_mount" | "open_tree", Errno::ENOSPC) => Some(Hint::MaxMounts),
+        ("mount" | "move_mount", Errno::ENOSPC) => Some(Hint::MaxMounts),
+        // Until it is attached, a mount has a namespace of its own.
+        ("open_tree" | "fsmount", Errno::ENOSPC) => Some(Hint::MaxNamespacesOf(Namespaces::MOUNT)),
         ("unshare", Errno::EINVAL) if object == "time" => Some(Hint::NeedsKernel("5.6")),
         ("join new session keyring", Errno::EPERM | Errno::ENOSYS) => Some(Hint::Filtered),
         ("install system call filter", Errno::EBUSY) => Some(Hint::Listener),

@@ -21,6 +21,7 @@ use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command as HostCommand, Stdio as HostStdio};
+use std::time::Duration;
 
 use common::Needs;
 use inside::{is_root, open_directory, role};
@@ -28,7 +29,7 @@ use mounts::own_mounts;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use stockade::{
     Bind, Command, Error, Feature, Hint, Namespaces, Proc, Resource, Rootfs, Sandbox, Stage,
-    TimeOffsets,
+    TimeOffsets, WhenEmpty,
 };
 
 tests! {
@@ -43,7 +44,7 @@ tests! {
         joined_path_is_missing, joined_is_of_another_kind, joined_is_no_namespace,
         impossible_time, score_below_the_callers, signals_that_do_not_arrive,
         too_few_descriptors, more_binds_than_descriptors, user_namespaces_in_each_other, limit_of_file_sizes, no_user_namespaces_left, no_namespaces_left,
-        no_late_namespaces_left, too_few_to_wait, masked_proc, read_only_settings, apparmor, debians_switch,
+        no_namespaces_left_later, no_networks_left_later, what_makes_no_namespaces, no_late_namespaces_left, too_few_to_wait, masked_proc, read_only_settings, apparmor, debians_switch,
         filtered_clone, filtered_keyring, no_keys_left, old_kernels, no_memory_to_execute,
         init_file_that_is_another, closed_input,
     ];
@@ -1011,9 +1012,106 @@ fn ways_refused(sandbox: &Sandbox) -> [Error; 3] {
     all.map(Result::unwrap_err)
 }
 
+const LIMITS: [(Namespaces, &str); 8] = [
+    (Namespaces::USER, "max_user_namespaces"),
+    (Namespaces::UTS, "max_uts_namespaces"),
+    (Namespaces::MOUNT, "max_mnt_namespaces"),
+    (Namespaces::IPC, "max_ipc_namespaces"),
+    (Namespaces::PID, "max_pid_namespaces"),
+    (Namespaces::CGROUP, "max_cgroup_namespaces"),
+    (Namespaces::NET, "max_net_namespaces"),
+    (Namespaces::TIME, "max_time_namespaces"),
+];
+
+/// What is said where a limit of namespaces has no room for one more.
+fn assert_reached(error: &Error, kind: Namespaces, limit: &str) {
+    let hint = match kind {
+        Namespaces::USER => Hint::MaxUserNamespaces,
+        kind => Hint::MaxNamespacesOf(kind),
+    };
+    assert_eq!((error.raw_os_error(), error.hint()), (Some(libc::ENOSPC), Some(&hint)), "{error}");
+    assert!(error.to_string().contains(&format!("user.{limit} is reached")), "{error}");
+}
+
+/// Reached when the template is there already, it is told as well, and the template outlives it.
+fn no_namespaces_left_later() {
+    in_user_namespace("no_namespaces_left_later", || {
+        let prepared = Sandbox::new().prepare().unwrap();
+        for (kind, limit) in LIMITS {
+            assert!(prepared.has_template());
+            set(limit, 0);
+            let started = prepared.command("true").spawn().map(drop);
+            for refused in [started, prepared.session().map(drop), prepared.pool(1).map(drop)] {
+                assert_reached(&refused.unwrap_err(), kind, limit);
+            }
+            assert!(prepared.has_template());
+            set(limit, 100);
+            assert!(prepared.command("true").status().unwrap().outcome.is_success());
+        }
+    });
+}
+
+/// Whoever asks for a network that is used again is told, too, when one more would have to be made.
+fn no_networks_left_later() {
+    in_user_namespace("no_networks_left_later", || {
+        let prepared = Sandbox::new().recycle_network(true).prepare().unwrap();
+        assert!(prepared.has_template());
+        set("max_net_namespaces", 0);
+        let start = || prepared.command("sleep").arg("1000").spawn();
+        // Some may have been made before.
+        let mut started = Vec::new();
+        let error = loop {
+            match start() {
+                Ok(child) => started.push(child),
+                Err(error) => break error,
+            }
+            assert!(started.len() < 8);
+        };
+        assert_reached(&error, Namespaces::NET, "max_net_namespaces");
+        assert!(prepared.has_template());
+        set("max_net_namespaces", 100);
+        assert!(prepared.command("true").status().unwrap().outcome.is_success());
+    });
+}
+
+/// A session's command, one of a sandbox that waits and one that enters a sandbox have those that are there. But the
+/// last has for a moment a mount that is nowhere, which the kernel counts as a namespace.
+fn what_makes_no_namespaces() {
+    in_user_namespace("what_makes_no_namespaces", || {
+        let prepared = Sandbox::new().prepare().unwrap();
+        assert!(prepared.has_template());
+        let (session, pool) = (prepared.session().unwrap(), prepared.pool(1).unwrap());
+        assert!(pool.wait_until_filled(Duration::from_secs(60)));
+        let resting = prepared.command("sleep").arg("1000").spawn().unwrap();
+        LIMITS.iter().for_each(|(_, limit)| set(limit, 0));
+        for command in [session.command("true"), pool.command("true")] {
+            assert!(command.status().unwrap().outcome.is_success());
+        }
+        let error = resting.command("true").unwrap().spawn().unwrap_err();
+        assert_reached(&error, Namespaces::MOUNT, "max_mnt_namespaces");
+        set("max_mnt_namespaces", 100);
+        assert!(resting.command("true").unwrap().status().unwrap().outcome.is_success());
+        // A pool that is empty has to make some.
+        for choice in [WhenEmpty::Make, WhenEmpty::Wait] {
+            pool.when_empty(choice);
+            let error = pool.command("true").spawn().unwrap_err();
+            assert_reached(&error, Namespaces::USER, "max_user_namespaces");
+        }
+        assert!(prepared.has_template());
+        LIMITS.iter().for_each(|(_, limit)| set(limit, 100));
+        // Who waits may be told of a try that began before.
+        pool.when_empty(WhenEmpty::Make);
+        assert!(pool.command("true").status().unwrap().outcome.is_success());
+    });
+}
+
 /// No mount more than the kernel allows in a namespace, most of which are a copy of the caller's.
 fn no_mounts_left() {
     mounts::own_mounts();
+    let sandbox = Sandbox::new().tmpfs("/mnt");
+    let prepared = sandbox.prepare().unwrap();
+    assert!(prepared.has_template());
+    let (session, pool) = (prepared.session().unwrap(), prepared.pool(0).unwrap());
     let tree = open_directory();
     mounts::mount("tmpfs", tree.path(), "", 0);
     // Each doubles what is in a directory, as long as there is room for that.
@@ -1029,6 +1127,19 @@ fn no_mounts_left() {
         assert_eq!(error.hint(), Some(&Hint::MaxMounts), "{error}");
         assert!(error.to_string().contains("fs.mount-max is reached"), "{error}");
     }
+    // A copy of what was there before has nothing of the caller's.
+    for command in [prepared.command("true"), session.command("true"), pool.command("true")] {
+        assert!(command.status().unwrap().outcome.is_success());
+    }
+    // But for what is added to it, which only root's can have.
+    if is_root() {
+        let adding = prepared.command("true").bind_ro(tree.path(), "/mnt/one");
+        let error = adding.bind_ro(tree.path(), "/mnt/other").spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
+        assert_eq!(error.hint(), Some(&Hint::MaxMounts), "{error}");
+        assert!(error.to_string().contains("\"/mnt/"), "{error}");
+    }
+    assert!(prepared.has_template());
     mounts::detach(tree.path());
     works(&Sandbox::new());
 }
@@ -1045,6 +1156,11 @@ fn user_namespaces_in_each_other() {
             fs::write("/proc/self/setgroups", "deny").unwrap();
             fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).unwrap();
             fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).unwrap();
+            // A template's copies are one deeper, and then there is none.
+            if Sandbox::new().command("true").status().is_ok() {
+                let prepared = Sandbox::new().prepare().unwrap();
+                assert!(prepared.command("true").status().unwrap().outcome.is_success());
+            }
             true
         };
         let levels = (0..40).take_while(deeper).count();

@@ -13,7 +13,7 @@ use crate::plan::{self, Lines};
 use crate::program::{self, Done, Failure};
 use crate::raw::exit;
 use crate::session::below;
-use crate::sys::{self, Fd, Outcome, fault, write_all};
+use crate::sys::{self, Fd, Outcome, Poll, fault, write_all};
 use crate::wire::{
     Call, ENTRANCES_SHIFT, Fault, HELD, IN_NETWORK, KEEPS_NETWORKS, Report, TREE, Text, report,
 };
@@ -45,6 +45,7 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
     // Its own copies are not waited for.
     sys::default_signal(SIGCHLD, SA_NOCLDWAIT)?;
     let namespaces = leave_tree(proc_fd)?;
+    try_deeper()?;
     let (door, theirs) = sys::socketpair()?;
     program::announce(lines, [1, done.skipped], &[done.root.0, theirs.0])?;
     drop(theirs);
@@ -80,6 +81,19 @@ fn serve_all(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, 
         };
         tree = take_tree(namespaces);
     }
+}
+
+/// A copy's user namespace is one deeper, of which the kernel has 32: where there is none there is to be no template.
+fn try_deeper() -> Outcome {
+    let made = sys::clone_init(CLONE_NEWUSER | SIGCHLD, end, core::ptr::null_mut());
+    let (_, pidfd) = made.map_err(|errno| Fault { call: Call::Clone, errno })?;
+    sys::poll(&mut [Poll::new(pidfd)], sys::FOREVER);
+    sys::close(pidfd);
+    Ok(())
+}
+
+extern "C" fn end(_: *mut u8) -> ! {
+    exit(0)
 }
 
 /// Leaves the mount namespace that has the tree for one without, which is what is copied. Both for [`take_tree`].

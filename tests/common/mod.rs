@@ -459,8 +459,6 @@ pub(crate) struct Test {
     pub(crate) name: &'static str,
     pub(crate) needs: Needs,
     pub(crate) run: fn(),
-    /// It is not run once more for every way.
-    pub(crate) alone: bool,
 }
 
 /// `tests![needs: name, name; needs: name]`
@@ -472,7 +470,6 @@ macro_rules! tests {
                 name: stringify!($name),
                 needs: $needs,
                 run: $name,
-                alone: true,
             }),*),*])
         }
     };
@@ -484,25 +481,16 @@ macro_rules! tests {
 macro_rules! tests_in_all_ways {
     ($($needs:expr => $($alone:ident)? [$($name:ident),* $(,)?];)*) => {
         fn main() -> std::process::ExitCode {
-            $crate::common::main_in_all_ways(&[$($crate::tests_in_all_ways!(
-                @each [$($alone)?] $needs, $($name),*
-            )),*].concat())
+            let alone: &[&[&str]] = &[$($crate::tests_in_all_ways!(@ $($alone)? $($name)*)),*];
+            $crate::common::main_in_all_ways(&[$($($crate::common::Test {
+                name: stringify!($name),
+                needs: $needs,
+                run: $name,
+            }),*),*], &alone.concat())
         }
     };
-    (@each [] $needs:expr, $($name:ident),*) => {
-        $crate::tests_in_all_ways!(@list false, $needs, $($name),*)
-    };
-    (@each [alone] $needs:expr, $($name:ident),*) => {
-        $crate::tests_in_all_ways!(@list true, $needs, $($name),*)
-    };
-    (@list $alone:expr, $needs:expr, $($name:ident),*) => {
-        vec![$($crate::common::Test {
-            name: stringify!($name),
-            needs: $needs,
-            run: $name,
-            alone: $alone,
-        }),*]
-    };
+    (@ alone $($name:ident)*) => { &[$(stringify!($name)),*] };
+    (@ $($name:ident)*) => { &[] };
 }
 
 /// The same, and each that needs control groups once more as a user to whom root delegates some: by the
@@ -515,7 +503,6 @@ macro_rules! tests_also_delegated {
                 name: stringify!($name),
                 needs: $needs,
                 run: $name,
-                alone: false,
             }),*),*], $crate::groups::delegated)
         }
     };
@@ -565,7 +552,7 @@ const NOT_BY_ENTERING: [(&str, &[&str]); 3] = [
 const DELEGATED: &str = "delegated";
 
 pub(crate) fn main(tests: &[Test]) -> ExitCode {
-    run(tests, &[])
+    run(tests, &[], &[])
 }
 
 pub(crate) fn main_also_delegated(tests: &[Test], delegate: fn(&str)) -> ExitCode {
@@ -574,7 +561,7 @@ pub(crate) fn main_also_delegated(tests: &[Test], delegate: fn(&str)) -> ExitCod
             delegate(&name);
             ExitCode::SUCCESS
         }
-        _ => run(tests, &[DELEGATED]),
+        _ => run(tests, &[], &[DELEGATED]),
     }
 }
 
@@ -600,11 +587,12 @@ fn not_delegated() -> Option<String> {
     }
 }
 
-pub(crate) fn main_in_all_ways(tests: &[Test]) -> ExitCode {
-    run(tests, &WAYS)
+/// Those that are `alone` once only.
+pub(crate) fn main_in_all_ways(tests: &[Test], alone: &[&str]) -> ExitCode {
+    run(tests, alone, &WAYS)
 }
 
-fn run(tests: &[Test], ways: &[&'static str]) -> ExitCode {
+fn run(tests: &[Test], alone: &[&str], ways: &[&'static str]) -> ExitCode {
     if let Ok(name) = std::env::var(CHILD) {
         let test = tests.iter().find(|test| test.name == name).expect("a test of this binary");
         (test.run)();
@@ -613,7 +601,8 @@ fn run(tests: &[Test], ways: &[&'static str]) -> ExitCode {
     let ways = std::iter::once("").chain(ways.iter().copied());
     let trials = ways.flat_map(|way| {
         let fits = move |test: &&Test| {
-            (way.is_empty() || !test.alone) && (way != DELEGATED || by_groups(test.needs))
+            (way.is_empty() || !alone.contains(&test.name))
+                && (way != DELEGATED || by_groups(test.needs))
         };
         tests.iter().filter(fits).map(move |&test| {
             let otherwise = NOT_BY_ENTERING.iter().find(|(_, names)| names.contains(&test.name));
