@@ -285,8 +285,9 @@ impl fmt::Display for Hint {
                 "the namespace belongs to another user namespace; join that one as well"
             }
             Hint::OpenFiles => {
-                "the caller's limit of open files (RLIMIT_NOFILE) is reached; raise it: while a \
-                 sandbox is being made it has some twenty open, and one for each bind of a root caller"
+                "the caller's limit of open files (RLIMIT_NOFILE) is reached, or by what all of its user's \
+                 processes have sent each other and not received yet; raise it: while a sandbox is \
+                 being made it has some twenty open, and one for each bind of a root caller"
             }
             Hint::FileSize => {
                 "the caller's limit of file sizes (RLIMIT_FSIZE) has to be 40 KiB at least until its \

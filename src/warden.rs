@@ -22,6 +22,7 @@ use crate::cgroup::scope::Scope;
 use crate::error::Failed;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{self, Kept};
+use crate::hint::Hint;
 use crate::process::{Launch, launch, with_fallback};
 use crate::wire::{
     Entry, Put, WARDEN_ADD, WARDEN_ADD_SHARED, WARDEN_DETACH, WARDEN_LIMIT, WARDEN_PLACE, mode,
@@ -130,9 +131,11 @@ fn told<T>(
         if let Some(warden) = before.filter(|warden| warden.is_mine()) {
             match tell(warden) {
                 Ok(told) => return Ok(told),
-                Err(errno) if left == 0 => {
+                // What all of the user's processes have on their way is too much for another one, too.
+                Err(errno) if left == 0 || errno == Errno::ETOOMANYREFS => {
                     let operation = "register with the warden";
-                    return Err(Error::new(Stage::Launch, operation, "", errno));
+                    let hint = (errno == Errno::ETOOMANYREFS).then_some(Hint::OpenFiles);
+                    return Err(Error::new(Stage::Launch, operation, "", errno).with_hint(hint));
                 }
                 Err(errno) => log::debug!("the warden is gone ({errno}); starting another"),
             }
@@ -291,10 +294,12 @@ impl Warden {
         let queue = self.queue.duplicate().ok_or(Errno::EBADF)?;
         let (data, quiet) =
             ([IoSlice::new(&bytes)], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+        let mut refused = Errno::EAGAIN;
         for _ in 0..PATIENCE {
             match sendmsg::<()>(queue.as_raw_fd(), &data, rights, quiet, None) {
                 // Full: the warden empties it once it is woken.
-                Err(Errno::EAGAIN | Errno::ETOOMANYREFS) => {
+                Err(errno @ (Errno::EAGAIN | Errno::ETOOMANYREFS)) => {
+                    refused = errno;
                     self.ring()?;
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -302,8 +307,8 @@ impl Warden {
                 other => return other.map(drop),
             }
         }
-        // It does not listen: stopped, or starved. Another one takes its place.
-        Err(Errno::EAGAIN)
+        // It does not listen, if it is full: stopped, or starved. Another one takes its place.
+        Err(refused)
     }
 
     fn ring(&self) -> Result<(), Errno> {

@@ -858,8 +858,9 @@ fn more_binds_than_descriptors() {
         errno: libc::EMFILE,
         hint: Some(Hint::OpenFiles),
         text: "open_tree \"/usr\": too many open files (os error 24); hint: the caller's limit of open \
-               files (RLIMIT_NOFILE) is reached; raise it: while a sandbox is being made it has some \
-               twenty open, and one for each bind of a root caller",
+               files (RLIMIT_NOFILE) is reached, or by what all of its user's processes have sent each \
+               other and not received yet; raise it: while a sandbox is being made it has some twenty open, \
+               and one for each bind of a root caller",
     };
     assert_told(&error, &expected);
     assert!(sandbox.command("true").status().unwrap().outcome.is_success());

@@ -13,6 +13,8 @@ mod common;
 mod inside;
 #[path = "common/mounts.rs"]
 mod mounts;
+#[path = "common/taking.rs"]
+mod taking;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -608,53 +610,6 @@ fn helper_without_privilege() {
 
 // ---- what the kernel counts for a user ---------------------------------------------------------
 
-/// Takes of one kind of thing as much as there is.
-fn take_all(kind: &str) -> usize {
-    let mut taken = 0;
-    let mut all = |take: &dyn Fn(usize) -> bool| {
-        while taken < 4096 && take(taken) {
-            taken += 1;
-        }
-        taken
-    };
-    match kind {
-        "queues" => all(&|index| {
-            let name = std::ffi::CString::new(format!("/{index}")).unwrap();
-            // SAFETY: all-zero is a value of this plain structure.
-            let mut size: libc::mq_attr = unsafe { std::mem::zeroed() };
-            (size.mq_maxmsg, size.mq_msgsize) = (10, 2048);
-            let flags = libc::O_CREAT | libc::O_RDWR;
-            // SAFETY: a name that ends in NUL, and what is to be of that queue.
-            unsafe {
-                libc::mq_open(name.as_ptr(), flags, 0o600 as libc::mode_t, &raw const size) >= 0
-            }
-        }),
-        "signals" => {
-            let signal = libc::SIGRTMIN();
-            // SAFETY: all-zero is an empty set.
-            let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-            // SAFETY: a set of the caller's own.
-            unsafe { libc::sigaddset(&raw mut set, signal) };
-            // SAFETY: as above.
-            unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
-            let value = libc::sigval { sival_ptr: std::ptr::null_mut() };
-            let myself = nix::unistd::getpid().as_raw();
-            // SAFETY: takes numbers.
-            all(&|_| unsafe { libc::sigqueue(myself, signal, value) == 0 })
-        }
-        "memory" => all(&|_| {
-            // SAFETY: takes numbers.
-            let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 1 << 16, 0o600) };
-            // SAFETY: locks what was just made, and takes no structure.
-            segment >= 0
-                && unsafe { libc::shmctl(segment, libc::SHM_LOCK, std::ptr::null_mut()) == 0 }
-        }),
-        // SAFETY: takes a number.
-        "inotify" => all(&|_| unsafe { libc::inotify_init1(0) >= 0 }),
-        other => panic!("{other}"),
-    }
-}
-
 /// How much each of two sandboxes gets, while the other has what it has.
 fn each_gets(sandbox: &Sandbox, test: &str, kind: &str) -> [usize; 2] {
     use std::io::{BufRead, BufReader};
@@ -672,7 +627,7 @@ fn each_gets(sandbox: &Sandbox, test: &str, kind: &str) -> [usize; 2] {
 fn own_ids_share_no_limit() {
     let test = "own_ids_share_no_limit";
     if let Some(kind) = role() {
-        println!("{}", take_all(&kind));
+        println!("{}", taking::take_all(&kind));
         // Until the other has its own.
         std::io::stdin().read_line(&mut String::new()).unwrap();
         return;

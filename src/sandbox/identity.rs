@@ -101,7 +101,8 @@ impl Sandbox {
     /// Gives each sandbox an id of the host's that no other one has at the same time, whichever
     /// process started it: one of 16777216 from 2013265920 on, which needs no configuration
     /// ([credentials(7)](https://man7.org/linux/man-pages/man7/credentials.7.html)). So sandboxes
-    /// of a root caller share no count of processes, no key and no signal. It is also that id that makes
+    /// of a root caller share no count of processes, no key, no signal, no room in pipes and no count of descriptors that were sent
+    /// and not received. It is also that id that makes
     /// the user namespace, so that nothing is shared that the kernel counts for who made one: the number of
     /// namespaces and of inotify instances, and (Linux 5.14) POSIX queues, pending signals and locked
     /// shared memory, of which each sandbox has what the limits of the calling process allow.
