@@ -422,6 +422,18 @@ fn what_cannot_be_entered() {
     let (child, _held) = running(&Sandbox::new());
     let (entered, _also_held) = endless(sh(&child, ENDLESS));
     assert!(matches!(entered.command("true"), Err(Error::Invalid(_))));
+    // Init was executed in the caller's namespace, so that it takes power there to look at it.
+    let host = Sandbox::new().uid(1000).gid(1000).command("sleep").arg("1000").spawn().unwrap();
+    let user = File::open(format!("/proc/{}/ns/user", host.id())).unwrap();
+    let joining = Sandbox::new().uid(1000).gid(1000).join(Namespaces::USER, user);
+    let joined = joining.command("sleep").arg("1000").spawn().unwrap();
+    match joined.command("true") {
+        Ok(command) => assert!(command.status().unwrap().outcome.is_success()),
+        Err(error) => {
+            assert!(!nix::unistd::geteuid().is_root(), "{error}");
+            assert!(matches!(&error, Error::Invalid(problems) if problems.len() == 1), "{error}");
+        }
+    }
 }
 
 fn what_is_there_is_not_changed() {

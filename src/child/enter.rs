@@ -15,7 +15,7 @@ use crate::cgroup::group::Groups;
 use crate::command::{Command, Within};
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::lower::Lowered;
-use crate::namespace::{Namespaces, mount};
+use crate::namespace::{Namespaces, mount, user};
 use crate::policy::Policy;
 use crate::process::Sockets;
 use crate::sandbox::Sandbox;
@@ -45,14 +45,16 @@ impl Child {
     /// in /proc and use the same files; they cannot signal or trace each other, nor connect to each other's abstract
     /// sockets, where [Landlock](crate::Landlock) keeps them apart. What the sandbox's program can do to the new
     /// one before it runs is to keep it from running: its spawn fails then, after half a minute at the latest.
-    /// In a [pause](Self::pause) its wall time goes on.
+    /// In a [pause](Self::pause) its wall time goes on. Which file systems became [full](crate::Status::disk_full), the
+    /// sandbox's own status tells.
     ///
     /// # Errors
     ///
     /// [`Error::Failed`] with `ESRCH` if the program or sandbox has ended, which a later
     /// [`spawn`](Command::spawn) tells as well, and with `EBUSY` in a pause. [`Error::Invalid`] for a
     /// sandbox that cannot be entered: one without init or a pid namespace of its own, with
-    /// [`hide_host_paths`](Sandbox::hide_host_paths), CAP_SYS_ADMIN, [`learn`](Sandbox::learn) or declared inputs; and
+    /// [`hide_host_paths`](Sandbox::hide_host_paths), CAP_SYS_ADMIN, [`learn`](Sandbox::learn) or declared inputs, or, of an
+    /// unprivileged caller's, one that has joined a user namespace; and
     /// for a command of a [`Session`](crate::Session), or one that was started so itself.
     ///
     /// # Examples
@@ -150,6 +152,11 @@ fn problems(policy: &Policy) -> Vec<String> {
     if mount::must_be_locked(policy) {
         let problem = "one that keeps CAP_SYS_ADMIN is in one more user namespace, in which who enters cannot take \
                        its ids";
+        problems.push(problem.to_owned());
+    }
+    if policy.joined_namespaces().contains(Namespaces::USER) && !user::is_root() {
+        let problem =
+            "only root can look for the namespaces of a sandbox that has joined a user namespace";
         problems.push(problem.to_owned());
     }
     if policy.is_journaled() {
