@@ -10,8 +10,6 @@
 mod common;
 #[path = "common/life.rs"]
 mod life;
-#[path = "common/ways.rs"]
-mod ways;
 
 use std::future::Future;
 use std::pin::pin;
@@ -19,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use common::Needs;
+use common::ways::Ways;
 use life::{SAFETY, await_released, is_held, pipe};
 use stockade::{
     AsyncChild, Command, Error, Feature, Namespaces, Outcome, Prepared, Sandbox, Session, Stdio,
@@ -26,7 +25,6 @@ use stockade::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
-use ways::Ways;
 
 tests_in_all_ways! {
     Needs::Nothing => [

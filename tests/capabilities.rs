@@ -16,17 +16,15 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
-#[path = "common/ways.rs"]
-mod ways;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{field_of, myself, role, sh, status_field, succeed};
 use stockade::{Capabilities, Capability, CapabilitySet, Outcome, Sandbox};
-use ways::Ways;
 
 tests_in_all_ways! {
     Needs::Nothing => [

@@ -25,29 +25,33 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio as HostStdio;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{myself, myself_outside, open_directory, role, sh, shell};
 use stockade::{Command, Error, Hint, Outcome, Output, Resource, Sandbox, Stage, Stdio};
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
-        arguments_arrive_as_they_are, name_of_the_program, thousands_of_arguments,
-        longest_argument, more_arguments_than_the_kernel_takes, arguments_count_against_the_stack,
-        default_environment, environment_can_be_changed, environment_can_be_empty,
-        default_directory, directories, directory_through_links, directories_that_cannot_be, directory_of_the_callers,
-        directory_of_the_callers_stays, directory_that_is_gone,
-        default_streams, default_streams_of_output, inherited_streams, inherited_but_closed, closed_streams_stay_closed,
-        closed_streams_are_no_obstacle,
-        piped_streams, status_closes_a_piped_input, streams_from_files, streams_from_sockets,
-        a_closed_reader_ends_it, a_descriptor_by_number, several_descriptors, swapped_descriptors, swapped_three_and_four,
-        standard_streams_by_number, the_last_of_a_number_counts, one_file_under_two_numbers,
-        descriptors_on_all_internal_numbers, as_many_descriptors_as_can_be,
-        impossible_descriptors, nothing_else_gets_in, default_umask, chosen_umask,
-        megabytes_on_both_streams, input_while_output_is_read, output_up_to_the_limit,
-        found_in_path, path_of_its_own, not_found_in_path, no_path, relative_programs,
-        programs_through_links, programs_that_cannot_be_run, interpreters_that_are_missing,
-        only_outside, hint_is_right, hint_for_a_name_is_right, nul_bytes_are_all_listed, names_of_variables,
+        arguments_arrive_as_they_are, name_of_the_program, default_environment,
+        environment_can_be_changed, default_directory, directories, directory_through_links,
+        default_streams, inherited_streams, closed_streams_are_no_obstacle, piped_streams,
+        streams_from_files, a_descriptor_by_number, swapped_descriptors, standard_streams_by_number,
+        descriptors_on_all_internal_numbers, nothing_else_gets_in, default_umask, chosen_umask,
+        found_in_path, no_terminal,
+    ];
+    Needs::Nothing => alone [
+        longest_argument, not_found_in_path, programs_that_cannot_be_run, environment_can_be_empty,
+        default_streams_of_output, swapped_three_and_four, several_descriptors,
+        controlling_terminal, thousands_of_arguments, more_arguments_than_the_kernel_takes,
+        arguments_count_against_the_stack, directories_that_cannot_be, directory_of_the_callers,
+        directory_of_the_callers_stays, directory_that_is_gone, inherited_but_closed,
+        closed_streams_stay_closed, status_closes_a_piped_input, streams_from_sockets,
+        a_closed_reader_ends_it, the_last_of_a_number_counts, one_file_under_two_numbers,
+        as_many_descriptors_as_can_be, impossible_descriptors, megabytes_on_both_streams,
+        input_while_output_is_read, output_up_to_the_limit, path_of_its_own, no_path,
+        relative_programs, programs_through_links, interpreters_that_are_missing, only_outside,
+        hint_is_right, hint_for_a_name_is_right, nul_bytes_are_all_listed, names_of_variables,
         all_contradictions_at_once, a_hundred_times_the_same_sandbox, a_command_is_used_up,
-        check_does_all_but_the_exec, no_terminal, controlling_terminal, terminal_that_is_none,
+        check_does_all_but_the_exec, terminal_that_is_none,
     ];
 }
 
@@ -68,7 +72,7 @@ fn said(command: Command) -> Vec<u8> {
 }
 
 fn script(sandbox: &Sandbox, text: &str) -> Command {
-    sandbox.command("sh").args(["-c", text])
+    sandbox.way_to("sh").args(["-c", text])
 }
 
 /// The operation, the object and the number of a start that failed.
@@ -116,20 +120,20 @@ fn name_of_the_program() {
     let shown = |command: Command| {
         said(command.args(["-c", "tr '\\0' '|' </proc/$$/cmdline | cut -d '|' -f 1"]))
     };
-    assert_eq!(shown(sandbox.command("sh")), b"sh\n");
-    assert_eq!(shown(sandbox.command("/bin/sh")), b"/bin/sh\n");
-    assert_eq!(shown(sandbox.command("sh").arg0("another")), b"another\n");
-    assert_eq!(shown(sandbox.command("sh").arg0("")), b"\n");
-    let odd = sandbox.command("sh").arg0(bytes(b"\xff name")).arg0(bytes(b"\xfe last"));
+    assert_eq!(shown(sandbox.way_to("sh")), b"sh\n");
+    assert_eq!(shown(sandbox.way_to("/bin/sh")), b"/bin/sh\n");
+    assert_eq!(shown(sandbox.way_to("sh").arg0("another")), b"another\n");
+    assert_eq!(shown(sandbox.way_to("sh").arg0("")), b"\n");
+    let odd = sandbox.way_to("sh").arg0(bytes(b"\xff name")).arg0(bytes(b"\xfe last"));
     assert_eq!(shown(odd), b"\xfe last\n");
     // What is looked up is the program, not this name.
-    assert_eq!(said(sandbox.command("cat").arg0("/no/such")), b"");
+    assert_eq!(said(sandbox.way_to("cat").arg0("/no/such")), b"");
 }
 
 fn thousands_of_arguments() {
     let many: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
     for sandbox in both() {
-        let command = sandbox.command("sh").args(["-c", "echo $#; shift 19999; echo $1", "sh"]);
+        let command = sandbox.way_to("sh").args(["-c", "echo $#; shift 19999; echo $1", "sh"]);
         assert_eq!(said(command.args(&many)), b"20000\n19999\n");
     }
 }
@@ -153,7 +157,7 @@ fn longest_argument() {
 fn more_arguments_than_the_kernel_takes() {
     let big = "x".repeat(100_000);
     let with = |sandbox: &Sandbox, count| {
-        let command = sandbox.command("true");
+        let command = sandbox.way_to("true");
         (0..count).fold(command, |command, _| command.arg(&big))
     };
     for sandbox in both() {
@@ -167,7 +171,7 @@ fn more_arguments_than_the_kernel_takes() {
 fn arguments_count_against_the_stack() {
     let with = |stack: u64| {
         let sandbox = Sandbox::new().rlimit(Resource::Stack, stack);
-        sandbox.command("true").args((0..30).map(|_| "x".repeat(100_000)))
+        sandbox.way_to("true").args((0..30).map(|_| "x".repeat(100_000)))
     };
     // A quarter of the stack, and not more than 6 MiB.
     assert_eq!(with(32 << 20).status().unwrap().outcome, Outcome::Exited(0));
@@ -188,7 +192,7 @@ fn default_environment() {
     assert!(std::env::var_os("STOCKADE_TEST_CHILD").is_some());
     let expected = [b"HOME=/home/user".to_vec(), b"LANG=C.UTF-8".to_vec(), PATH.to_vec()];
     for sandbox in both() {
-        let mut environment = environment(sandbox.command("/usr/bin/env"));
+        let mut environment = environment(sandbox.way_to("/usr/bin/env"));
         environment.sort();
         assert_eq!(environment, expected);
     }
@@ -196,7 +200,7 @@ fn default_environment() {
 
 fn environment_can_be_changed() {
     let command = Sandbox::new()
-        .command("env")
+        .way_to("env")
         .env("ONE", "first")
         .env("ONE", "1")
         .env("EMPTY", "")
@@ -225,7 +229,7 @@ fn environment_can_be_changed() {
 
 fn environment_can_be_empty() {
     for sandbox in both() {
-        let cleared = || sandbox.command("/usr/bin/env").env("ONE", "1").env_clear();
+        let cleared = || sandbox.way_to("/usr/bin/env").env("ONE", "1").env_clear();
         assert_eq!(environment(cleared()), Vec::<Vec<u8>>::new());
         assert_eq!(environment(cleared().env("TWO", "2")), [b"TWO=2"]);
     }
@@ -242,7 +246,7 @@ fn default_directory() {
 
 fn directories() {
     let sandbox = Sandbox::new().directory("/srv/a b\n", 0o755);
-    let pwd = |directory| said(sandbox.command("pwd").arg("-P").current_dir(OsStr::new(directory)));
+    let pwd = |directory| said(sandbox.way_to("pwd").arg("-P").current_dir(OsStr::new(directory)));
     assert_eq!(pwd("/tmp"), b"/tmp\n");
     assert_eq!(pwd("/"), b"/\n");
     assert_eq!(pwd("/srv/a b\n"), b"/srv/a b\n\n");
@@ -251,17 +255,17 @@ fn directories() {
     std::env::set_current_dir("/tmp").unwrap();
     assert_eq!(pwd("usr/lib"), b"/usr/lib\n");
     let odd = Path::new("/srv").join(bytes(b"\xff\xfe"));
-    let command = Sandbox::new().directory(&odd, 0o755).command("pwd").current_dir(&odd);
+    let command = Sandbox::new().directory(&odd, 0o755).way_to("pwd").current_dir(&odd);
     assert_eq!(said(command), b"/srv/\xff\xfe\n");
     // The last one counts.
-    let command = Sandbox::new().command("pwd").current_dir("/no/such").current_dir("/tmp");
+    let command = Sandbox::new().way_to("pwd").current_dir("/no/such").current_dir("/tmp");
     assert_eq!(said(command), b"/tmp\n");
 }
 
 fn directory_through_links() {
     let sandbox = Sandbox::new().symlink("/tmp", "/srv/there").symlink("../tmp", "/srv/near");
     for link in ["/srv/there", "/srv/near"] {
-        assert_eq!(said(sandbox.command("pwd").arg("-P").current_dir(link)), b"/tmp\n");
+        assert_eq!(said(sandbox.way_to("pwd").arg("-P").current_dir(link)), b"/tmp\n");
     }
 }
 
@@ -286,12 +290,12 @@ fn directories_that_cannot_be() {
             (env!("CARGO_MANIFEST_DIR"), libc::ENOENT),
             (&long, libc::ENAMETOOLONG),
         ] {
-            let failure = not_started(sandbox.command("true").current_dir(directory));
+            let failure = not_started(sandbox.way_to("true").current_dir(directory));
             let expected = ("change directory", format!("{directory:?}"), errno);
             assert_eq!(failure, expected, "{directory}");
         }
         let odd = Path::new("/srv").join(bytes(b"\xff"));
-        let (_, object, _) = not_started(sandbox.command("true").current_dir(odd));
+        let (_, object, _) = not_started(sandbox.way_to("true").current_dir(odd));
         assert_eq!(object, r#""/srv/\xFF""#);
     }
 }
@@ -304,11 +308,11 @@ fn directory_of_the_callers() {
     std::env::set_current_dir(directory.path()).unwrap();
     for sandbox in both() {
         for name in ["sub", "./sub", "sub/../sub"] {
-            let failure = not_started(sandbox.command("true").current_dir(name));
+            let failure = not_started(sandbox.way_to("true").current_dir(name));
             assert_eq!(failure, ("change directory", format!("{name:?}"), libc::ENOENT));
         }
-        let command = sandbox.command("ls").current_dir(".");
-        assert_eq!(said(command), said(sandbox.command("ls").arg("/")));
+        let command = sandbox.way_to("ls").current_dir(".");
+        assert_eq!(said(command), said(sandbox.way_to("ls").arg("/")));
     }
 }
 
@@ -329,10 +333,10 @@ fn directory_of_the_callers_stays() {
         let text = "pwd -P; readlink /proc/self/cwd; ls -A; ls -A ..";
         assert_eq!(sh(&sandbox, text), "/home/user\n/home/user\nuser\n");
         is_here();
-        not_started(sandbox.command("true").current_dir("/no/such"));
-        not_started(sandbox.command("/no/such"));
+        not_started(sandbox.way_to("true").current_dir("/no/such"));
+        not_started(sandbox.way_to("/no/such"));
         is_here();
-        sandbox.command("true").check().unwrap();
+        sandbox.way_to("true").check().unwrap();
         // The source of a relative bind is the caller's, whose directory does not change for it.
         let bound = sandbox.clone().bind_ro(".", "/srv/here");
         assert_eq!(sh(&bound, "ls /srv/here; pwd -P"), "secret\n/home/user\n");
@@ -358,10 +362,10 @@ fn directory_that_is_gone() {
     is_gone();
     for sandbox in both() {
         assert_eq!(sh(&sandbox, "pwd -P; ls -A"), "/home/user\n");
-        let command = sandbox.command("pwd").arg("-P").current_dir("/tmp");
+        let command = sandbox.way_to("pwd").arg("-P").current_dir("/tmp");
         assert_eq!(said(command), b"/tmp\n");
         // What starts from there is not found, and named.
-        let error = sandbox.clone().bind_ro("near", "/srv/near").command("true").spawn();
+        let error = sandbox.clone().bind_ro("near", "/srv/near").way_to("true").spawn();
         let error = error.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
         assert!(error.to_string().contains("near"), "{error}");
@@ -477,7 +481,7 @@ fn start_without(closed: &[i32], command: impl Fn() -> Command) -> Error {
 
 /// What the library opens in the meantime is not taken for a stream.
 fn inherited_but_closed() {
-    let command = || Sandbox::new().command("true");
+    let command = || Sandbox::new().way_to("true");
     let all = || command().stdin(Stdio::inherit()).stdout(Stdio::inherit());
     for error in [
         start_without(&[0], || command().stdin(Stdio::inherit())),
@@ -495,7 +499,7 @@ fn inherited_but_closed() {
 /// A later spawn could pass on what an earlier one left there.
 fn closed_streams_stay_closed() {
     life::close_from(0);
-    let outcome = Sandbox::new().bind_ro("/usr", "/srv").command("true").status().unwrap().outcome;
+    let outcome = Sandbox::new().bind_ro("/usr", "/srv").way_to("true").status().unwrap().outcome;
     assert_eq!(outcome, Outcome::Exited(0));
     let open: Vec<_> =
         (0..3).map(|number| fs::read_link(format!("/proc/self/fd/{number}"))).collect();
@@ -504,7 +508,7 @@ fn closed_streams_stay_closed() {
 
 fn closed_streams_are_no_obstacle() {
     life::close_from(0);
-    let status = Sandbox::new().command("true").status();
+    let status = Sandbox::new().way_to("true").status();
     let output = script(&Sandbox::new(), "echo out; echo err >&2; ls /proc/self/fd").output();
     assert_eq!(status.unwrap().outcome, Outcome::Exited(0));
     let output = output.unwrap();
@@ -527,9 +531,9 @@ fn piped_streams() {
 }
 
 fn status_closes_a_piped_input() {
-    let status = Sandbox::new().command("cat").stdin(Stdio::piped()).status().unwrap();
+    let status = Sandbox::new().way_to("cat").stdin(Stdio::piped()).status().unwrap();
     assert_eq!(status.outcome, Outcome::Exited(0));
-    let output = Sandbox::new().command("cat").stdin(Stdio::piped()).output().unwrap();
+    let output = Sandbox::new().way_to("cat").stdin(Stdio::piped()).output().unwrap();
     assert_eq!((output.outcome, output.stdout), (Outcome::Exited(0), vec![]));
 }
 
@@ -550,13 +554,13 @@ fn streams_from_files() {
     // Where the caller stopped reading, the program goes on.
     let mut file = File::open(&input).unwrap();
     file.read_exact(&mut [0; 6]).unwrap();
-    assert_eq!(said(Sandbox::new().command("cat").stdin(file)), b"second\n");
+    assert_eq!(said(Sandbox::new().way_to("cat").stdin(file)), b"second\n");
 }
 
 fn streams_from_sockets() {
     let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let theirs = OwnedFd::from(theirs);
-    let command = Sandbox::new().command("cat").stdin(theirs.try_clone().unwrap());
+    let command = Sandbox::new().way_to("cat").stdin(theirs.try_clone().unwrap());
     let mut child = command.stdout(theirs).spawn().unwrap();
     ours.write_all(b"back and forth").unwrap();
     ours.shutdown(std::net::Shutdown::Write).unwrap();
@@ -568,7 +572,7 @@ fn streams_from_sockets() {
 
 /// Rust ignores SIGPIPE, the program must not.
 fn a_closed_reader_ends_it() {
-    let mut child = Sandbox::new().command("yes").stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Sandbox::new().way_to("yes").stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let expected = Outcome::Signaled { signal: libc::SIGPIPE, core_dumped: false };
     assert_eq!(child.wait().unwrap().outcome, expected);
@@ -715,11 +719,11 @@ fn the_last_of_a_number_counts() {
     let given = vec![(5, marked("first")), (5, marked("second"))];
     assert_eq!(found(TEST, &Sandbox::new(), given), expected(&[(5, "second")]));
     let (reading, writing) = life::pipe();
-    let command = Sandbox::new().command("cat").fd(5, writing).fd(5, marked(""));
+    let command = Sandbox::new().way_to("cat").fd(5, writing).fd(5, marked(""));
     // The one that is replaced is closed, and nobody else holds it.
     life::await_released(&reading, "the command");
     assert_eq!(command.status().unwrap().outcome, Outcome::Exited(0));
-    let cat = || Sandbox::new().command("cat");
+    let cat = || Sandbox::new().way_to("cat");
     assert_eq!(said(cat().fd(0, marked("fd")).stdin(File::from(marked("stdin")))), b"stdin");
     assert_eq!(said(cat().stdin(File::from(marked("stdin"))).fd(0, marked("fd"))), b"fd");
 }
@@ -765,7 +769,7 @@ fn as_many_descriptors_as_can_be() {
     for sandbox in both() {
         assert_eq!(found(TEST, &sandbox, given(253)).len(), 253);
     }
-    let command = Sandbox::new().command("true");
+    let command = Sandbox::new().way_to("true");
     let command = given(254)
         .into_iter()
         .fold(command, |command, (number, fd): (i32, OwnedFd)| command.fd(number, fd));
@@ -774,7 +778,7 @@ fn as_many_descriptors_as_can_be() {
 
 fn impossible_descriptors() {
     let with = |numbers: &[i32]| {
-        let command = Sandbox::new().command("true");
+        let command = Sandbox::new().way_to("true");
         numbers.iter().fold(command, |command, &number| command.fd(number, marked("")))
     };
     for number in [1024, 5000, i32::MAX, -1, i32::MIN] {
@@ -784,13 +788,13 @@ fn impossible_descriptors() {
     }
     assert_eq!(problems(with(&[1024, 3, 2000])).len(), 2);
     // The limit is the sandbox's.
-    let limit = |limit| Sandbox::new().rlimit(Resource::OpenFiles, limit).command("true");
+    let limit = |limit| Sandbox::new().rlimit(Resource::OpenFiles, limit).way_to("true");
     assert_eq!(problems(limit(20u64).fd(20, marked(""))).len(), 1);
     let status = limit(20u64).fd(19, marked("")).status().unwrap();
     assert_eq!(status.outcome, Outcome::Exited(0));
     assert_eq!(limit(1100u64).fd(1050, marked("")).status().unwrap().outcome, Outcome::Exited(0));
     assert_eq!(
-        Sandbox::new().command("true").fd(1023, marked("")).status().unwrap().outcome,
+        Sandbox::new().way_to("true").fd(1023, marked("")).status().unwrap().outcome,
         Outcome::Exited(0)
     );
 }
@@ -901,16 +905,16 @@ fn with_scripts(paths: &[&str]) -> Sandbox {
 }
 
 fn found_in_path() {
-    let output = Sandbox::new().command("sh").args(["-c", "command -v env"]).output().unwrap();
+    let output = Sandbox::new().way_to("sh").args(["-c", "command -v env"]).output().unwrap();
     assert_eq!(output.stdout, b"/usr/bin/env\n");
     for sandbox in both() {
-        assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
-        assert_eq!(sandbox.command("/usr/bin/true").status().unwrap().outcome, Outcome::Exited(0));
+        assert_eq!(sandbox.way_to("true").status().unwrap().outcome, Outcome::Exited(0));
+        assert_eq!(sandbox.way_to("/usr/bin/true").status().unwrap().outcome, Outcome::Exited(0));
     }
     // The caller's PATH is not asked.
     // SAFETY: this process has one thread.
     unsafe { std::env::set_var("PATH", "/no/such/directory") };
-    assert_eq!(Sandbox::new().command("true").status().unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(Sandbox::new().way_to("true").status().unwrap().outcome, Outcome::Exited(0));
 }
 
 fn path_of_its_own() {
@@ -918,38 +922,38 @@ fn path_of_its_own() {
         .file("/one/other", SAYS)
         .directory("/one/third", 0o755)
         .file_with_mode("/two/third", SAYS, 0o755);
-    let run = |name: &str, path: &str| said(sandbox.command(name).env("PATH", path));
+    let run = |name: &str, path: &str| said(sandbox.way_to(name).env("PATH", path));
     assert_eq!(run("tool", "/one:/two"), b"/one/tool\n");
     assert_eq!(run("tool", "/two:/one"), b"/two/tool\n");
     assert_eq!(run("tool", "/missing:/one/../two/:/one"), b"/one/../two//tool\n");
     // What cannot be executed is passed over, as a shell does.
     assert_eq!(run("other", "/one:/two"), b"/two/other\n");
     assert_eq!(run("third", "/one:/two"), b"/two/third\n");
-    let failure = not_started(sandbox.command("other").env("PATH", "/missing:/one"));
+    let failure = not_started(sandbox.way_to("other").env("PATH", "/missing:/one"));
     assert_eq!(failure, ("exec", "\"/one/other\"".to_owned(), libc::EACCES));
-    let failure = not_started(sandbox.command("third").env("PATH", "/missing:/one"));
+    let failure = not_started(sandbox.way_to("third").env("PATH", "/missing:/one"));
     assert_eq!(failure, ("exec", "\"/one/third\"".to_owned(), libc::EACCES));
     // The last PATH counts, and a path is not looked up.
     assert_eq!(run("/two/tool", "/one"), b"/two/tool\n");
-    let command = sandbox.command("tool").env("PATH", "/one").env("PATH", "/two");
+    let command = sandbox.way_to("tool").env("PATH", "/one").env("PATH", "/two");
     assert_eq!(said(command), b"/two/tool\n");
     let odd = Path::new("/srv").join(bytes(b"\xff"));
     let sandbox = Sandbox::new().file_with_mode(odd.join("tool"), SAYS, 0o755);
-    assert_eq!(said(sandbox.command("tool").env("PATH", odd)), b"/srv/\xff/tool\n");
+    assert_eq!(said(sandbox.way_to("tool").env("PATH", odd)), b"/srv/\xff/tool\n");
 }
 
 fn not_found_in_path() {
     for init in [true, false] {
         let sandbox = with_scripts(&["/one/tool"]).init(init);
         for (name, path) in [("tool", "/missing"), ("tool", "/one/tool"), ("no-such", "/one")] {
-            let failure = not_started(sandbox.command(name).env("PATH", path));
+            let failure = not_started(sandbox.way_to(name).env("PATH", path));
             assert_eq!(failure, ("exec", format!("{name:?}"), libc::ENOENT), "{path}");
         }
-        let failure = not_started(sandbox.command("no-such\n\"name"));
+        let failure = not_started(sandbox.way_to("no-such\n\"name"));
         assert_eq!(failure, ("exec", r#""no-such\n\"name""#.to_owned(), libc::ENOENT));
-        let failure = not_started(sandbox.command(bytes(b"\xff")));
+        let failure = not_started(sandbox.way_to(bytes(b"\xff")));
         assert_eq!(failure, ("exec", r#""\xFF""#.to_owned(), libc::ENOENT));
-        let (_, _, errno) = not_started(sandbox.command("x".repeat(300)));
+        let (_, _, errno) = not_started(sandbox.way_to("x".repeat(300)));
         assert_eq!(errno, libc::ENAMETOOLONG);
     }
 }
@@ -957,7 +961,7 @@ fn not_found_in_path() {
 /// Without a PATH no name is found, least of all in a directory that the program can write to.
 fn no_path() {
     let sandbox = with_scripts(&["/tmp/tool", "/one/tool"]);
-    let command = || sandbox.command("tool").current_dir("/tmp");
+    let command = || sandbox.way_to("tool").current_dir("/tmp");
     for command in [
         command().env("PATH", ""),
         command().env("PATH", ":"),
@@ -969,7 +973,7 @@ fn no_path() {
         assert_eq!(failure, ("exec", "\"tool\"".to_owned(), libc::ENOENT));
     }
     assert_eq!(said(command().env("PATH", ":/one:")), b"/one/tool\n");
-    assert_eq!(said(sandbox.command("/one/tool").env_clear()), b"/one/tool\n");
+    assert_eq!(said(sandbox.way_to("/one/tool").env_clear()), b"/one/tool\n");
 }
 
 fn relative_programs() {
@@ -977,16 +981,16 @@ fn relative_programs() {
     // To the directory that the program starts in.
     for (name, directory) in [("./tool", "/one"), ("one/tool", "/"), ("sub/../../one/tool", "/tmp")]
     {
-        let command = sandbox.command(name).current_dir(directory);
+        let command = sandbox.way_to(name).current_dir(directory);
         assert_eq!(said(command), format!("{name}\n").into_bytes());
     }
-    let failure = not_started(sandbox.command("./tool").current_dir("/tmp"));
+    let failure = not_started(sandbox.way_to("./tool").current_dir("/tmp"));
     assert_eq!(failure, ("exec", "\"./tool\"".to_owned(), libc::ENOENT));
     // Nothing to do with where the caller is.
     let directory = open_directory();
     fs::write(directory.path().join("here"), SAYS).unwrap();
     std::env::set_current_dir(directory.path()).unwrap();
-    assert_eq!(not_started(sandbox.command("./here")).2, libc::ENOENT);
+    assert_eq!(not_started(sandbox.way_to("./here")).2, libc::ENOENT);
 }
 
 fn programs_through_links() {
@@ -994,13 +998,13 @@ fn programs_through_links() {
         .symlink("/one/tool", "/two/link")
         .symlink("nowhere", "/two/dangling")
         .symlink("loop", "/two/loop");
-    assert_eq!(said(sandbox.command("/two/link")), b"/two/link\n");
-    assert_eq!(said(sandbox.command("link").env("PATH", "/two")), b"/two/link\n");
-    let failure = not_started(sandbox.command("/two/dangling"));
+    assert_eq!(said(sandbox.way_to("/two/link")), b"/two/link\n");
+    assert_eq!(said(sandbox.way_to("link").env("PATH", "/two")), b"/two/link\n");
+    let failure = not_started(sandbox.way_to("/two/dangling"));
     assert_eq!(failure, ("exec", "\"/two/dangling\"".to_owned(), libc::ENOENT));
-    let failure = not_started(sandbox.command("/two/loop"));
+    let failure = not_started(sandbox.way_to("/two/loop"));
     assert_eq!(failure, ("exec", "\"/two/loop\"".to_owned(), libc::ELOOP));
-    let failure = not_started(sandbox.command("dangling").env("PATH", "/two"));
+    let failure = not_started(sandbox.way_to("dangling").env("PATH", "/two"));
     assert_eq!(failure, ("exec", "\"dangling\"".to_owned(), libc::ENOENT));
 }
 
@@ -1023,7 +1027,7 @@ fn programs_that_cannot_be_run() {
             ("/srv/broken", libc::ENOEXEC),
             ("/srv/nameless", libc::ENOEXEC),
         ] {
-            let failure = not_started(sandbox.command(program));
+            let failure = not_started(sandbox.way_to(program));
             assert_eq!(failure, ("exec", format!("{program:?}"), errno));
         }
     }
@@ -1061,9 +1065,9 @@ fn interpreters_that_are_missing() {
         ] {
             let object = format!("{interpreter:?} of {program:?}");
             let expected = ("find interpreter", object, libc::ENOENT);
-            assert_eq!(not_started(sandbox.command(program)), expected);
+            assert_eq!(not_started(sandbox.way_to(program)), expected);
             let name = Path::new(program).file_name().unwrap();
-            assert_eq!(not_started(sandbox.command(name).env("PATH", "/usr/bin:/srv")), expected);
+            assert_eq!(not_started(sandbox.way_to(name).env("PATH", "/usr/bin:/srv")), expected);
         }
     }
 }
@@ -1080,7 +1084,7 @@ fn host_program() -> (tempfile::TempDir, PathBuf) {
 fn only_outside() {
     let (directory, path) = host_program();
     let hint = Some(Hint::OnlyOutside(path.clone()));
-    let command = |name: &OsStr| Sandbox::new().command(name);
+    let command = |name: &OsStr| Sandbox::new().way_to(name);
     assert_eq!(command(path.as_os_str()).spawn().unwrap_err().hint(), hint.as_ref());
     // By name, from the sandbox's PATH or from the caller's.
     let name = path.file_name().unwrap();
@@ -1106,20 +1110,20 @@ fn hint_is_right() {
         other => panic!("{other:?}"),
     };
     let sandbox = Sandbox::new();
-    let error = sandbox.command(&path).spawn().unwrap_err();
+    let error = sandbox.way_to(&path).spawn().unwrap_err();
     let expected = format!("{}\n", path.display()).into_bytes();
-    assert_eq!(said(follow(&sandbox, &error).command(&path)), expected);
+    assert_eq!(said(follow(&sandbox, &error).way_to(&path)), expected);
     // An interpreter too.
     let line = format!("#!{}\n", path.display());
     let sandbox = Sandbox::new().file_with_mode("/srv/my-script", line, 0o755);
-    let error = sandbox.command("/srv/my-script").spawn().unwrap_err();
+    let error = sandbox.way_to("/srv/my-script").spawn().unwrap_err();
     assert_eq!(error.failed().unwrap().operation, "find interpreter");
     assert_eq!(
-        follow(&sandbox, &error).command("/srv/my-script").status().unwrap().outcome,
+        follow(&sandbox, &error).way_to("/srv/my-script").status().unwrap().outcome,
         Outcome::Exited(0)
     );
     let name = path.file_name().unwrap();
-    let command = |sandbox: &Sandbox| sandbox.command(name).env("PATH", directory.path());
+    let command = |sandbox: &Sandbox| sandbox.way_to(name).env("PATH", directory.path());
     let error = command(&sandbox).spawn().unwrap_err();
     assert_eq!(said(command(&follow(&sandbox, &error))), expected);
 }
@@ -1130,9 +1134,9 @@ fn hint_for_a_name_is_right() {
     // SAFETY: this process has one thread.
     unsafe { std::env::set_var("PATH", directory.path()) };
     let name = path.file_name().unwrap();
-    let error = Sandbox::new().command(name).spawn().unwrap_err();
+    let error = Sandbox::new().way_to(name).spawn().unwrap_err();
     let Some(Hint::OutsideOfPath(path)) = error.hint() else { panic!("{error}") };
-    let outcome = Sandbox::new().bind_same(path).command(path).status().unwrap().outcome;
+    let outcome = Sandbox::new().bind_same(path).way_to(path).status().unwrap().outcome;
     assert_eq!(outcome, Outcome::Exited(0));
 }
 
@@ -1140,7 +1144,7 @@ fn hint_for_a_name_is_right() {
 
 fn nul_bytes_are_all_listed() {
     let command = Sandbox::new()
-        .command("program\0")
+        .way_to("program\0")
         .arg0("arg0\0")
         .arg("arg\0one")
         .args(["fine", "\0"])
@@ -1161,13 +1165,13 @@ fn nul_bytes_are_all_listed() {
 }
 
 fn names_of_variables() {
-    let command = Sandbox::new().command("true").env("", "empty").env("A=B", "c").env("=", "");
+    let command = Sandbox::new().way_to("true").env("", "empty").env("A=B", "c").env("=", "");
     let problems = problems(command);
     let expected = ["\"\"", "\"=\"", "\"A=B\""]
         .map(|name| format!("{name} is no name for an environment variable"));
     assert_eq!(problems, expected);
     // What is taken away again is no problem.
-    let command = Sandbox::new().command("true").env("A=B", "c").env_remove("A=B");
+    let command = Sandbox::new().way_to("true").env("A=B", "c").env_remove("A=B");
     assert_eq!(command.status().unwrap().outcome, Outcome::Exited(0));
 }
 
@@ -1176,7 +1180,7 @@ fn all_contradictions_at_once() {
         .hostname("")
         .tmpfs("relative")
         .nice(30)
-        .command("")
+        .way_to("")
         .arg("\0")
         .env("", "")
         .current_dir("\0")
@@ -1189,7 +1193,7 @@ fn all_contradictions_at_once() {
         assert!(found, "{text}: {problems:#?}");
     }
     assert_eq!(problems.len(), 8, "{problems:#?}");
-    let plan = Sandbox::new().hostname("").command("").plan().unwrap_err();
+    let plan = Sandbox::new().hostname("").way_to("").plan().unwrap_err();
     assert!(matches!(plan, Error::Invalid(problems) if problems.len() == 2));
 }
 
@@ -1222,31 +1226,31 @@ fn a_command_is_used_up() {
     ];
     // With it go the descriptors that it held, whether it was started or not.
     let (reading, writing) = life::pipe();
-    let child = Sandbox::new().command("sleep").arg("1000").fd(5, writing).spawn().unwrap();
+    let child = Sandbox::new().way_to("sleep").arg("1000").fd(5, writing).spawn().unwrap();
     assert!(life::is_held(&reading));
     drop(child);
     life::await_released(&reading, "the program");
-    for command in [Sandbox::new().command("/no/such"), Sandbox::new().command("")] {
+    for command in [Sandbox::new().way_to("/no/such"), Sandbox::new().way_to("")] {
         let (reading, writing) = life::pipe();
         command.fd(5, writing).spawn().unwrap_err();
         life::await_released(&reading, "a command that failed");
     }
     let (reading, writing) = life::pipe();
-    drop(Sandbox::new().command("true").fd(5, writing));
+    drop(Sandbox::new().way_to("true").fd(5, writing));
     life::await_released(&reading, "a command that was dropped");
 }
 
 fn check_does_all_but_the_exec() {
     let (reading, writing) = life::pipe();
-    Sandbox::new().command("/no/such/program").fd(5, writing).check().unwrap();
+    Sandbox::new().way_to("/no/such/program").fd(5, writing).check().unwrap();
     life::await_released(&reading, "the checked sandbox");
     for sandbox in both() {
         let (_, path) = host_program();
         let command = script(&sandbox, "echo ran").current_dir("/no/such").arg(path);
         let error = command.check().unwrap_err();
         assert_eq!(error.failed().unwrap().operation, "change directory");
-        assert!(sandbox.command("").check().is_err());
-        let error = sandbox.bind_ro("/no/such", "/srv").command("true").check().unwrap_err();
+        assert!(sandbox.way_to("").check().is_err());
+        let error = sandbox.bind_ro("/no/such", "/srv").way_to("true").check().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
     }
 }
@@ -1294,7 +1298,7 @@ fn controlling_terminal() {
 
 fn terminal_that_is_none() {
     for sandbox in both() {
-        let command = sandbox.command("true").controlling_terminal();
+        let command = sandbox.way_to("true").controlling_terminal();
         let (operation, _, errno) = not_started(command);
         assert_eq!((operation, errno), ("set controlling terminal", libc::ENOTTY));
     }

@@ -19,17 +19,21 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{refused, sh, sh_fails};
 use stockade::{Content, Data, Error, Hint, IdMap, Rootfs, Sandbox, Stage, Tmpfs};
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
-        modes_and_kinds, set_id_bits, in_every_tree_of_its_own, nothing_in_the_hosts, a_file_is_read_anew,
-        a_pipe_is_read_once, a_file_in_memory, position_stays, from_many_threads, sizes, endless,
-        owners_that_are_not_there, own_owner, contradictions, secrets_are_not_told,
-        a_descriptor_of_a_directory, large_content,
+        modes_and_kinds, set_id_bits, in_every_tree_of_its_own, nothing_in_the_hosts,
+        a_file_in_memory, own_owner,
     ];
     Needs::Root => [owners, owners_of_a_private_tree];
+    Needs::Nothing => alone [
+        a_file_is_read_anew, a_pipe_is_read_once, position_stays, from_many_threads, sizes, endless,
+        owners_that_are_not_there, contradictions, secrets_are_not_told,
+        a_descriptor_of_a_directory, large_content,
+    ];
 }
 
 fn modes_and_kinds() {
@@ -280,7 +284,7 @@ fn secrets_are_not_told() {
         .data(Data::file("/srv/three", file_with(SECRET)))
         .file("/srv/four", SECRET)
         .wall_time(Duration::from_secs(100));
-    let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let child = sandbox.way_to("sleep").arg("1000").spawn().unwrap();
     let mut told = format!("{sandbox:?} {} {child:?}", sandbox.plan().unwrap());
     told += &format!("{:?}", sandbox.plan().unwrap());
     told += &refused(&sandbox.clone().data(Data::file("/usr/x", SECRET))).to_string();

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{open_directory, refused, role, sh, sh_fails, shell, succeed};
 use mounts::{bind, own_mounts};
 use stockade::{
@@ -27,23 +28,26 @@ use stockade::{
     Sandbox, Stage, Status, Tmpfs,
 };
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
-        user_has_a_name, group_has_a_name, ids_of_others_have_names, host_names_resolve,
-        odd_host_names_add_no_lines, shared_names_are_not_written_down, machine_id, utc_by_default,
-        a_time_zone, unknown_time_zones, time_zones_that_contradict,
-        entries_replace_generated_files, mounts_are_listed, entries_that_cover_etc, generated_files_by_name,
-        images_keep_their_etc, generated_files_are_not_writable, places_to_write, links_into_etc_lead_somewhere,
-        disk_full_by_default, disk_full_of_each, disk_full_of_inodes,
-        disk_full_is_told_at_any_end, disk_full_is_not_told, limits_do_not_depend_on_the_caller,
-        the_table_is_true, compat_refuses_the_rest, compat_cannot_be_uncovered,
-        compat_settings_are_copies, compat_is_the_hosts, the_callers_execution_domain_stays_outside,
+        user_has_a_name, shared_names_are_not_written_down, machine_id, utc_by_default,
+        mounts_are_listed, generated_files_are_not_writable, places_to_write,
+        links_into_etc_lead_somewhere, disk_full_by_default, disk_full_of_each, disk_full_of_inodes,
+        disk_full_is_not_told, limits_do_not_depend_on_the_caller, the_table_is_true,
+        compat_refuses_the_rest, compat_cannot_be_uncovered,
+        the_callers_execution_domain_stays_outside,
     ];
     Needs::RealTime => [real_time_stays_outside];
     Needs::File("/etc/ssl/certs") => [a_certificate_of_the_hosts_own];
-    Needs::Installed(&["free", "ps", "top", "uptime"]) => [compat_programs];
-    Needs::Program("node") => [compat_node];
-    Needs::Program("busybox") => [images_with_compat];
+    Needs::Nothing => alone [
+        host_names_resolve, compat_settings_are_copies, compat_is_the_hosts, a_time_zone,
+        group_has_a_name, ids_of_others_have_names, odd_host_names_add_no_lines, unknown_time_zones,
+        time_zones_that_contradict, entries_replace_generated_files, entries_that_cover_etc,
+        generated_files_by_name, images_keep_their_etc, disk_full_is_told_at_any_end,
+    ];
+    Needs::Installed(&["free", "ps", "top", "uptime"]) => alone [compat_programs];
+    Needs::Program("node") => alone [compat_node];
+    Needs::Program("busybox") => alone [images_with_compat];
 }
 
 fn id() -> (u32, u32) {
@@ -144,7 +148,7 @@ fn a_time_zone() {
     let tokyo = Sandbox::new().timezone("Asia/Tokyo");
     assert_eq!(sh(&tokyo, hour), "09JST\n");
     assert_eq!(sh(&tokyo, "readlink /etc/localtime"), "/usr/share/zoneinfo/Asia/Tokyo\n");
-    let variable = tokyo.command("sh").args(["-c", hour]).env("TZ", "UTC");
+    let variable = tokyo.way_to("sh").args(["-c", hour]).env("TZ", "UTC");
     assert_eq!(succeed(variable), "00UTC\n");
     // Where the tree has no zones, the file is given.
     let mut empty = Sandbox::new().rootfs(Rootfs::empty()).timezone("Asia/Tokyo");
@@ -159,7 +163,7 @@ fn a_time_zone() {
 
 fn unknown_time_zones() {
     for name in ["Mars/Olympus", "Europe", "zone.tab", "localtime"] {
-        let error = Sandbox::new().timezone(name).command("true").spawn().unwrap_err();
+        let error = Sandbox::new().timezone(name).way_to("true").spawn().unwrap_err();
         assert_eq!(error.stage(), Some(Stage::Prepare), "{error}");
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
         assert!(error.to_string().starts_with(&format!("find time zone {name:?}: ")), "{error}");
@@ -335,7 +339,7 @@ fn a_certificate_of_the_hosts_own() {
 // ---- full file systems -------------------------------------------------------------------------
 
 fn status(sandbox: &Sandbox, script: &str) -> Status {
-    sandbox.command("sh").args(["-c", script]).status().unwrap()
+    sandbox.way_to("sh").args(["-c", script]).status().unwrap()
 }
 
 fn full(status: &Status) -> Vec<(&str, bool, bool)> {
@@ -394,7 +398,7 @@ fn disk_full_is_told_at_any_end() {
     let linger = sandbox.clone().linger(Duration::from_secs(100));
     let ended = status(&linger, &format!("({fill}) 2>/dev/null & exit 0"));
     assert_eq!((ended.outcome, full(&ended)), (Outcome::Exited(0), vec![("/tmp", true, false)]));
-    let output = sandbox.command("sh").args(["-c", fill]).output().unwrap();
+    let output = sandbox.way_to("sh").args(["-c", fill]).output().unwrap();
     assert_eq!(output.disk_full[0].mount, Path::new("/tmp"));
     assert!(String::from_utf8(output.stderr).unwrap().contains("No space left"));
 }
@@ -527,7 +531,7 @@ fn the_table_is_true() {
     let room = |line: &str| line.contains("268435456 bytes") && line.contains("65536 files");
     assert!(text.lines().any(room));
     assert!(plan.contains("root: tmpfs / (size 268435456, 65536 inodes)"), "{plan}");
-    let environment = succeed(Sandbox::new().command("env"));
+    let environment = succeed(Sandbox::new().way_to("env"));
     for line in environment.lines() {
         let (key, value) = line.split_once('=').unwrap();
         assert!(text.contains(&format!("| `{key}` | `{value}`")), "{line}");
@@ -580,7 +584,7 @@ fn compat_programs() {
 
 fn compat_node() {
     let script = "console.log(os.cpus().length, os.totalmem() > 0, os.uptime() > 0)";
-    let count = |sandbox: &Sandbox| succeed(sandbox.command("node").args(["-e", script]));
+    let count = |sandbox: &Sandbox| succeed(sandbox.way_to("node").args(["-e", script]));
     let outside = std::process::Command::new("node").args(["-e", script]).output().unwrap();
     assert_eq!(count(&compat()).into_bytes(), outside.stdout);
 }
@@ -673,7 +677,7 @@ fn images_with_compat() {
     fs::write(image.path().join("etc/hosts"), "the image's").unwrap();
     fs::set_permissions(image.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let sandbox = compat().rootfs(Rootfs::directory(image.path()));
-    let busybox = |args: &[&str]| sandbox.command("/bin/busybox").args(args).output().unwrap();
+    let busybox = |args: &[&str]| sandbox.way_to("/bin/busybox").args(args).output().unwrap();
     assert_eq!(busybox(&["cat", "/etc/hosts"]).stdout, b"the image's");
     assert!(String::from_utf8(busybox(&["free"]).stdout).unwrap().contains("Mem:"));
     let refusal = busybox(&["cat", "/proc/version"]);
@@ -681,7 +685,7 @@ fn images_with_compat() {
     // Each of its writable places has a limit of its own.
     let small = sandbox.clone().tmp_size(1 << 20);
     let fill = ["dd", "if=/dev/zero", "of=/dev/shm/zeros"];
-    let full = small.command("/bin/busybox").args(fill).status().unwrap().disk_full;
+    let full = small.way_to("/bin/busybox").args(fill).status().unwrap().disk_full;
     assert_eq!(full.iter().map(|full| &*full.mount).collect::<Vec<_>>(), [Path::new("/dev/shm")]);
     let error = refused(&sandbox.timezone("UTC"));
     assert!(matches!(error, Error::Invalid(_)), "{error}");

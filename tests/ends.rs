@@ -10,17 +10,15 @@
 mod common;
 #[path = "common/life.rs"]
 mod life;
-#[path = "common/ways.rs"]
-mod ways;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use common::ways::Ways;
 use common::{Needs, moment};
 use life::{await_byte, await_released, inside, is_held, my_role, pipe};
 use stockade::{Child, Namespaces, Outcome, Sandbox, Status, Stdio};
-use ways::Ways;
 
 tests_in_all_ways! {
     Needs::Nothing => [

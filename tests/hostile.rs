@@ -11,16 +11,14 @@
 mod common;
 #[path = "common/life.rs"]
 mod life;
-#[path = "common/ways.rs"]
-mod ways;
 
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use common::ways::Ways;
 use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, inside, my_role};
 use stockade::{Outcome, Proc, Resource, Sandbox, Seccomp, Stdio};
-use ways::Ways;
 
 tests_in_all_ways! {
     Needs::Nothing => [

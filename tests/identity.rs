@@ -23,33 +23,39 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{is_root, open_directory, refused, sh, shell, status_field, succeed};
 use stockade::{Bind, Child, Error, Feature, Hint, Namespaces, Outcome, Sandbox};
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
-        ids_inside_and_outside, chosen_ids_inside, root_by_name_inside, no_id_is_invalid,
+        ids_inside_and_outside, chosen_ids_inside, root_by_name_inside,
         written_files_are_the_callers, groups_inside, init_has_the_same_ids,
         no_other_id_can_be_taken, own_files_are_own_inside, root_of_nothing_but_itself,
     ];
     Needs::Unprivileged => [
-        foreign_host_ids_are_refused, as_host_root_changes_nothing, setgroups_is_denied,
-        without_groups_nothing_is_missing,
+        as_host_root_changes_nothing, setgroups_is_denied, without_groups_nothing_is_missing,
     ];
     Needs::Root => [
         never_the_hosts_root, the_hosts_root_by_name, chosen_host_ids, private_file_is_readable,
-        private_file_of_another, private_parent, groups_are_dropped, without_a_user_namespace,
-        chosen_id_without_a_user_namespace, host_ids_own_nothing_of_nobodys, many_pairs_of_ids_leave_nothing,
-        unmappable_file_system, unmappable_file_system_by_best_effort, ids_of_two_sandboxes_mix_not,
+        private_file_of_another, private_parent, groups_are_dropped,
+        host_ids_own_nothing_of_nobodys, ids_of_two_sandboxes_mix_not,
     ];
     Needs::RootAndProgram("setpriv") => [groups_that_stay_are_listed];
-    Needs::Program("git") => [git_log];
+    Needs::Nothing => alone [no_id_is_invalid];
+    Needs::Unprivileged => alone [foreign_host_ids_are_refused];
+    Needs::Root => alone [
+        without_a_user_namespace, chosen_id_without_a_user_namespace,
+        many_pairs_of_ids_leave_nothing, unmappable_file_system,
+        unmappable_file_system_by_best_effort,
+    ];
+    Needs::Program("git") => alone [git_log];
 }
 
 const NOBODY: u32 = 65534;
 
 fn asleep(sandbox: &Sandbox) -> Child {
-    sandbox.command("sleep").arg("1000").spawn().unwrap()
+    sandbox.way_to("sleep").arg("1000").spawn().unwrap()
 }
 
 /// Real, effective, saved and file system id of the program, as the host sees them.

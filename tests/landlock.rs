@@ -10,8 +10,6 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
-#[path = "common/ways.rs"]
-mod ways;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
@@ -23,6 +21,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process::exit;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{myself, open_directory, role, sh, sh_fails, succeed};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -32,7 +31,6 @@ use stockade::{
     Capabilities, Capability, Error, Feature, Landlock, Namespaces, Network, Outcome, Resource,
     Sandbox, Stdio,
 };
-use ways::Ways;
 
 tests_in_all_ways! {
     Needs::Landlock(2) => [
@@ -133,7 +131,7 @@ fn given_descriptors_are_of_use() {
         .fd(5, memory)
         .fd(4, OwnedFd::from(File::open(directory.path()).unwrap()));
     let output = command.output().unwrap();
-    if ways::is_session() {
+    if common::ways::is_session() {
         // All its commands are bound by the same rules.
         assert_eq!(output.outcome, Outcome::Exited(2), "{output:?}");
         return;

@@ -21,29 +21,32 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{is_root, refused, sh, shell, succeed};
 use stockade::{
     Capabilities, Child, Error, Existing, Hint, Namespaces, Network, Outcome, Proc, Rlimits,
     Sandbox, Stage, TimeOffsets,
 };
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         all_are_new, new_inside_too, each_can_be_shared, two_sandboxes_share_nothing, hostname,
-        hostname_is_not_the_hosts, domainname, names_are_checked, clocks_forward, clocks_backward,
-        clocks_below_zero, clocks_by_default, shared_pids_are_invalid, joined_pids_are_invalid,
-        shared_pids_by_name, end_with_shared_pids, kill_with_shared_pids,
-        program_as_pid_1, program_with_init, abort_is_told, abort_without_init,
-        exit_code_without_init, contradictions_come_together, sandbox_is_send_and_sync,
-        the_chain_reads_as_in_the_docs, join_by_path, join_by_descriptor, join_user_and_network,
-        joined_settings_are_invalid, join_of_no_namespace, join_of_the_wrong_kind,
-        join_of_a_missing_path, join_of_two_kinds, settings_imply_their_namespace, networks_that_contradict_a_namespace,
-        host_network_is_the_hosts, no_network, loopback, joined_pids, joined_and_gone,
-        cgroup_root_is_hidden, joined_user_needs_ids, join_leaves_nothing_behind,
+        hostname_is_not_the_hosts, domainname, clocks_forward, clocks_backward, clocks_by_default,
+        program_with_init, abort_is_told, join_by_path, join_by_descriptor, join_user_and_network,
+        host_network_is_the_hosts, no_network, loopback, cgroup_root_is_hidden,
         joined_network_alone,
     ];
-    Needs::Unprivileged => [without_user_namespace, join_without_its_owner];
-    Needs::Root => [join_each_as_root, one_namespace_alone];
+    Needs::Nothing => alone [
+        names_are_checked, clocks_below_zero, shared_pids_are_invalid, joined_pids_are_invalid,
+        shared_pids_by_name, end_with_shared_pids, kill_with_shared_pids, program_as_pid_1,
+        abort_without_init, exit_code_without_init, contradictions_come_together,
+        sandbox_is_send_and_sync, the_chain_reads_as_in_the_docs, joined_settings_are_invalid,
+        join_of_no_namespace, join_of_the_wrong_kind, join_of_a_missing_path, join_of_two_kinds,
+        settings_imply_their_namespace, networks_that_contradict_a_namespace, joined_pids,
+        joined_and_gone, joined_user_needs_ids, join_leaves_nothing_behind,
+    ];
+    Needs::Unprivileged => alone [without_user_namespace, join_without_its_owner];
+    Needs::Root => alone [join_each_as_root, one_namespace_alone];
 }
 
 const KINDS: [(&str, Namespaces); 8] = [
@@ -58,7 +61,7 @@ const KINDS: [(&str, Namespaces); 8] = [
 ];
 
 fn asleep(sandbox: &Sandbox) -> Child {
-    sandbox.command("sleep").arg("1000").spawn().unwrap()
+    sandbox.way_to("sleep").arg("1000").spawn().unwrap()
 }
 
 fn path(child: &Child, name: &str) -> PathBuf {
@@ -112,7 +115,7 @@ fn each_can_be_shared() {
             let same = identity(&child, other) == own(other);
             assert_eq!(same, other == name, "{other} with a shared {name}");
         }
-        let status = sandbox.command("true").status().unwrap();
+        let status = sandbox.way_to("true").status().unwrap();
         assert_eq!(status.outcome, Outcome::Exited(0), "{name}");
     }
 }
@@ -236,7 +239,7 @@ fn joined_pids_are_invalid() {
 
 fn shared_pids_by_name() {
     let sandbox = shared_pids().without_atomic_end();
-    let mut child = sandbox.command("sh").args(["-c", "exec sleep 1000"]).spawn().unwrap();
+    let mut child = sandbox.way_to("sh").args(["-c", "exec sleep 1000"]).spawn().unwrap();
     assert_eq!(child.inner_id(), child.program_id().unwrap());
     child.kill().unwrap();
     child.wait().unwrap();
@@ -258,7 +261,7 @@ fn family(sandbox: &Sandbox, marker: &str) -> Child {
         "sleep {marker} & (setsid sleep {marker} &) ; (trap '' TERM HUP INT; sleep {marker}) & \
          echo ready; exec sleep {marker}"
     );
-    let command = sandbox.command("sh").args(["-c", &script]);
+    let command = sandbox.way_to("sh").args(["-c", &script]);
     let mut child = command.stdout(stockade::Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -382,8 +385,8 @@ fn sandbox_is_send_and_sync() {
     let copy = sandbox.clone().hostname("copy");
     assert_eq!(sh(&sandbox, "uname -n"), "stockade\n");
     assert_eq!(sh(&copy, "uname -n"), "copy\n");
-    send(&sandbox.command("true"));
-    send(&sandbox.command("true").spawn().unwrap());
+    send(&sandbox.way_to("true"));
+    send(&sandbox.way_to("true").spawn().unwrap());
 }
 
 fn the_chain_reads_as_in_the_docs() {
@@ -391,7 +394,7 @@ fn the_chain_reads_as_in_the_docs() {
         .namespaces(Namespaces::all())
         .capabilities(Capabilities::none())
         .rlimits(Rlimits::default())
-        .command("true")
+        .way_to("true")
         .spawn()
         .unwrap();
     assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
@@ -534,12 +537,12 @@ fn join_leaves_nothing_behind() {
     let sandbox = joining(&host, Namespaces::NET, path(&host, "net"));
     // What is made once a process.
     let bound = sandbox.clone().bind_ro("/usr", "/srv");
-    bound.command("true").status().unwrap();
+    bound.way_to("true").status().unwrap();
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     let children = || fs::read_to_string("/proc/thread-self/children").unwrap();
     let before = (descriptors(), children());
     for _ in 0..5 {
-        sandbox.command("true").status().unwrap();
+        sandbox.way_to("true").status().unwrap();
         drop(asleep(&sandbox));
         refused(&sandbox.clone().bind_ro("/no/such", "/srv"));
     }

@@ -17,19 +17,17 @@
 mod common;
 #[path = "common/inside.rs"]
 mod inside;
-#[path = "common/ways.rs"]
-mod ways;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{myself, role, sh, succeed};
 use stockade::{
     Action, Capabilities, Capability, Condition, Error, Outcome, Rule, Sandbox, Seccomp, Stage,
     Stdio,
 };
-use ways::Ways;
 
 tests_in_all_ways! {
     Needs::Nothing => [

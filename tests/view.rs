@@ -17,24 +17,26 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{refused, sh, shell};
 use stockade::{
     Capability, Leak, Namespaces, Overlay, Proc, Rootfs, Sandbox, Seccomp, Severity, TimeOffsets,
     View,
 };
 
-tests! {
-    Needs::Nothing => [
-        no_list_of_mounts_tells_where_they_come_from, no_call_does, all_else_is_as_before,
-        outputs_are_found, every_root, without_init, nobody_gets_out_of_it, what_contradicts_it,
-        audited, many_at_once, machine_is_the_sandboxs_own, machine_by_default, clocks_fit,
-        what_stays_the_hosts, machine_in_every_tree, machine_contradictions, machine_audited,
+tests_in_all_ways! {
+    Needs::Nothing => [no_call_does, nobody_gets_out_of_it, machine_is_the_sandboxs_own];
+    Needs::Nothing => alone [
+        clocks_fit, what_stays_the_hosts, every_root, no_list_of_mounts_tells_where_they_come_from,
+        all_else_is_as_before, outputs_are_found, without_init, what_contradicts_it, audited,
+        many_at_once, machine_by_default, machine_in_every_tree, machine_contradictions,
+        machine_audited,
     ];
-    Needs::Installed(&["df", "mountpoint", "find"]) => [what_needs_a_list_of_mounts];
-    Needs::Installed(&["nproc", "free", "uptime", "ps"]) => [programs_see_the_machine];
-    Needs::Installed(&["node"]) => [node_sees_the_machine];
-    Needs::Groups => [machine_by_limits];
-    Needs::Program("python3") => [real_programs];
+    Needs::Installed(&["df", "mountpoint", "find"]) => alone [what_needs_a_list_of_mounts];
+    Needs::Installed(&["nproc", "free", "uptime", "ps"]) => alone [programs_see_the_machine];
+    Needs::Installed(&["node"]) => alone [node_sees_the_machine];
+    Needs::Program("python3") => alone [real_programs];
+    Needs::Groups => alone [machine_by_limits];
 }
 
 const LISTS: [&str; 3] = ["mountinfo", "mounts", "mountstats"];
@@ -109,7 +111,7 @@ fn all_else_is_as_before() {
     assert_eq!(fs::read_to_string(writable.join("file")).unwrap(), "out\n");
     // A terminal of its own.
     let script = "tty; exec 3<>/dev/ptmx && echo open";
-    let mut child = hidden.command("sh").args(["-c", script]).pty(24, 80).spawn().unwrap();
+    let mut child = hidden.way_to("sh").args(["-c", script]).pty(24, 80).spawn().unwrap();
     let mut text = String::new();
     let mut pty = child.take_pty().unwrap();
     // EIO at the end.
@@ -121,7 +123,7 @@ fn all_else_is_as_before() {
 fn outputs_are_found() {
     let hidden = Sandbox::new().hide_host_paths(true).tmpfs("/scratch");
     let script = "echo one > /tmp/one; echo two > /scratch/two; sleep 60";
-    let child = hidden.command("sh").args(["-c", script]).spawn().unwrap();
+    let child = hidden.way_to("sh").args(["-c", script]).spawn().unwrap();
     for (path, text) in [("/tmp/one", "one\n"), ("/scratch/two", "two\n")] {
         let mut found = String::new();
         while found.is_empty() {
@@ -130,7 +132,7 @@ fn outputs_are_found() {
         }
         assert_eq!(found, text);
     }
-    let kept = hidden.keep_mounts().command("sh").args(["-c", "echo two > /scratch/two"]);
+    let kept = hidden.keep_mounts().way_to("sh").args(["-c", "echo two > /scratch/two"]);
     let mut child = kept.spawn().unwrap();
     child.wait().unwrap();
     let mut found = String::new();
@@ -185,7 +187,7 @@ os.chroot('.'); print(sorted(os.listdir('/')), open('/proc/self/mountinfo').read
     let names = "import os; print(sorted(os.listdir('/')), '')";
     if Path::new("/usr/bin/python3").exists() {
         let python =
-            |script: &str| inside::succeed(able.command("/usr/bin/python3").args(["-c", script]));
+            |script: &str| inside::succeed(able.way_to("/usr/bin/python3").args(["-c", script]));
         assert_eq!(python(script), python(names));
     }
 }
@@ -243,7 +245,7 @@ with tempfile.TemporaryDirectory() as d:
     shutil.copy('/etc/passwd', d)
     print(len(os.listdir(d)), shutil.disk_usage('/tmp').total > 0)
 with multiprocessing.Pool(2) as pool: print(pool.map(abs, [-1, -2]))";
-    let output = hidden.command("python3").args(["-c", script]).output().unwrap();
+    let output = hidden.way_to("python3").args(["-c", script]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1 True\n[1, 2]\n", "{errors}");
 }
@@ -439,7 +441,7 @@ fn node_sees_the_machine() {
     let sandbox = Sandbox::new().view(machine());
     let script = "const os = require('os');
         console.log(os.cpus().length, os.totalmem(), os.loadavg().join(' '), Math.floor(os.uptime() / 86400))";
-    let output = sandbox.command("node").args(["-e", script]).output().unwrap();
+    let output = sandbox.way_to("node").args(["-e", script]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     // The load is asked of the kernel.
     let words: Vec<_> = text.split_whitespace().collect();

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use stockade::{Command, Error, Outcome, Output, Sandbox};
 
+use crate::common::ways::Ways;
+
 /// Tells a process that it runs a test's other side, and which.
 const ROLE: &str = "STOCKADE_TEST_ROLE";
 /// As in `common`.
@@ -21,7 +23,7 @@ pub(crate) fn role() -> Option<String> {
 pub(crate) fn myself(sandbox: &Sandbox, test: &str, role: &str) -> Command {
     let binary = std::env::current_exe().unwrap();
     let sandbox = sandbox.clone().bind_ro(binary, "/probe");
-    sandbox.command("/probe").env(CHILD, test).env(ROLE, role)
+    sandbox.way_to("/probe").env(CHILD, test).env(ROLE, role)
 }
 
 /// The same outside, as a plain child.
@@ -41,12 +43,12 @@ pub(crate) fn succeed(command: Command) -> String {
 
 /// A shell script inside, to whatever end.
 pub(crate) fn shell(sandbox: &Sandbox, script: &str) -> Output {
-    sandbox.command("sh").args(["-c", script]).output().unwrap()
+    sandbox.way_to("sh").args(["-c", script]).output().unwrap()
 }
 
 /// A shell script inside, to a good end.
 pub(crate) fn sh(sandbox: &Sandbox, script: &str) -> String {
-    succeed(sandbox.command("sh").args(["-c", script]))
+    succeed(sandbox.way_to("sh").args(["-c", script]))
 }
 
 /// Asserts that a shell script fails inside with this text.
@@ -59,7 +61,7 @@ pub(crate) fn sh_fails(sandbox: &Sandbox, script: &str, text: &str) {
 
 /// Why a sandbox is not made.
 pub(crate) fn refused(sandbox: &Sandbox) -> Error {
-    sandbox.command("true").spawn().unwrap_err()
+    sandbox.way_to("true").spawn().unwrap_err()
 }
 
 /// A field of /proc/PID/status.

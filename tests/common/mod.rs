@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses some")]
 #![allow(unsafe_code, reason = "what this process may do is found by doing it")]
 
+pub(crate) mod ways;
+
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -515,7 +517,7 @@ pub(crate) const WAY: &str = "STOCKADE_TEST_WAY";
 /// Those besides a sandbox of its own for each.
 const WAYS: [&str; 4] = ["prepared", "session", "pool", "enter"];
 /// Why a program that enters another one's sandbox has not these tests.
-const NOT_BY_ENTERING: [(&str, &[&str]); 3] = [
+const NOT_BY_ENTERING: [(&str, &[&str]); 4] = [
     (
         "the time of the sandbox that is entered is up before",
         &[
@@ -537,6 +539,10 @@ const NOT_BY_ENTERING: [(&str, &[&str]); 3] = [
             "deadlines",
         ],
     ),
+    (
+        "what is full is told of the sandbox's own program",
+        &["disk_full_by_default", "disk_full_of_each", "disk_full_of_inodes"],
+    ),
     ("what it has started lives on until the end of the sandbox", &["a_killed_init_is_told"]),
     (
         "no program that is there can go on under such a filter",
@@ -544,6 +550,7 @@ const NOT_BY_ENTERING: [(&str, &[&str]); 3] = [
             "a_program_that_is_missing_is_told",
             "everything_but_the_least_refused",
             "a_static_program_with_few_calls",
+            "profiles_in_json",
         ],
     ),
 ];

@@ -12,6 +12,11 @@ pub(crate) fn is_session() -> bool {
     std::env::var(WAY).as_deref() == Ok("session")
 }
 
+/// Whether others run beside it in its sandbox.
+pub(crate) fn has_company() -> bool {
+    std::env::var(WAY).is_ok_and(|way| way == "session" || way == "enter")
+}
+
 /// Starts programs in the way that this process is to test.
 pub(crate) trait Ways {
     /// As [`Sandbox::command`].
@@ -21,14 +26,13 @@ pub(crate) trait Ways {
 impl Ways for Sandbox {
     fn way_to(&self, name: impl AsRef<OsStr>) -> Command {
         let way = std::env::var(WAY).unwrap_or_default();
-        if way == "enter" {
-            return entering(self, name.as_ref());
+        match way.as_str() {
+            "" => return self.command(name),
+            "enter" => return entering(self, name.as_ref()),
+            _ => {}
         }
         // A contradiction is for the command to tell; and what cannot wait is made for its program.
-        let prepared = match (way.as_str(), self.prepare()) {
-            ("", _) | (_, Err(_)) => return self.command(name),
-            (_, Ok(prepared)) => prepared,
-        };
+        let Ok(prepared) = self.prepare() else { return self.command(name) };
         // They live as long as the test.
         match way.as_str() {
             "session" => match prepared.session() {
