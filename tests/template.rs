@@ -61,6 +61,7 @@ tests! {
         a_network_that_was_used_is_thrown_away,
         a_socket_that_got_out_keeps_its_network,
     ];
+    Needs::SocketDiagAndProgram("python3") => [sockets_of_the_one_before_are_not_told];
     Needs::Groups => [limits_hold_in_a_copy, limits_are_added_to_a_copy];
 }
 
@@ -622,6 +623,87 @@ input()";
         kept.push((ours, network));
     }
     assert_eq!(networks.len(), 6);
+}
+
+/// Asks the kernel for all sockets of the network by sock_diag(7), and prints their kinds and states. `before` leaves some.
+const DUMP: &str = r#"
+import errno, os, socket, struct, sys, time
+def dump(name, request, tries=900):
+    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4)
+    s.send(struct.pack("=IHHII", 16 + len(request), 20, 0x301, 1, 0) + request)
+    found = []
+    while True:
+        data = s.recv(1 << 16)
+        while len(data) >= 16:
+            length, kind = struct.unpack_from("=IH", data)
+            if kind == 3 and name == "unix" and found == [5] and tries:
+                # That by which one's own init has started the program, which it closes a moment later.
+                time.sleep(0.01)
+                return dump(name, request, tries - 1)
+            if kind == 3:
+                print(name, sorted(found))
+                return
+            if kind == 2:
+                print(name, errno.errorcode[-struct.unpack_from("=i", data, 16)[0]])
+                return
+            found.append(data[17])
+            data = data[(length + 3) & ~3:]
+def all_sockets():
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for protocol in (6, 17, 132, 255):
+            states = struct.pack("=BBBBI48x", family, protocol, 0, 0, 0xffffffff)
+            dump(f"inet {family} {protocol}", states)
+    dump("unix", struct.pack("=BBHIIIII", 1, 0, 0, 0xffffffff, 0, 0, 0, 0))
+    dump("packet", struct.pack("=BBHIIII", 17, 0, 0, 0, 0, 0, 0))
+    dump("netlink", struct.pack("=BBHIIII", 16, 255, 0, 0, 0, 0, 0))
+    dump("vsock", struct.pack("=BBHIIII", 40, 0, 0, 0xffffffff, 0, 0, 0))
+"#;
+
+/// What a tenant sees who asks for all sockets is what one sees in a network of his own: nothing of those before, which waits
+/// in TIME_WAIT included.
+fn sockets_of_the_one_before_are_not_told() {
+    let asks = Seccomp::default().rule(Rule::new("socket"));
+    let sandbox = Sandbox::new().seccomp(asks);
+    let (again, fresh) = (template(&sandbox.clone().recycle_network(true)), template(&sandbox));
+    let python = |prepared: &Prepared, code: &str| {
+        let code = format!("{DUMP}\n{code}\nprint(os.readlink('/proc/self/ns/net'))");
+        let output = succeed(prepared.command("python3").args(["-c", &code]));
+        let (told, network) = output.trim_end().rsplit_once('\n').unwrap();
+        (told.to_owned(), network.to_owned())
+    };
+    let (nothing, _) = python(&fresh, "all_sockets()");
+    assert!(nothing.contains("inet 2 6 []\n") && nothing.contains("unix []\n"), "{nothing}");
+    let connect = "
+listening = socket.create_server(('127.0.0.1', 7000))
+for _ in range(20):
+    client = socket.create_connection(('127.0.0.1', 7000))
+    server = listening.accept()[0]
+    client.close()
+    server.close()
+there = socket.socket(socket.AF_UNIX)
+there.bind('\\0name')
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind(('127.0.0.1', 7001))
+all_sockets()";
+    let only_made = "
+listening = socket.create_server(('127.0.0.1', 7000))
+there = socket.socket(socket.AF_UNIX)
+there.bind('\\0name')
+all_sockets()";
+    let (mut used_again, mut before) = (0, BTreeSet::new());
+    for round in 0..12 {
+        let (told, left) = python(&again, if round % 2 == 0 { connect } else { only_made });
+        // It would be seen: 6 is TIME_WAIT, 10 is who listens.
+        let seen = if round % 2 == 0 { "inet 2 6 [6, 6, " } else { "inet 2 6 [10]" };
+        assert!(told.contains(seen), "{told}");
+        for _ in 0..2 {
+            let (told, network) = python(&again, "all_sockets()");
+            assert_eq!(told, nothing);
+            before.insert(left.clone());
+            used_again += usize::from(!before.insert(network));
+        }
+    }
+    assert_ne!(used_again, 0);
 }
 
 /// In a forked copy of the caller sandboxes are that one's children, and so made without the template.

@@ -24,6 +24,8 @@ pub(crate) enum Needs {
     Unprivileged,
     /// A program on the host's PATH.
     Program(&'static str),
+    /// The same, and a kernel that tells of TCP sockets by netlink.
+    SocketDiagAndProgram(&'static str),
     /// A file or directory that some package has.
     File(&'static str),
     /// Programs in the directories of the sandbox's PATH.
@@ -137,6 +139,9 @@ impl Needs {
                 (!few).then(|| "needs fs.mount-max of 200000 at the most".to_owned())
             }
             Needs::Program(name) => (!has(name)).then(|| format!("needs {name}")),
+            Needs::SocketDiagAndProgram(name) => Needs::Program(name)
+                .missing()
+                .or_else(|| (!tells_of_sockets()).then(|| "needs tcp_diag".to_owned())),
             Needs::File(path) => {
                 (!std::path::Path::new(path).exists()).then(|| format!("needs {path}"))
             }
@@ -437,6 +442,28 @@ fn audits() -> bool {
     let first = std::fs::read_link("/proc/self/ns/pid");
     let enabled = answer[4..6] == 1000u16.to_ne_bytes() && answer[20..24] != [0; 4];
     asked.is_ok() && enabled && first.is_ok_and(|pids| pids == Path::new("pid:[4026531836]"))
+}
+
+/// Whether the kernel answers who asks for all TCP sockets (inet_diag).
+fn tells_of_sockets() -> bool {
+    use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockType};
+    use std::os::fd::AsRawFd;
+    let protocol = socket::SockProtocol::NetlinkSockDiag;
+    let Ok(kernel) =
+        socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+    else {
+        return false;
+    };
+    // SOCK_DIAG_BY_FAMILY, as a dump; then the family, the protocol and all states.
+    let mut question =
+        [72u32, 0x301 << 16 | 20, 1, 0, 6 << 8 | 2, u32::MAX].map(u32::to_le_bytes).concat();
+    question.resize(72, 0);
+    let (fd, to) = (kernel.as_raw_fd(), NetlinkAddr::new(0, 0));
+    let mut answer = [0; 8192];
+    let asked = socket::sendto(fd, &question, &to, MsgFlags::empty())
+        .and_then(|_| socket::recv(fd, &mut answer, MsgFlags::empty()));
+    // NLMSG_ERROR
+    asked.is_ok() && answer[4..6] != 2u16.to_ne_bytes()
 }
 
 /// A Rust tool chain that lies in somebody's home directory, or the one that
