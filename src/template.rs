@@ -71,6 +71,7 @@ impl Template {
                 None => None,
                 Some(rest) => {
                     let loopback = lowered.plan.operations().any(|op| *op == Op::Loopback {});
+                    let _held = sys::hold_closed_streams();
                     let networks = spawn::keep_networks(&init, &door, loopback)?;
                     Some((Arc::new(networks), Arc::new(rest)))
                 }

@@ -39,13 +39,13 @@ tests_in_all_ways! {
         found_in_path, no_terminal,
     ];
     Needs::Nothing => alone [
+        inherited_but_closed, closed_streams_stay_closed, closed_streams_beside_others,
         longest_argument, not_found_in_path, programs_that_cannot_be_run, environment_can_be_empty,
         default_streams_of_output, swapped_three_and_four, several_descriptors,
         controlling_terminal, thousands_of_arguments, more_arguments_than_the_kernel_takes,
         arguments_count_against_the_stack, directories_that_cannot_be, directory_of_the_callers,
-        directory_of_the_callers_stays, directory_that_is_gone, inherited_but_closed,
-        closed_streams_stay_closed, status_closes_a_piped_input, streams_from_sockets,
-        a_closed_reader_ends_it, the_last_of_a_number_counts, one_file_under_two_numbers,
+        directory_of_the_callers_stays, directory_that_is_gone, status_closes_a_piped_input,
+        streams_from_sockets, a_closed_reader_ends_it, the_last_of_a_number_counts, one_file_under_two_numbers,
         as_many_descriptors_as_can_be, impossible_descriptors, megabytes_on_both_streams,
         input_while_output_is_read, output_up_to_the_limit, path_of_its_own, no_path,
         relative_programs, programs_through_links, interpreters_that_are_missing, only_outside,
@@ -504,6 +504,30 @@ fn closed_streams_stay_closed() {
     let open: Vec<_> =
         (0..3).map(|number| fs::read_link(format!("/proc/self/fd/{number}"))).collect();
     assert!(open.iter().all(Result::is_err), "{open:?}");
+}
+
+/// Nor what is there for longer: who inherits such a stream would have the socket of another one's init.
+fn closed_streams_beside_others() {
+    life::close_from(0);
+    let sandbox = Sandbox::new().recycle_network(true);
+    let prepared = sandbox.prepare().unwrap();
+    let session = prepared.session().unwrap();
+    let sleep = |command: stockade::Command| command.arg("1000");
+    let running = [sandbox.command("sleep"), prepared.command("sleep"), session.command("sleep")]
+        .map(|command| sleep(command).spawn().unwrap());
+    let entering = sleep(running[0].command("sleep").unwrap());
+    for number in 0..3 {
+        let open = fs::read_link(format!("/proc/self/fd/{number}"));
+        assert!(open.is_err(), "{number}: {open:?}");
+    }
+    let entered = entering.spawn().unwrap();
+    for number in 0..3 {
+        let open = fs::read_link(format!("/proc/self/fd/{number}"));
+        assert!(open.is_err(), "{number}: {open:?}");
+    }
+    let inheriting = session.command("true").stdin(Stdio::inherit()).spawn();
+    assert_eq!(inheriting.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    drop((running, entered));
 }
 
 fn closed_streams_are_no_obstacle() {

@@ -656,7 +656,6 @@ def all_sockets():
     dump("unix", struct.pack("=BBHIIIII", 1, 0, 0, 0xffffffff, 0, 0, 0, 0))
     dump("packet", struct.pack("=BBHIIII", 17, 0, 0, 0, 0, 0, 0))
     dump("netlink", struct.pack("=BBHIIII", 16, 255, 0, 0, 0, 0, 0))
-    dump("vsock", struct.pack("=BBHIIII", 40, 0, 0, 0xffffffff, 0, 0, 0))
 "#;
 
 /// What a tenant sees who asks for all sockets is what one sees in a network of his own: nothing of those before, which waits

@@ -6,31 +6,40 @@ use crate::table;
 
 /// A share of the starts after which it is looked for the first time: all caches are filled then.
 const FIRST: usize = 10;
+const PROGRAM: &str = "/usr/bin/busybox";
 
-/// Starts so many programs, in turns of one's own sandbox, prepared, in a session and from a pool, and prints
-/// what there was after the first tenth and in the end.
+/// Starts so many programs, in turns of one's own sandbox, prepared, from a pool and in a session, and prints
+/// what there was after the first tenth and in the end. Where the caller may make control groups, the first three have them
+/// half of the times.
 pub(crate) fn measure(count: usize) {
     let sandbox = Sandbox::new();
-    let prepared = sandbox.prepare().expect("a sandbox");
-    let session = prepared.session().expect("a session");
-    let pool = prepared.pool(2).expect("a pool");
+    let limited = sandbox.clone().memory_limit(1 << 30).pids_limit(64);
+    let has_groups = limited.command(PROGRAM).arg("true").status().is_ok();
+    let other = if has_groups { &limited } else { &sandbox };
+    let ways = [&sandbox, other].map(|sandbox| {
+        let prepared = sandbox.prepare().expect("a sandbox");
+        let pool = prepared.pool(2).expect("a pool");
+        (sandbox, prepared, pool)
+    });
+    let session = other.prepare().and_then(|prepared| prepared.session()).expect("a session");
     let mut first = None;
     for number in 0..count {
-        let program = "/usr/bin/busybox";
+        let (sandbox, prepared, pool) = &ways[number / 4 % 2];
         let command = match number % 4 {
-            0 => sandbox.command(program),
-            1 => prepared.command(program),
-            2 => session.command(program),
-            _ => pool.command(program),
+            0 => sandbox.command(PROGRAM),
+            1 => prepared.command(PROGRAM),
+            2 => session.command(PROGRAM),
+            _ => pool.command(PROGRAM),
         };
         let outcome = command.arg("true").status().expect("a sandbox").outcome;
         assert_eq!(outcome, Outcome::Exited(0));
         if number + 1 == count.div_ceil(FIRST) {
-            first = Some(look());
+            first = Some(look(has_groups));
         }
     }
-    let (first, last) = (first.unwrap_or_default(), look());
-    println!("{count} programs, in turns of four ways");
+    let (first, last) = (first.unwrap_or_default(), look(has_groups));
+    let groups = if has_groups { "half of them with limits" } else { "without control groups" };
+    println!("{count} programs, in turns of four ways, {groups}");
     let row = |((name, before), (_, after)): (&(String, f64), &(String, f64))| {
         let difference = format!("{:+.0}", after - before);
         vec![name.clone(), format!("{before:.0}"), format!("{after:.0}"), difference]
@@ -40,7 +49,7 @@ pub(crate) fn measure(count: usize) {
 }
 
 /// Everything that could grow. What is the whole machine's says so.
-fn look() -> Vec<(String, f64)> {
+fn look(has_groups: bool) -> Vec<(String, f64)> {
     // Namespaces are taken apart in the background.
     std::thread::sleep(std::time::Duration::from_secs(3));
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -61,8 +70,8 @@ fn look() -> Vec<(String, f64)> {
         ("descriptors".to_owned(), entries("/proc/self/fd")),
         ("mounts".to_owned(), read("/proc/self/mountinfo").lines().count() as f64),
         ("processes, machine".to_owned(), entries("/proc")),
-        ("control groups, machine".to_owned(), groups.sum()),
     ];
+    all.extend(has_groups.then(|| ("control groups, machine".to_owned(), groups.sum())));
     all.extend(caches(&read("/proc/slabinfo")));
     all
 }

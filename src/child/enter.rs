@@ -94,6 +94,7 @@ impl Child {
         let (Some(program), Some(control)) = (&self.program, &self.control) else {
             return Err(ended(self.pid));
         };
+        let _held = sys::hold_closed_streams();
         let copy = |fd: &OwnedFd| {
             let failed = |errno| Error::new(Stage::Prepare, "dup", "of the sandbox", errno);
             sys::duplicate(fd.as_raw_fd()).map_err(failed)

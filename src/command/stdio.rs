@@ -107,6 +107,8 @@ pub(super) struct Streams {
     /// One /dev/null serves all that are empty.
     pub(super) theirs: Vec<Rc<OwnedFd>>,
     pub(super) ours: [Option<OwnedFd>; 3],
+    /// The numbers of the caller's that are closed, until all is there.
+    held: Vec<OwnedFd>,
     /// Standard input is of the caller's choice.
     #[cfg(feature = "footprint")]
     pub(super) passed: bool,
@@ -117,6 +119,7 @@ impl Command {
         let mut streams = Streams {
             theirs: Vec::new(),
             ours: [None, None, None],
+            held: Vec::new(),
             #[cfg(feature = "footprint")]
             passed: self.streams[0].is_some(),
         };
@@ -132,6 +135,7 @@ impl Command {
                 *stream = Some(Stdio(Kind::Fd(copy)));
             }
         }
+        streams.held = sys::hold_closed_streams();
         let mut null = None;
         for (number, stream) in self.streams.iter_mut().enumerate() {
             let kind = stream.take().map_or(Kind::Null, |stdio| stdio.0);
