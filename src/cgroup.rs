@@ -272,6 +272,8 @@ pub(crate) struct Write {
     pub(crate) otherwise: Option<&'static str>,
     /// Where the kernel has no such file nothing is lost.
     pub(crate) dispensable: bool,
+    /// Where there is no swap, none need be limited.
+    pub(crate) of_swap: bool,
     /// What a new group has already.
     pub(crate) default: bool,
 }
@@ -279,7 +281,7 @@ pub(crate) struct Write {
 impl Write {
     pub(crate) fn new(file: impl Into<String>, data: impl fmt::Display) -> Self {
         let (file, data) = (file.into(), data.to_string());
-        Write { file, data, otherwise: None, dispensable: false, default: false }
+        Write { file, data, otherwise: None, dispensable: false, of_swap: false, default: false }
     }
 
     pub(crate) fn or(self, other: &'static str) -> Self {
@@ -288,6 +290,10 @@ impl Write {
 
     pub(crate) fn dispensable(self, dispensable: bool) -> Self {
         Write { dispensable, ..self }
+    }
+
+    pub(crate) fn of_swap(self, of_swap: bool) -> Self {
+        Write { of_swap, ..self }
     }
 
     pub(crate) fn default(self, default: bool) -> Self {

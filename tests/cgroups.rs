@@ -551,6 +551,17 @@ fn raw_writes_are_done() {
     assert_eq!(group_file(&child, "memory", file), "1048576");
     let error = refused(&Sandbox::new().cgroup_raw("memory.no_such_file", "1"));
     assert!(matches!(error, Error::Unsupported { feature: Feature::MemoryLimits, .. }), "{error}");
+    // Whether the host has swap or not, the other version's limit of it is no limit here.
+    let other = match is_v1("memory") {
+        Some(true) => "memory.swap.max",
+        _ => "memory.memsw.limit_in_bytes",
+    };
+    let error = refused(&Sandbox::new().cgroup_raw(other, "12345"));
+    assert!(matches!(error, Error::Unsupported { feature: Feature::MemoryLimits, .. }), "{error}");
+    for (file, data) in [(file, ""), ("cpuset.cpus", "0"), ("cpuset.cpus.partition", "root")] {
+        let error = refused(&Sandbox::new().cgroup_raw(file, data));
+        assert!(matches!(error, Error::Invalid { .. }), "{file}: {error}");
+    }
     let error = refused(&Sandbox::new().cgroup_raw(file, "nonsense"));
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
 }

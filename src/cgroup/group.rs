@@ -148,7 +148,7 @@ impl Group {
             result = Err(Errno::ENODEV);
         }
         match result {
-            Err(Errno::ENOENT) if write.dispensable || is_vacuous(&write.file) => Ok(()),
+            Err(Errno::ENOENT) if write.dispensable || write.of_swap && !has_swap() => Ok(()),
             other => other.map_err(|errno| Failure {
                 object: format!("{:?} to {:?}", write.data, self.path().join(&write.file)),
                 errno,
@@ -695,11 +695,9 @@ fn refused(feature: Feature, failure: Failure) -> Error {
     Error::new(Stage::Cgroup, "write", object, errno).explained()
 }
 
-/// Where there is no swap, none need be forbidden.
-fn is_vacuous(file: &str) -> bool {
-    let swap = ["memory.memsw.limit_in_bytes", "memory.swap.max"].contains(&file);
-    let none = || std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() < 2);
-    swap && none()
+/// Whether the host has any; unknown is as if it had.
+fn has_swap() -> bool {
+    !std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() < 2)
 }
 
 fn stat(dir: BorrowedFd<'_>, name: &str) -> Result<FileStat, Errno> {

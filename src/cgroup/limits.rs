@@ -103,7 +103,9 @@ impl Limits {
     }
 
     /// Writes to a file of a controller's that no method here has a name for. Files of groups as such,
-    /// as `cgroup.procs`, cannot be written to; a file that does not exist is an error.
+    /// as `cgroup.procs`, cannot be written to, nor those that the kernel may take without giving what
+    /// they say, as `cpuset.cpus`, for which [`Cpuset`] is. A file that does not exist is an error,
+    /// and so is no data.
     ///
     /// # Examples
     ///
@@ -380,6 +382,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_limit_of_swap_is_none_without_swap() {
+        let limits = Limits::new().memory(Memory::new().max(8192).swap(4096));
+        let limits =
+            limits.raw("memory.swap.max", "4096").raw("memory.memsw.limit_in_bytes", "9999");
+        for version in [V1, V2] {
+            let writes = limits.writes(Controller::Memory, version, 1).unwrap();
+            let of_swap: Vec<_> = writes.iter().filter(|write| write.of_swap).collect();
+            let [write] = of_swap[..] else { panic!("{writes:?}") };
+            let wanted = match version {
+                V1 => ("memory.memsw.limit_in_bytes", "12288"),
+                V2 => ("memory.swap.max", "4096"),
+            };
+            assert_eq!((&*write.file, &*write.data), wanted);
+        }
+    }
+
+    #[test]
     fn cpu() {
         let cpu = |cpu| Limits::new().cpu(cpu);
         check(
@@ -603,5 +622,9 @@ mod tests {
             assert_eq!(count(Limits::new().raw(file, "1")), 1, "{file:?}");
         }
         assert_eq!(count(Limits::new().raw("memory.max", "1\0")), 1);
+        assert_eq!(count(Limits::new().raw("memory.max", "")), 1);
+        for file in ["cpuset.cpus", "cpuset.mems", "cpuset.cpus.partition"] {
+            assert_eq!(count(Limits::new().raw(file, "0")), 1, "{file:?}");
+        }
     }
 }

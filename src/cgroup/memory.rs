@@ -61,7 +61,8 @@ impl Memory {
     }
 
     /// The most bytes of swap, on top of [`max`](Self::max); 0 by default if there is a maximum of
-    /// memory. On v1 it needs a maximum of memory, unless it is unlimited.
+    /// memory. On v1 it needs a maximum of memory, unless it is unlimited. A kernel that does not
+    /// account for swap is an error, unless the host has none.
     ///
     /// # Examples
     ///
@@ -209,7 +210,7 @@ impl Memory {
             }
             (Some(Max::At(swap)), Some(Max::At(max))) => {
                 let both = max.saturating_add(swap);
-                writes.push(Write::new("memory.memsw.limit_in_bytes", both));
+                writes.push(Write::new("memory.memsw.limit_in_bytes", both).of_swap(true));
             }
             (Some(Max::At(_)), _) => {
                 return lacks("a limit of swap alone", "limit memory as well");
@@ -240,7 +241,8 @@ impl Memory {
             ("memory.max", self.max),
         ];
         for (file, amount) in amounts {
-            let amount = amount.map(|amount| Write::new(file, or_max(amount)));
+            let of_swap = file == "memory.swap.max";
+            let amount = amount.map(|amount| Write::new(file, or_max(amount)).of_swap(of_swap));
             writes.extend(amount);
         }
         if let Some(all) = self.oom_group {

@@ -11,6 +11,12 @@ pub(crate) struct Raw {
 
 /// What this crate itself does with a group.
 const OURS: &str = "freezer.state";
+/// What v2 takes and need not give, by the method that looks whether it does.
+const CONFIRMED: [(&str, &str); 3] = [
+    ("cpuset.cpus", "Cpuset::cpus"),
+    ("cpuset.mems", "Cpuset::mems"),
+    ("cpuset.cpus.partition", "Cpuset::partition"),
+];
 
 impl Raw {
     pub(crate) fn problems(&self, problems: &mut Vec<String>) {
@@ -21,6 +27,10 @@ impl Raw {
             problems.push(format!("{file:?} is no file of a controller's"));
         } else if file == OURS {
             problems.push(format!("{file:?} is not to be written to"));
+        } else if let Some((_, method)) = CONFIRMED.iter().find(|(name, _)| name == file) {
+            problems.push(format!("{file:?} is not to be written as it is; use {method}"));
+        } else if self.data.is_empty() {
+            problems.push(format!("nothing is written to {file:?}"));
         }
         if self.data.contains('\0') {
             problems.push(format!("what is written to {file:?} contains a NUL byte"));
