@@ -151,6 +151,7 @@ impl Group {
             Err(Errno::ENOENT) if write.dispensable || write.of_swap && !has_swap() => Ok(()),
             other => other.map_err(|errno| Failure {
                 object: format!("{:?} to {:?}", write.data, self.path().join(&write.file)),
+                of_swap: write.of_swap,
                 errno,
             }),
         }
@@ -250,6 +251,7 @@ impl Group {
 #[derive(Debug)]
 pub(crate) struct Failure {
     object: String,
+    of_swap: bool,
     errno: Errno,
 }
 
@@ -473,7 +475,7 @@ impl Groups {
     pub(crate) fn attach(&self, pid: u32) -> Result<()> {
         let Some(group) = self.v2_group() else { return Ok(()) };
         let written = group.write(&Write::new("cgroup.procs", pid));
-        written.or_else(|Failure { object, errno }| {
+        written.or_else(|Failure { object, errno, .. }| {
             let mut refused = Error::new(Stage::Cgroup, "write", object, errno).explained();
             if errno == Errno::EOPNOTSUPP {
                 refused = refused.with_hint(Some(Hint::InnerProcesses));
@@ -682,9 +684,9 @@ pub(crate) fn why_unavailable(controller: Controller, why: Unavailable) -> (Stri
 
 /// A file that the kernel does not have is a limit that it cannot give; other refusals are its own.
 fn refused(feature: Feature, failure: Failure) -> Error {
-    let Failure { object, errno } = failure;
+    let Failure { object, of_swap, errno } = failure;
     if errno == Errno::ENOENT {
-        let hint = if object.contains("memsw") || object.contains("swap") {
+        let hint = if of_swap {
             "; boot with swapaccount=1, or allow swap by swap_limit(Max::Unlimited)"
         } else {
             ""

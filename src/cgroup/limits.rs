@@ -458,6 +458,8 @@ mod tests {
         );
         // Init is one more.
         check(Limits::new().pids(Pids::new().max(64)), &["pids.max=65"], &["pids.max=65"]);
+        let most = &["pids.max=4194304"];
+        check(Limits::new().pids(Pids::new().max(4_194_303)), most, most);
         let none = Pids::new().max(Max::Unlimited);
         check(Limits::new().pids(none), &["pids.max=max"], &["pids.max=max"]);
     }
@@ -570,6 +572,7 @@ mod tests {
             Limits::new().memory(Memory::new().max(4096).high(8192)),
             Limits::new().memory(Memory::new().swappiness(201)),
             Limits::new().pids(Pids::new().max(0)),
+            Limits::new().pids(Pids::new().max(4_194_304)),
             cpu(Cpu::new().limit(0.0)),
             cpu(Cpu::new().limit(-1.0)),
             cpu(Cpu::new().limit(f64::NAN)),

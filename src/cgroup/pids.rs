@@ -31,7 +31,7 @@ impl Pids {
         Pids::default()
     }
 
-    /// The most processes and threads, at least 1.
+    /// The most processes and threads, at least 1 and at most 4194303.
     ///
     /// # Examples
     ///
@@ -48,8 +48,9 @@ impl Pids {
             Some(Max::At(0)) => {
                 problems.push("a pids limit of 0 leaves no room for the program".to_owned());
             }
-            Some(Max::At(count)) if count > 4_194_304 => {
-                problems.push("a pids limit above 4194304 is none".to_owned());
+            // The kernel takes one more, which is init's.
+            Some(Max::At(count)) if count > 4_194_303 => {
+                problems.push("a pids limit above 4194303 is none".to_owned());
             }
             _ => {}
         }

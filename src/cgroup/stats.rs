@@ -393,9 +393,10 @@ fn parse_device(text: &str) -> Option<(u32, u32)> {
 /// v2's `io.stat`; a device of which one of the numbers is missing is left out.
 pub(crate) fn parse_io_stat(text: &str) -> Vec<IoStats> {
     let line = |line: &str| {
-        let (device, rest) = line.split_once(' ')?;
+        // Some kernels end no line after a disk without numbers.
+        let device = line.split_whitespace().take_while(|word| !word.contains('=')).last()?;
         let number = |key: &str| {
-            let mut words = rest.split_whitespace().filter_map(|word| word.split_once('='));
+            let mut words = line.split_whitespace().filter_map(|word| word.split_once('='));
             words.find(|(name, _)| *name == key)?.1.parse().ok()
         };
         Some(IoStats {
@@ -465,6 +466,9 @@ mod tests {
             IoStats { device: (7, 1), read_bytes: 4096, write_bytes: 8, reads: 2, writes: 1 };
         let v2 = "7:1 rbytes=4096 wbytes=8 rios=2 wios=1 dbytes=0 dios=0\n8:0 \n";
         assert_eq!(parse_io_stat(v2), [wanted]);
+        // Linux 5.15 to 6.1
+        let one_line = "253:0 253:16 7:1 rbytes=4096 wbytes=8 rios=2 wios=1 dbytes=0 dios=0\n";
+        assert_eq!(parse_io_stat(one_line), [wanted]);
         let bytes = "7:1 Read 4096\n7:1 Write 8\n7:1 Sync 4104\n7:1 Total 4104\nTotal 4104\n";
         let operations = "7:1 Read 2\n7:1 Write 1\nTotal 3\n";
         assert_eq!(parse_blkio(bytes, operations), [wanted]);
