@@ -52,6 +52,7 @@ tests_also_delegated! {
         a_failed_spawn_leaves_nothing,
         a_detached_sandbox_keeps_its_group,
         everything_is_done_for_a_delegated_user,
+        a_pause_leaves_no_name_for_a_delegated_user,
         what_the_error_says_delegates_a_group,
         what_the_error_says_delegates_a_named_group,
         a_group_that_somebody_else_removes,
@@ -557,6 +558,7 @@ fn raw_writes_are_done() {
         _ => "memory.memsw.limit_in_bytes",
     };
     let error = refused(&Sandbox::new().cgroup_raw(other, "12345"));
+    assert!(!error.to_string().contains("swapaccount"), "{error}");
     assert!(matches!(error, Error::Unsupported { feature: Feature::MemoryLimits, .. }), "{error}");
     for (file, data) in [(file, ""), ("cpuset.cpus", "0"), ("cpuset.cpus.partition", "root")] {
         let error = refused(&Sandbox::new().cgroup_raw(file, data));
@@ -780,29 +782,53 @@ fn a_paused_sandbox_ends() {
 }
 
 fn a_pause_leaves_no_name_inside() {
-    for (limited, init) in [(true, true), (true, false), (false, true), (false, false)] {
-        let sandbox = if limited { counted("").0 } else { Sandbox::new() };
-        // A process that was there before starts one that is new.
-        let script = "exec 3<&0; (while read x <&3; do cat /proc/self/cgroup; echo; done) & wait";
-        let command = sandbox.init(init).command("sh").args(["-c", script]);
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut asked = child.stdin.take().unwrap();
-        let mut told = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut groups = || {
-            writeln!(asked, "groups").unwrap();
-            told.by_ref().take_while(|line| !line.is_empty()).collect::<Vec<_>>()
-        };
-        let before = groups();
-        for _ in 0..3 {
-            child.pause().unwrap();
-            let program = child.program_id().unwrap();
-            let outside = fs::read_to_string(format!("/proc/{program}/cgroup")).unwrap();
-            assert!(outside.contains("/paused"), "{outside}");
-            child.resume().unwrap();
-            assert_eq!(groups(), before);
+    for init in [true, false] {
+        for sandbox in [counted("").0, Sandbox::new()] {
+            let paused = no_name_inside(&sandbox.init(init));
+            assert!(paused.iter().all(|group| group.contains("/paused")), "{paused:?}");
         }
     }
+}
+
+/// Nor where the caller may not put it back: then it is never moved.
+fn a_pause_leaves_no_name_for_a_delegated_user() {
+    if role().is_some() {
+        assert!(!is_root());
+        for sandbox in [counted("").0, Sandbox::new()] {
+            no_name_inside(&sandbox.cgroup_parent(delegated_to_me()));
+        }
+        return;
+    }
+    let parent = Delegated::to(NOBODY);
+    let command = myself_outside("a_pause_leaves_no_name_for_a_delegated_user", "user");
+    let output = parent.run(command, NOBODY);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+/// The groups that a program is in while it is paused, as the host sees them.
+fn no_name_inside(sandbox: &Sandbox) -> Vec<String> {
+    let mut paused = Vec::new();
+    // A process that was there before starts one that is new.
+    let script = "exec 3<&0; (while read x <&3; do cat /proc/self/cgroup; echo; done) & wait";
+    let command = sandbox.command("sh").args(["-c", script]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut asked = child.stdin.take().unwrap();
+    let mut told = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut groups = || {
+        writeln!(asked, "groups").unwrap();
+        told.by_ref().take_while(|line| !line.is_empty()).collect::<Vec<_>>()
+    };
+    let before = groups();
+    for _ in 0..3 {
+        child.pause().unwrap();
+        let program = child.program_id().unwrap();
+        paused.push(fs::read_to_string(format!("/proc/{program}/cgroup")).unwrap());
+        child.resume().unwrap();
+        assert_eq!(groups(), before);
+    }
+    paused
 }
 
 /// Another process, which makes a sandbox below `parent`, tells of it and waits.

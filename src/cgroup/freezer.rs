@@ -68,17 +68,28 @@ pub(crate) struct Pausable {
 }
 
 impl Pausable {
-    /// Makes it; `None` where no hierarchy can freeze. `told` is called before anything is made.
+    /// Makes it; `None` where no hierarchy can freeze, or, if they are to `go_back` to where they were,
+    /// the caller may not put them there. `told` is called before anything is made.
     pub(crate) fn make(
         parent: &CgroupParent,
         groups: Option<&Groups>,
         first: u32,
+        go_back: bool,
         told: impl FnOnce(Arc<Place>) -> Result<()>,
     ) -> Result<Option<Self>> {
         let hierarchies = known::hierarchies()?;
         let Ok(hierarchy) = hierarchies.of(Controller::Freezer) else { return Ok(None) };
         let existing = groups.and_then(Groups::v2_group);
-        let outer = match existing.filter(|_| hierarchy.version == CgroupVersion::V2) {
+        let existing = existing.filter(|_| hierarchy.version == CgroupVersion::V2);
+        let home = match existing {
+            Some(group) => Some(group.path()),
+            None => known::group_of(first, hierarchy),
+        };
+        let home = home.and_then(open_procs);
+        if go_back && home.is_none() {
+            return Ok(None);
+        }
+        let outer = match existing {
             Some(_) => None,
             None => {
                 let place = known::place(parent, hierarchy, &[Controller::Freezer]);
@@ -102,13 +113,6 @@ impl Pausable {
             .map_err(failed("make control group"))?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let dir = openat(&within.dir, PAUSED, flags, Mode::empty()).map_err(failed("open"))?;
-        let home = match outer {
-            Some(_) => known::group_of(first, hierarchy),
-            None => Some(within.path()),
-        };
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let open = |home: PathBuf| open(&home.join("cgroup.procs"), flags, Mode::empty()).ok();
-        let home = home.and_then(open);
         Ok(Some(Pausable { outer, dir, path, version: hierarchy.version, home }))
     }
 
@@ -214,6 +218,12 @@ impl Drop for Pausable {
             let _with_the_sandboxs = self.thaw();
         }
     }
+}
+
+/// The list of a group's processes, to put some there.
+fn open_procs(group: PathBuf) -> Option<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    open(&group.join("cgroup.procs"), flags, Mode::empty()).ok()
 }
 
 /// A process and all that descends from it, as /proc lists them; without the dead.

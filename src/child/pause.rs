@@ -26,11 +26,13 @@ impl Child {
     /// ([cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html), freezer). The wall time
     /// stands still meanwhile; waiting for the end does not end.
     ///
-    /// Where the caller may use a freezer of control groups, the program is not interrupted. It can see
-    /// in /proc/self/cgroup that it was only if the caller may not put it back into the group before.
-    /// Elsewhere, and where other programs were [started in it](Self::command) and it has no limits by control
-    /// groups, init stops every process by SIGSTOP and continues it by SIGCONT, which also
-    /// continues what was stopped before. A program that is about to start does so after the pause. Ending a paused sandbox is possible in every way.
+    /// Where the caller may use a freezer of control groups, and put what was in it back into the group
+    /// where it was, the program is not interrupted and sees no other group than before. Elsewhere,
+    /// and where other programs were [started in it](Self::command) and it has no limits by control
+    /// groups, init stops every process by SIGSTOP and continues it by SIGCONT, which also continues
+    /// what was stopped before. Without an init that can, a freezer is used whether there is a way back
+    /// or not: /proc/self/cgroup shows the name of its group then. A program that is about to start
+    /// does so after the pause. Ending a paused sandbox is possible in every way.
     ///
     /// # Errors
     ///
@@ -58,12 +60,13 @@ impl Child {
         }
         // Who has entered descends from a process outside, so that only groups have all.
         let signal_only = self.groups.is_none() && self.entered.load(Ordering::Relaxed);
+        let can_signal = self.supervised && self.own_pids;
         if self.pausable.is_none() && !signal_only {
             let policy = self.sandbox.policy();
-            self.pausable = make_pausable(policy, self.groups.as_ref(), self.pid)?;
+            self.pausable = make_pausable(policy, self.groups.as_ref(), self.pid, can_signal)?;
         }
         let by_signal = signal_only || self.pausable.is_none();
-        if by_signal && !(self.supervised && self.own_pids) {
+        if by_signal && !can_signal {
             let reason = "the caller may make no control group that can be frozen, and only an \
                           init with a pid namespace of its own can stop everything by signals";
             let feature = Feature::Freezer;
@@ -170,11 +173,13 @@ fn tell_deadline(policy: &Policy, id: u64, deadline: Option<Instant>) -> Result<
     tell_limit(policy, id, deadline.map_or(0, |at| sys::monotonic_after(left(at))))
 }
 
-/// Where the sandbox can be frozen; the warden is told first.
+/// Where the sandbox can be frozen, and if need be `go_back` from; the warden is told first.
 pub(super) fn make_pausable(
     policy: &Policy,
     groups: Option<&Groups>,
     first: u32,
+    go_back: bool,
 ) -> Result<Option<Pausable>> {
-    Pausable::make(&policy.cgroup_parent, groups, first, |place| tell_places(policy, &[place]))
+    let told = |place| tell_places(policy, &[place]);
+    Pausable::make(&policy.cgroup_parent, groups, first, go_back, told)
 }

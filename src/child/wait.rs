@@ -232,7 +232,7 @@ impl Child {
             let (policy, made) = (self.sandbox.policy(), self.pausable.take());
             let make = || {
                 made.map_or_else(
-                    || make_pausable(policy, Some(groups), self.pid),
+                    || make_pausable(policy, Some(groups), self.pid, false),
                     |it| Ok(Some(it)),
                 )
             };
