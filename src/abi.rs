@@ -34,6 +34,7 @@ constants! {
     O_CLOEXEC: u32 = 0o2000000;
     O_NONBLOCK: u32 = 0o4000;
     O_PATH: u32 = 0o10000000;
+    DT_DIR: u8 = 4;
     S_IFMT: u32 = 0o170000;
     S_IFDIR: u32 = 0o040000;
     S_IFREG: u32 = 0o100000;

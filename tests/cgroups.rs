@@ -59,6 +59,9 @@ tests_also_delegated! {
         a_hierarchy_that_becomes_read_only,
         a_stranger_in_the_group_delays_its_removal,
         groups_in_the_group_go_with_it,
+        groups_in_the_group_are_paused_with_it,
+        groups_in_the_group_end_with_it,
+        groups_in_the_group_of_a_killed_owner_go_with_it,
         a_cgroup_namespace_around_the_caller,
     ];
     Needs::RootAndV1("devices") => [denied_devices_cannot_be_opened];
@@ -1202,14 +1205,69 @@ fn a_stranger_in_the_group_delays_its_removal() {
     assert_eq!(parent.content(), Vec::<PathBuf>::new());
 }
 
+const INNER: [&str; 3] = ["one/deep/deeper", "one/other", "two"];
+
+/// Puts groups into a sandbox's, as an administrator may, and one of its processes into one of them.
+fn with_inner_groups(group: &Path, process: Option<u32>) {
+    for inner in INNER {
+        fs::create_dir_all(group.join(inner)).unwrap();
+    }
+    if let Some(process) = process {
+        fs::write(group.join(INNER[0]).join("cgroup.procs"), process.to_string()).unwrap();
+    }
+}
+
+fn groups_in_the_group_are_paused_with_it() {
+    let parent = Delegated::to(0);
+    let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
+    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let program = child.program_id().unwrap();
+    with_inner_groups(&group_path(&child, "pids"), Some(program));
+    child.pause().unwrap();
+    let groups = fs::read_to_string(format!("/proc/{program}/cgroup")).unwrap();
+    assert!(groups.contains("/paused"), "{groups}");
+    child.resume().unwrap();
+    drop(child);
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+/// Where neither a pid namespace nor, on v1, the kernel ends all at once.
+fn groups_in_the_group_end_with_it() {
+    let parent = Delegated::to(0);
+    let spaces = stockade::Namespaces::all() - stockade::Namespaces::PID;
+    let sandbox = Sandbox::new().namespaces(spaces).without_atomic_end().pids_limit(9);
+    let sandbox = sandbox.cgroup_parent(parent.parent());
+    let mut child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let program = child.program_id().unwrap();
+    with_inner_groups(&group_path(&child, "pids"), Some(program));
+    kill(child.id());
+    child.wait().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{program}/stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+}
+
+fn groups_in_the_group_of_a_killed_owner_go_with_it() {
+    if role().is_some() {
+        own(false);
+    }
+    let parent = Delegated::to(0);
+    let (mut owner, _) =
+        owner("groups_in_the_group_of_a_killed_owner_go_with_it", "owner", &parent);
+    let groups = parent.content();
+    assert!(!groups.is_empty());
+    groups.iter().for_each(|group| with_inner_groups(group, None));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    parent.await_empty("left by a killed owner");
+}
+
 fn groups_in_the_group_go_with_it() {
     let parent = Delegated::to(0);
     let sandbox = Sandbox::new().pids_limit(9).cgroup_parent(parent.parent());
     let mut child = sandbox.command("cat").stdin(Stdio::piped()).spawn().unwrap();
     let group = group_path(&child, "pids");
-    for inner in ["one/deep/deeper", "one/other", "two"] {
-        fs::create_dir_all(group.join(inner)).unwrap();
-    }
+    with_inner_groups(&group, None);
     assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
     assert_eq!(parent.content(), Vec::<PathBuf>::new());
     // And so do those of an owner who is gone.

@@ -3,10 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
-
-use super::freezer::{PAUSED, Pausable};
-use super::group::{Groups, members};
+use super::freezer::Pausable;
+use super::group::{Groups, all_members};
 use super::{CgroupVersion, Write};
 use crate::error::Result;
 use crate::{process, sys};
@@ -52,11 +50,6 @@ impl Groups {
         }
         log::error!("control group {:?} does not become empty: {found:?}", group.path());
     }
-}
-
-/// What is in a group, and in the inner one that pausing makes.
-fn all_members(dir: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
-    Ok([members(dir, "")?, members(dir, PAUSED)?].concat())
 }
 
 /// Kills these of a group's processes.

@@ -17,8 +17,8 @@ use super::place::{self, Place};
 use super::{CgroupParent, CgroupVersion, Controller, Write, Writes};
 use crate::error::{Error, Result, Stage, quoted};
 
-/// The name of the inner group, which holds everything but init; the warden knows it too.
-pub(crate) const PAUSED: &str = "paused";
+/// The name of the inner group, which holds everything but init.
+const PAUSED: &str = "paused";
 /// How often processes that were forked meanwhile are looked for.
 const ROUNDS: u32 = 10_000;
 /// How long the kernel has to stop everything: it waits for the end of some system calls.
@@ -132,7 +132,7 @@ impl Pausable {
     /// leaves it is not frozen any more.
     pub(crate) fn thaw(&self) -> Result<()> {
         if let Some(home) = &self.home {
-            for pid in group::members(self.dir.as_fd(), "").unwrap_or_default() {
+            for pid in group::members(self.dir.as_fd()).unwrap_or_default() {
                 let _runs_on_here = nix::unistd::write(home, pid.to_string().as_bytes());
             }
         }
@@ -156,16 +156,17 @@ impl Pausable {
         nix::unistd::write(&open, data.as_bytes()).map(drop)
     }
 
-    /// Moves in what is not in it. What comes in is frozen, and forks no more.
+    /// Moves in what is not in it, out of groups that others have made in the sandbox's as well: it goes
+    /// on in the sandbox's own. What comes in is frozen, and forks no more.
     fn take_in(&self, groups: Option<&Groups>, first: u32, init: bool) -> Result<()> {
         let unread = |errno| {
             let object = quoted(self.path.join("cgroup.procs"));
             Error::new(Stage::Run, "read", object, errno)
         };
         for _ in 0..ROUNDS {
-            let inside = group::members(self.dir.as_fd(), "").map_err(unread)?;
+            let inside = group::members(self.dir.as_fd()).map_err(unread)?;
             let all = match groups.and_then(|groups| groups.groups.first()) {
-                Some(group) => group::members(group.dir.as_fd(), "").map_err(unread)?,
+                Some(group) => group::all_members(group.dir.as_fd()).map_err(unread)?,
                 None => descendants(first),
             };
             let is_out = |pid: &u32| !(inside.contains(pid) || init && *pid == first);

@@ -716,10 +716,30 @@ fn try_read_at(dir: BorrowedFd<'_>, file: &Path) -> Result<String, Errno> {
     String::from_utf8(text).map_err(|_| Errno::EILSEQ)
 }
 
-/// The processes that are in a group itself, or in one directly below it; none if that is not there.
-pub(crate) fn members(dir: BorrowedFd<'_>, inner: &str) -> Result<Vec<u32>, Errno> {
-    let file = Path::new(inner).join("cgroup.procs");
-    match try_read_at(dir, &file) {
+/// The processes that are in a group, and in those that were made in it.
+pub(crate) fn all_members(dir: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
+    let mut all = members(dir)?;
+    let errno_of = |error| crate::executable::errno_of(&error);
+    let listed = std::fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    for entry in listed.map_err(errno_of)? {
+        let entry = entry.map_err(errno_of)?;
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        match openat(dir, entry.file_name().as_os_str(), flags, Mode::empty()) {
+            Ok(inner) => all.extend(all_members(inner.as_fd())?),
+            // It was removed meanwhile.
+            Err(Errno::ENOENT | Errno::ENODEV) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(all)
+}
+
+/// The processes that are in a group itself; none if that is not there.
+pub(crate) fn members(dir: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
+    match try_read_at(dir, Path::new("cgroup.procs")) {
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(Vec::new()),
         Err(errno) => Err(errno),

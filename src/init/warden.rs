@@ -17,6 +17,9 @@ const ROOM: usize = 1 << 16;
 /// In how many groups one embedder can make its own; more are left to the next process.
 const PLACES: usize = 256;
 
+/// How deep groups that others have made in those are removed with them, as the stack is small.
+const DEPTH_MAX: u32 = 16;
+
 /// A sandbox that is watched over. All zero is a free place.
 #[derive(Clone, Copy, Debug)]
 struct Watched {
@@ -235,7 +238,7 @@ impl Warden {
                 for at in 0..length {
                     let name = entries.get(at..).unwrap_or(&[]);
                     if name.starts_with(&self.prefix) {
-                        left |= remove_group(place, Text::new(name), ends).is_err();
+                        left |= remove_group(place, Text::new(name), ends, 0).is_err();
                     }
                 }
             }
@@ -244,23 +247,18 @@ impl Warden {
     }
 }
 
-/// Removes a group, and before it the one in which what it has is paused. If what is in it `ends`, the
-/// kernel is told to end it, or else each process is; on v1 it has to run on for that.
-fn remove_group(place: i32, name: Text<'_>, ends: bool) -> Outcome {
+/// Removes a group, and before it those in it, down to some depth. If what is in them `ends`, the kernel
+/// is told to end it, or else each process is; on v1 it has to run on for that.
+fn remove_group(place: i32, name: Text<'_>, ends: bool, depth: u32) -> Outcome {
     if let Ok(group) = sys::open(place, name, O_RDONLY, 0) {
-        let kill = Text::new(b"cgroup.kill\0");
-        match sys::open(group.0, kill, O_WRONLY, 0) {
-            _ if !ends => {}
-            Ok(kill) => {
-                let _nothing_in_it = sys::write(kill.0, b"1");
-            }
-            Err(_before_5_14) => {
-                kill_members(group.0, Text::new(b"cgroup.procs\0"));
-                kill_members(group.0, Text::new(b"paused/cgroup.procs\0"));
+        if ends {
+            let kill = Text::new(b"cgroup.kill\0");
+            match sys::open(group.0, kill, O_WRONLY, 0) {
+                Ok(kill) => drop(sys::write(kill.0, b"1")),
+                Err(_before_5_14) => kill_members(group.0),
             }
         }
-        let state = Text::new(b"paused/freezer.state\0");
-        if let Ok(state) = sys::open(group.0, state, O_WRONLY, 0) {
+        if let Ok(state) = sys::open(group.0, Text::new(b"freezer.state\0"), O_WRONLY, 0) {
             let _goes_on = sys::write(state.0, b"THAWED");
         }
         let partition = Text::new(b"cpuset.cpus.partition\0");
@@ -268,13 +266,35 @@ fn remove_group(place: i32, name: Text<'_>, ends: bool) -> Outcome {
             // Linux 6.1 does not give its CPUs back with the group.
             let _was_none = sys::write(partition.0, b"member");
         }
-        let _not_paused = sys::remove_directory(group.0, Text::new(b"paused\0"));
+        if depth < DEPTH_MAX {
+            remove_inner(group.0, ends, depth);
+        }
     }
     sys::remove_directory(place, name)
 }
 
+/// Those directly in a group; what of them stays makes that one stay.
+fn remove_inner(group: i32, ends: bool, depth: u32) {
+    let mut entries = [0; 512];
+    while let Ok(length @ 1..) = sys::list(group, &mut entries) {
+        let mut rest = entries.get(..length).unwrap_or(&[]);
+        // struct linux_dirent64: inode, offset, size of the entry (at 16), kind, name (at 19).
+        while let Some(&[low, high, kind]) = rest.get(16..19) {
+            let size = usize::from(u16::from_ne_bytes([low, high]));
+            let name = rest.get(19..size).unwrap_or(&[]);
+            let itself_or_above = matches!(name, [b'.', 0, ..] | [b'.', b'.', 0, ..]);
+            if kind == DT_DIR && !itself_or_above {
+                let _looked_at_again = remove_group(group, Text::new(name), ends, depth + 1);
+            }
+            rest = rest.get(size.max(1)..).unwrap_or(&[]);
+        }
+    }
+}
+
 /// Kills those that a list of processes begins with; the rest comes with the next look.
-fn kill_members(group: i32, list: Text<'_>) {
+#[inline(never)]
+fn kill_members(group: i32) {
+    let list = Text::new(b"cgroup.procs\0");
     let (mut found, mut still) = ([0; 1024], [0; 1024]);
     for_each(group, list, &mut found, |pid| {
         let Ok(pidfd) = sys::pidfd(pid) else { return };
