@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::{CgroupVersion, Unsupported, Write, Writes, micros};
+use super::{CgroupVersion, Unsupported, Write, Writes, micros, or_max};
 use crate::rlimit::Max;
 
 /// How much a sandbox may read from and write to block devices
@@ -337,13 +337,13 @@ impl Io {
     fn v2(&self) -> Vec<Write> {
         let mut writes = Vec::new();
         for (device, limit) in &self.maxima {
-            let mut line = device.to_string();
-            for (_, key, max) in limit.parts() {
-                if let Some(max) = max {
-                    line += &format!(" {key}={}", super::or_max(max));
-                }
+            let parts = limit.parts().into_iter();
+            let parts = parts.filter_map(|(_, key, max)| Some(format!("{key}={}", or_max(max?))));
+            let parts: Vec<_> = parts.collect();
+            // The kernel takes no line without any.
+            if !parts.is_empty() {
+                writes.push(Write::new("io.max", format!("{device} {}", parts.join(" "))));
             }
-            writes.push(Write::new("io.max", line));
         }
         if let Some(weight) = self.weight {
             // Each is looked at by another of those who may serve a disk.

@@ -483,6 +483,7 @@ mod tests {
                 "io.weight|io.bfq.weight=10",
             ],
         );
+        check(Limits::new().io(Io::new().max("8:0", IoLimit::new())), &[], &[]);
         check(
             Limits::new().io(Io::new().device_weight("8:0", 20)),
             &["blkio.bfq.weight_device|blkio.weight_device=8:0 20"],
