@@ -57,9 +57,28 @@ pub(crate) fn private_hierarchies(names: &[&str]) -> tempfile::TempDir {
     for name in names {
         let point = directory.path().join(name);
         fs::create_dir(&point).unwrap();
-        mount("cgroup", &point, name, 0);
+        mount_hierarchy(&point, name);
     }
     directory
+}
+
+/// A hierarchy stays without any mount if a group in it was not quite gone when the last one went, and
+/// keeps its controllers from being mounted otherwise: mounted once more and let go, it ends.
+fn mount_hierarchy(point: &Path, name: &str) {
+    for _ in 0..3000 {
+        if try_mount("cgroup", point, name, 0) == 0 {
+            return;
+        }
+        let error = std::io::Error::last_os_error();
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY), "{name}: {error}");
+        for other in ["net_cls,net_prio", "net_cls", "net_prio", "perf_event"] {
+            if try_mount("cgroup", point, other, 0) == 0 {
+                unmount(point);
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{name} is in use elsewhere");
 }
 
 /// Takes away what is mounted in a directory, that it can be removed. This process and its warden
