@@ -31,13 +31,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Needs, Test};
+use common::{Needs, Test, is_v1};
 use groups::Delegated;
 use mounts::{bind, mount, own_mounts};
 use stockade::{
-    Action, Bind, Capability, Child, Cpuset, Data, Error, Feature, Hugetlb, IdMap, Limits, Memory,
-    Namespaces, NetCls, Overlay, PerfEvent, Pids, Proc, Resource, Rootfs, Rule, Sandbox, Seccomp,
-    Stdio, TimeOffsets, Tmpfs, View,
+    Action, Bind, Capability, Child, Cpu, Cpuset, Data, Devices, Error, Feature, Hugetlb, IdMap,
+    Limits, Memory, Namespaces, NetCls, Overlay, PerfEvent, Pids, Proc, Resource, Rootfs, Rule,
+    Sandbox, Seccomp, Stdio, TimeOffsets, Tmpfs, View,
 };
 use tracer::{Call, Traced, Verdict, facts};
 
@@ -348,18 +348,23 @@ fn made_before(
 
 /// What v1 may have on this host, or what v2 has on each: a program stands for the class.
 fn limits(scenario: &str) -> Limits {
+    let v1_devices = is_v1("devices") == Some(true);
     let limits = Limits::new();
     if scenario.starts_with("groups_v2") {
-        return limits
+        let limits = limits
             .hugetlb(Hugetlb::new().max(2 << 20, 2 << 20))
             .net_cls(NetCls::new(1, 1))
             .perf_event(PerfEvent);
+        // A program stands for that, too, unless v1 has it.
+        return if v1_devices { limits } else { limits.devices(Devices::standard()) };
     }
-    limits
+    let limits = limits
         .memory(Memory::new().max(1 << 30))
         .pids(Pids::new().max(100))
         .cpuset(Cpuset::new().mems("0"))
-        .cpu_time(Duration::from_secs(1000))
+        .cpu(Cpu::new().limit(1.0))
+        .cpu_time(Duration::from_secs(1000));
+    if v1_devices { limits.devices(Devices::standard()) } else { limits }
 }
 
 fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
