@@ -75,6 +75,7 @@ tests_also_delegated! {
         a_full_parent_is_told,
         controllers_that_vanish_are_passed_on_again,
         a_group_does_more_later,
+        what_is_not_passed_on_is_told,
     ];
     Needs::Groups => [
         an_allocator_is_killed_and_its_sibling_lives,
@@ -835,18 +836,28 @@ fn a_pause_leaves_no_name_inside() {
 
 /// Nor where the caller may not put it back: then it is never moved.
 fn a_pause_leaves_no_name_for_a_delegated_user() {
+    let v1 = is_v1("freezer") == Some(true);
     if role().is_some() {
         assert!(!is_root());
+        // It is outside of what is delegated.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
         for sandbox in [counted("").0, Sandbox::new()] {
-            no_name_inside(&sandbox.cgroup_parent(delegated_to_me()));
+            let paused = no_name_inside(&sandbox.cgroup_parent(delegated_to_me()));
+            assert!(!v1 || !paused.iter().any(|group| group.contains("/paused")), "{paused:?}");
         }
         return;
     }
     let parent = Delegated::to(NOBODY);
     let command = myself_outside("a_pause_leaves_no_name_for_a_delegated_user", "user");
-    let output = parent.run(command, NOBODY);
+    let (mut user, _directory) = parent.start(command, NOBODY);
+    if v1 {
+        let outside = parent.of("freezer").with_file_name("cgroup.procs");
+        fs::write(outside, user.id().to_string()).unwrap();
+    }
+    writeln!(user.stdin.take().unwrap(), "go").unwrap();
+    let output = user.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(parent.content(), Vec::<PathBuf>::new());
+    parent.await_empty("left by the user");
 }
 
 /// The groups that a program is in while it is paused, as the host sees them.
@@ -1223,6 +1234,7 @@ fn a_hierarchy_that_becomes_read_only() {
     assert_eq!(child.wait().unwrap().outcome, Outcome::Killed);
     let error = refused(&sandbox);
     assert!(error.is_unsupported() && error.to_string().contains("read-only"), "{error}");
+    assert!(error.to_string().ends_with(&format!("remount,rw {}", point.display())), "{error}");
     assert!(group.exists());
     mount("none", point, "", bind);
     assert_eq!(sandbox.command("true").status().unwrap().outcome, Outcome::Exited(0));
@@ -1359,6 +1371,36 @@ fn inside_of_a_cgroup_namespace() {
         let error = refused(&sandbox);
         assert_eq!(error.hint(), Some(&Hint::InnerProcesses), "{error}");
     }
+}
+
+/// As in a container whose group is not given what the host's has.
+fn what_is_not_passed_on_is_told() {
+    let limits = Limits::new().hugetlb(stockade::Hugetlb::new().max(2 << 20, 2 << 20));
+    let sandbox = Sandbox::new().limits(limits);
+    if role().is_some() {
+        let [group, point] =
+            ["GROUP", "POINT"].map(|name| PathBuf::from(std::env::var(name).unwrap()));
+        fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        // SAFETY: this process has one thread and no pointer is passed.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }, 0);
+        own_mounts();
+        unmount(&point);
+        mount("cgroup2", &point, "", 0);
+        let error = refused(&sandbox);
+        assert!(error.is_unsupported(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("do not pass on hugetlb") && !text.contains("mount -t"), "{text}");
+        return;
+    }
+    let parent = Delegated::to(0);
+    let group = parent.v2().join("outer/inner");
+    fs::create_dir_all(&group).unwrap();
+    let mut command = myself_outside("what_is_not_passed_on_is_told", "inside");
+    command.env("GROUP", &group).env("POINT", parent.v2().parent().unwrap());
+    let status = command.status().unwrap();
+    fs::remove_dir(&group).unwrap();
+    fs::remove_dir(group.parent().unwrap()).unwrap();
+    assert!(status.success());
 }
 
 /// Needs a group of v2, where that has hugetlb.

@@ -206,7 +206,7 @@ fn callers() -> Vec<u32> {
 }
 
 /// For a shell.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/_.,:=@%+-".contains(byte);
     let text = path.to_string_lossy();
     if !text.is_empty() && path.as_os_str().as_bytes().iter().all(plain) {

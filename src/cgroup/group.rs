@@ -291,7 +291,7 @@ impl Groups {
                 Err(_) if policy.is_best_effort(controller.feature()) => {
                     missing.push(controller.feature());
                 }
-                Err(why) => return Err(unavailable(controller, why)),
+                Err(why) => return Err(unavailable(&hierarchies, controller, why)),
             }
         }
         let owner = std::process::id();
@@ -395,7 +395,8 @@ impl Groups {
     fn add(&mut self, controller: Controller) -> Result<()> {
         let feature = controller.feature();
         let hierarchies = hierarchies_with(&[controller])?;
-        let wanted = hierarchies.of(controller).map_err(|why| unavailable(controller, why))?;
+        let wanted = hierarchies.of(controller);
+        let wanted = wanted.map_err(|why| unavailable(&hierarchies, controller, why))?;
         let same = |group: &&mut Group| {
             let Hierarchy { version, point, .. } = &group.place.hierarchy;
             (*version, point) == (wanted.version, &wanted.point)
@@ -634,15 +635,20 @@ fn resolved(limits: &Limits) -> Result<Limits> {
     Ok(limits)
 }
 
-fn unavailable(controller: Controller, why: Unavailable) -> Error {
-    let (reason, remedy) = why_unavailable(controller, why);
+fn unavailable(hierarchies: &Hierarchies, controller: Controller, why: Unavailable) -> Error {
+    let (reason, remedy) = why_unavailable(hierarchies, controller, why);
     let reason = format!("{reason}; {remedy}");
     Error::Unsupported { feature: controller.feature(), reason }
 }
 
 /// Why there are no limits of it, and what to do about that.
-pub(crate) fn why_unavailable(controller: Controller, why: Unavailable) -> (String, String) {
+pub(crate) fn why_unavailable(
+    hierarchies: &Hierarchies,
+    controller: Controller,
+    why: Unavailable,
+) -> (String, String) {
     let (v1, v2) = (controller.name(CgroupVersion::V1), controller.name(CgroupVersion::V2));
+    let point = hierarchies.with(controller).map_or(Path::new("/sys/fs/cgroup"), |one| &one.point);
     let (reason, remedy) = match why {
         Unavailable::NotInKernel => (
             format!("the kernel has no controller {v1:?}"),
@@ -670,7 +676,7 @@ pub(crate) fn why_unavailable(controller: Controller, why: Unavailable) -> (Stri
         ),
         Unavailable::ReadOnly => (
             format!("the hierarchy with {v2:?} is mounted read-only, as in a container"),
-            "as root: mount -o remount,rw it".to_owned(),
+            format!("as root: mount -o remount,rw {}", delegation::quoted(point)),
         ),
         Unavailable::Elsewhere => (
             format!(

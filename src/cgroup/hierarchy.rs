@@ -243,9 +243,22 @@ impl Hierarchies {
             // Newer kernels list v1's only.
             _ if self.all.is_empty() => Unavailable::NothingMounted,
             Some(_) => Unavailable::NotMounted,
+            None if is_unlisted(controller) && self.is_part_of_v2() => Unavailable::NotPassedOn,
             None => Unavailable::NotInKernel,
         }
     }
+
+    /// Whether the groups above what is mounted of v2 are somebody else's: only the root of all lacks a
+    /// type.
+    fn is_part_of_v2(&self) -> bool {
+        let mut all = self.all.iter().filter(|one| one.version == CgroupVersion::V2);
+        all.any(|one| one.point.join("cgroup.type").exists())
+    }
+}
+
+/// Whether /proc/cgroups may lack what v2 has, as kernels can be built without v1's part of it.
+fn is_unlisted(controller: Controller) -> bool {
+    matches!(controller, Controller::Memory | Controller::Cpuset)
 }
 
 /// `path` as seen from `root`; `None` if it is not below it. Paths that lead out of the namespace
@@ -336,6 +349,14 @@ mod tests {
         let inner = host(mounts, "0::/\n", "memory\t0\t1\t1\npids\t0\t1\t1\n", "pids");
         assert_eq!(place(&inner, Controller::Memory), Err(Unavailable::NotPassedOn));
         assert_eq!(place(&inner, Controller::Pids), Ok("/sys/fs/cgroup".into()));
+        // Newer kernels list v1's only, and what is mounted is not all.
+        let point = tempfile::tempdir().unwrap();
+        let mounts = mounts.replace("/sys/fs/cgroup", point.path().to_str().unwrap());
+        let unlisted = || host(&mounts, "0::/\n", "pids\t0\t1\t1\n", "pids");
+        assert_eq!(place(&unlisted(), Controller::Memory), Err(Unavailable::NotInKernel));
+        std::fs::write(point.path().join("cgroup.type"), "domain\n").unwrap();
+        assert_eq!(place(&unlisted(), Controller::Memory), Err(Unavailable::NotPassedOn));
+        assert_eq!(place(&unlisted(), Controller::Misc), Err(Unavailable::NotInKernel));
     }
 
     #[test]

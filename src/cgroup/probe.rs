@@ -83,7 +83,7 @@ fn look(hierarchies: &Hierarchies, controller: Controller) -> ControllerSupport 
     found.in_kernel = !matches!(usable, Err(Unavailable::NotInKernel | Unavailable::Disabled));
     let why_not = match usable {
         Err(why) => {
-            let (reason, remedy) = group::why_unavailable(controller, why);
+            let (reason, remedy) = group::why_unavailable(hierarchies, controller, why);
             Some((reason, Some(remedy)))
         }
         Ok(hierarchy) => match Place::look(&CgroupParent::Auto, hierarchy) {
