@@ -76,6 +76,7 @@ tests_also_delegated! {
         controllers_that_vanish_are_passed_on_again,
         a_group_does_more_later,
         what_is_not_passed_on_is_told,
+        cpu_time_is_counted_on_v2_where_v1_is_not_delegated,
     ];
     Needs::Groups => [
         an_allocator_is_killed_and_its_sibling_lives,
@@ -1371,6 +1372,29 @@ fn inside_of_a_cgroup_namespace() {
         let error = refused(&sandbox);
         assert_eq!(error.hint(), Some(&Hint::InnerProcesses), "{error}");
     }
+}
+
+/// As each user has a group of v2 and none of v1 where systemd runs both.
+fn cpu_time_is_counted_on_v2_where_v1_is_not_delegated() {
+    if role().is_some() {
+        assert!(!is_root());
+        let sandbox = Sandbox::new().cgroup_parent(delegated_to_me()).cpu_time(moment(60));
+        let mut child = sandbox.command("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        assert_eq!(child.wait().unwrap().outcome, Outcome::CpuTime);
+        assert!(child.stats().unwrap().cpu.usage.unwrap() >= moment(60));
+        return;
+    }
+    let parent = Delegated::to(NOBODY);
+    if is_v1("cpuacct") == Some(true) {
+        for file in ["", "cgroup.procs", "tasks"] {
+            let file = parent.of("cpuacct").join(file);
+            std::os::unix::fs::chown(file, Some(0), Some(0)).unwrap();
+        }
+    }
+    let command = myself_outside("cpu_time_is_counted_on_v2_where_v1_is_not_delegated", "user");
+    let output = parent.run(command, NOBODY);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    parent.await_empty("left by the user");
 }
 
 /// As in a container whose group is not given what the host's has.

@@ -11,6 +11,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 
 use super::bpf::Attached;
+use super::delegation::Lacking;
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::{self, Below, Place};
 use super::{CgroupParent, CgroupVersion, Controller, Cpu, Limits, Write, delegation, known};
@@ -281,7 +282,7 @@ impl Groups {
         let counted = |one| counts_cpu && one == Controller::Cpuacct;
         let counting = [Controller::Cpuacct].into_iter().filter(|_| counts_cpu);
         for controller in limits.controllers().into_iter().chain(counting) {
-            match hierarchies.of(controller) {
+            match delegated(&hierarchies, &policy.cgroup_parent, controller) {
                 Ok(one) => {
                     let (_, controllers) =
                         wanted.entry(one.point.clone()).or_insert((one, Vec::new()));
@@ -575,6 +576,22 @@ fn required<'a>(
     let required =
         |all: &[Controller]| all.iter().copied().filter(|one| !may_be_missing(*one)).collect();
     wanted.iter().map(|(hierarchy, all)| (*hierarchy, required(all))).collect()
+}
+
+/// The hierarchy to limit something in. Each group of v2 counts CPU time, too, and one that is delegated
+/// to the caller does where v1's is not.
+fn delegated<'a>(
+    hierarchies: &'a Hierarchies,
+    parent: &CgroupParent,
+    controller: Controller,
+) -> Result<&'a Hierarchy, Unavailable> {
+    let first = hierarchies.of(controller)?;
+    if (first.version, controller) != (CgroupVersion::V1, Controller::Cpuacct) {
+        return Ok(first);
+    }
+    let lacks = |one: &Hierarchy| Lacking::of(parent, one, &[controller]).is_some();
+    let v2 = hierarchies.v2().filter(|v2| lacks(first) && !lacks(v2));
+    Ok(v2.unwrap_or(first))
 }
 
 /// The place in one hierarchy, if need be without some controllers that may be missing, and those.

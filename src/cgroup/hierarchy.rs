@@ -233,6 +233,12 @@ impl Hierarchies {
         found().find(usable).or(found().next())
     }
 
+    /// The unified one, if the caller can use it.
+    pub(crate) fn v2(&self) -> Option<&Hierarchy> {
+        let usable = |one: &&Hierarchy| !one.read_only && one.own.is_some();
+        self.all.iter().filter(usable).find(|one| one.version == CgroupVersion::V2)
+    }
+
     fn why_none(&self, controller: Controller) -> Unavailable {
         let line = line_of(&self.cgroups, controller.name(CgroupVersion::V1));
         let v2 = self.all.iter().any(|one| one.version == CgroupVersion::V2);
