@@ -14,7 +14,7 @@ use crate::process::Launched;
 use crate::wire::{BARE, Call, LOOK, LOOPBACK, Report, report};
 use crate::{hint, sys};
 
-/// How many are kept or looked at; more are thrown away.
+/// How many are kept, looked at or on their way; more are thrown away.
 const KEPT: usize = 16;
 
 /// Who makes them, and those that nobody has.
@@ -90,20 +90,36 @@ impl Networks {
         }
         let mut state = self.lock();
         state.sort();
-        let (free, coming) = (state.free.pop(), state.coming.pop());
+        let free = state.free.pop();
+        let coming = if free.is_none() { state.coming.pop() } else { None };
         let wanted = state.free.is_empty() && state.coming.is_empty();
         drop(state);
-        let (network, coming) = match (free, coming) {
-            (Some(network), coming) => (network, coming),
-            (None, Some(socket)) => (self.receive(socket)?, None),
-            (None, None) => (self.receive(self.ask()?)?, None),
+        let network = match (free, coming) {
+            (Some(network), _) => network,
+            // That there was no room when it was asked for says nothing about now.
+            (None, Some(socket)) => self.receive(socket).or_else(|error| {
+                log::debug!("no network was made ahead: {error}");
+                self.receive(self.ask()?)
+            })?,
+            (None, None) => self.receive(self.ask()?)?,
         };
-        let next = match coming {
-            None if wanted => Some(self.ask()?),
-            coming => coming,
-        };
-        self.lock().coming.extend(next);
+        if wanted {
+            self.ask_ahead();
+        }
         Ok(Lent { network, from })
+    }
+
+    /// For the next one, which asks itself if this fails.
+    fn ask_ahead(&self) {
+        match self.ask() {
+            Ok(socket) => {
+                let mut state = self.lock();
+                if state.has_room() {
+                    state.coming.push(socket);
+                }
+            }
+            Err(error) => log::debug!("no network is made ahead: {error}"),
+        }
     }
 
     /// Has a new one made; it comes over the socket.
@@ -125,11 +141,18 @@ impl Networks {
 
     /// Has somebody look whether it is as if it had not been used.
     fn look_at(&self, network: OwnedFd) {
-        if self.owner != std::process::id() || self.lock().count() >= KEPT {
+        if self.owner != std::process::id() || !self.lock().has_room() {
             return;
         }
         match self.tell(LOOK, Some(&network)) {
-            Ok(socket) => self.lock().looked_at.push((network, socket)),
+            Ok(socket) => {
+                let mut state = self.lock();
+                // Others may have come meanwhile.
+                if state.has_room() {
+                    state.looked_at.push((network, socket));
+                }
+            }
+
             Err(error) => log::debug!("a network is not used again: {error}"),
         }
     }
@@ -157,8 +180,8 @@ fn not_made(failure: &Report) -> Error {
 }
 
 impl State {
-    fn count(&self) -> usize {
-        self.free.len() + self.looked_at.len()
+    fn has_room(&self) -> bool {
+        self.free.len() + self.coming.len() + self.looked_at.len() < KEPT
     }
 
     /// Takes those that were looked at for what they are.

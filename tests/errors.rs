@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as HostCommand, Stdio as HostStdio};
 use std::time::Duration;
 
-use common::Needs;
+use common::{Needs, moment};
 use inside::{is_root, open_directory, role};
 use mounts::own_mounts;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -44,6 +44,7 @@ tests! {
         joined_path_is_missing, joined_is_of_another_kind, joined_is_no_namespace,
         impossible_time, score_below_the_callers, signals_that_do_not_arrive,
         too_few_descriptors, more_binds_than_descriptors, user_namespaces_in_each_other, limit_of_file_sizes, no_user_namespaces_left, no_namespaces_left,
+        a_network_refused_ahead,
         no_namespaces_left_later, no_networks_left_later, what_makes_no_namespaces, no_late_namespaces_left, too_few_to_wait, masked_proc, read_only_settings, apparmor, debians_switch,
         filtered_clone, filtered_keyring, no_keys_left, old_kernels, no_memory_to_execute,
         init_file_that_is_another, closed_input,
@@ -1002,6 +1003,22 @@ fn no_namespaces_left() {
         drop(child);
         set("max_uts_namespaces", 100);
         works(&Sandbox::new());
+    });
+}
+
+/// What was asked for ahead when there was no room is not the error of a spawn when there is.
+fn a_network_refused_ahead() {
+    in_user_namespace("a_network_refused_ahead", || {
+        let prepared = Sandbox::new().recycle_network(true).prepare().unwrap();
+        assert!(prepared.has_template());
+        set("max_net_namespaces", 1);
+        let first = prepared.command("sleep").arg("1000").spawn().unwrap();
+        // The next one is refused meanwhile.
+        std::thread::sleep(moment(500));
+        set("max_net_namespaces", 100);
+        let outcome = prepared.command("true").status().unwrap().outcome;
+        assert!(outcome.is_success(), "{outcome}");
+        drop(first);
     });
 }
 
