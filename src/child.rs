@@ -214,6 +214,12 @@ impl Child {
         child
     }
 
+    /// For who opens files by them, but for what ends with the handle.
+    pub(crate) fn take_remains(&mut self) -> Remains {
+        let held = std::mem::take(&mut self.remains.held);
+        std::mem::replace(&mut self.remains, Remains { held, ..Remains::default() })
+    }
+
     pub(crate) fn hosted(mut self, hosted: Hosted) -> Self {
         self.hosted = Some(hosted);
         self

@@ -37,7 +37,7 @@ mod refused;
 mod stdio;
 
 pub use stdio::Stdio;
-use stdio::Streams;
+pub(crate) use stdio::Streams;
 
 /// PATH inside, unless the command sets another.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -737,21 +737,33 @@ impl Command {
         role: Role,
         start: impl FnOnce(Start<'_>) -> Result<Made, Refused>,
     ) -> Result<(Made, Attached)> {
-        let sandbox = self.sandbox.clone();
         let streams = self.open_streams()?;
-        let pairs = self.pairs(&streams);
+        let made = self.start_with(&streams, lowered, cpu_usage, role, start)?;
+        Ok(self.attach(streams, lowered, role, made))
+    }
+
+    /// The same, with its standard streams open.
+    pub(crate) fn start_with(
+        &self,
+        streams: &Streams,
+        lowered: &Lowered,
+        cpu_usage: Option<&OwnedFd>,
+        role: Role,
+        start: impl FnOnce(Start<'_>) -> Result<Made, Refused>,
+    ) -> Result<Made> {
+        let policy = self.sandbox.policy();
+        let pairs = self.pairs(streams);
         let mut descriptors: Vec<_> = pairs.iter().map(|(source, _)| source.as_raw_fd()).collect();
         // It comes after them.
         let cpu_fd =
             cpu_usage.and(i32::try_from(descriptors.len()).ok()).map(|at| wire::HANDED + at);
         descriptors.extend(cpu_usage.map(AsRawFd::as_raw_fd));
         let handed = matches!(role, Role::Later(_)).then_some(descriptors.len());
-        let (program, _) =
-            self.encode(sandbox.policy(), &lowered.plan, &pairs, cpu_fd, role, handed)?;
+        let (program, _) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role, handed)?;
         let given = Start {
             groups: None,
             cpu_usage: None,
-            policy: sandbox.policy(),
+            policy,
             lowered,
             trees: &[],
             own_id: None,
@@ -764,12 +776,22 @@ impl Command {
             template: None,
             network: None,
         };
-        let mut made = start(given).map_err(|refused| self.refused(&lowered.plan, refused))?;
+        start(given).map_err(|refused| self.refused(&lowered.plan, refused))
+    }
+
+    /// With what the handle is made of that it is started for.
+    pub(crate) fn attach(
+        &self,
+        streams: Streams,
+        lowered: &Lowered,
+        role: Role,
+        mut made: Made,
+    ) -> (Made, Attached) {
         let mut kept = std::mem::take(&mut made.kept);
         let listener = kept.take_listener();
         let remains = self.remains(lowered, kept, Vec::new(), false);
         let attached = self.attached(streams, lowered, role);
-        Ok((made, Attached { remains, listener, ..attached }))
+        (made, Attached { remains, listener, ..attached })
     }
 
     /// The program's descriptors: the caller's, and their numbers inside.

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::child::Child;
-use crate::command::{Command, New, Within};
+use crate::command::{Command, New, Streams, Within};
 use crate::error::{Error, Result, Stage};
 use crate::executable::errno_of;
 use crate::prepared::Prepared;
 use crate::rlimit::Max;
 use crate::sandbox::Sandbox;
-use crate::spawn::{Count, Role, start_later};
+use crate::spawn::{Count, Made, Role, start_later};
 
 /// How long a pool waits before it tries again to make a sandbox after the system refused one.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -133,6 +133,8 @@ struct State {
     /// How many commands wait, and why some of them get none.
     waiters: usize,
     refused: Vec<Error>,
+    /// Whether the last one was refused.
+    failing: bool,
     closed: bool,
     metrics: PoolMetrics,
 }
@@ -144,9 +146,19 @@ struct Parked {
     memory: Option<u64>,
 }
 
+impl Parked {
+    fn lives(&self) -> bool {
+        !self.new.child.has_ended()
+    }
+}
+
 impl State {
     fn memory(&self) -> Option<u64> {
-        self.waiting.iter().map(|parked| parked.memory).sum()
+        self.living().map(|parked| parked.memory).sum()
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Parked> {
+        self.waiting.iter().filter(|parked| parked.lives())
     }
 
     /// Whether one more stays below the limit of memory.
@@ -167,13 +179,21 @@ impl State {
         self.waiting.len() + self.refused.len() < self.waiters
     }
 
-    /// One that lives.
-    fn pop(&mut self) -> Option<New> {
-        let mut found = self.waiting.pop_front();
-        while found.as_ref().is_some_and(|parked| parked.new.child.has_ended()) {
-            found = self.waiting.pop_front();
+    /// One that lives; those that do not are to be dropped when the lock is free.
+    fn pop(&mut self, dead: &mut Vec<Parked>) -> Option<New> {
+        loop {
+            match self.waiting.pop_front()? {
+                parked if parked.lives() => return Some(parked.new),
+                parked => dead.push(parked),
+            }
         }
-        found.map(|parked| parked.new)
+    }
+
+    /// Takes out those that do not live, to be dropped when the lock is free.
+    fn bury(&mut self) -> VecDeque<Parked> {
+        let (living, dead) = std::mem::take(&mut self.waiting).into_iter().partition(Parked::lives);
+        self.waiting = living;
+        dead
     }
 
     /// Those that are too many, to be ended when the lock is free.
@@ -240,7 +260,7 @@ impl Pool {
     #[must_use]
     pub fn metrics(&self) -> PoolMetrics {
         let state = self.inner.lock();
-        let (waiting, memory) = (state.waiting.len(), state.memory());
+        let (waiting, memory) = (state.living().count(), state.memory());
         PoolMetrics { waiting, memory, ..state.metrics }
     }
 
@@ -327,7 +347,18 @@ impl Pool {
     pub fn wait_until_filled(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);
         let mut state = self.inner.lock();
-        while !state.is_filled() {
+        loop {
+            let dead = state.bury();
+            if !dead.is_empty() {
+                drop(state);
+                drop(dead);
+                self.inner.work.notify_one();
+                state = self.inner.lock();
+                continue;
+            }
+            if state.is_filled() {
+                return true;
+            }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return false;
@@ -335,7 +366,6 @@ impl Pool {
             let waited = self.inner.ready.wait_timeout(state, left.unwrap_or(Duration::MAX));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
     }
 }
 
@@ -378,6 +408,16 @@ fn own_memory(child: &Child) -> Option<u64> {
     (!child.has_ended()).then_some(kib << 10)
 }
 
+/// `told` whether it knows of the program, and may have started it.
+fn start_in(new: &mut New, command: &Command, streams: &Streams, told: &mut bool) -> Result<Made> {
+    let (init, control) = new.child.hand_over()?;
+    let warden_id = new.child.warden_id();
+    let (cpu_usage, role) = (new.cpu_usage.as_ref(), Role::Later(Count::One));
+    command.start_with(streams, &new.lowered, cpu_usage, role, |start| {
+        start_later(&start, &init, control, warden_id, told)
+    })
+}
+
 impl Inner {
     pub(crate) fn sandbox(&self) -> &Sandbox {
         self.prepared.sandbox()
@@ -412,6 +452,7 @@ impl Inner {
             state = self.lock();
             state = match made {
                 Ok(parked) => {
+                    state.failing = false;
                     state.metrics.refills += 1;
                     state.metrics.refill_time += took;
                     self.add(state, parked)
@@ -446,7 +487,10 @@ impl Inner {
         mut state: MutexGuard<'a, State>,
         error: Error,
     ) -> MutexGuard<'a, State> {
-        log::warn!("a pool gets no sandbox: {error}");
+        // The same is tried over and over.
+        let level = if state.failing { log::Level::Trace } else { log::Level::Warn };
+        log::log!(level, "a pool gets no sandbox: {error}");
+        state.failing = true;
         state.metrics.failures += 1;
         if state.is_awaited() {
             state.refused.push(error);
@@ -462,12 +506,13 @@ impl Inner {
         if self.owner != std::process::id() {
             return Ok(None);
         }
+        let mut dead = Vec::new();
         let mut state = self.lock();
-        let found = state.pop();
+        let found = state.pop(&mut dead);
         match (&found, state.when_empty) {
             (Some(_), _) => state.metrics.hits += 1,
             (None, WhenEmpty::Make) => state.metrics.misses += 1,
-            (None, WhenEmpty::Wait) => return self.wait(state).map(Some),
+            (None, WhenEmpty::Wait) => return self.wait(state, &mut dead).map(Some),
         }
         drop(state);
         self.work.notify_one();
@@ -475,12 +520,12 @@ impl Inner {
     }
 
     /// Waits for one that the thread makes.
-    fn wait(&self, mut state: MutexGuard<'_, State>) -> Result<New> {
+    fn wait(&self, mut state: MutexGuard<'_, State>, dead: &mut Vec<Parked>) -> Result<New> {
         state.metrics.waits += 1;
         state.waiters += 1;
         self.work.notify_one();
         let taken = loop {
-            if let Some(new) = state.pop() {
+            if let Some(new) = state.pop(dead) {
                 break Ok(new);
             }
             if let Some(error) = state.refused.pop() {
@@ -502,20 +547,24 @@ impl Inner {
     }
 
     /// Starts a program in one that waits, or in a new one.
-    pub(crate) fn start(self: Arc<Self>, command: Command) -> Result<Child> {
-        let New { mut child, lowered, cpu_usage, .. } = match self.take()? {
+    pub(crate) fn start(self: Arc<Self>, mut command: Command) -> Result<Child> {
+        let role = Role::Later(Count::One);
+        let streams = command.open_streams()?;
+        let mut new = match self.take()? {
             Some(new) => new,
             None => make(&self.prepared)?,
         };
-        let (init, control) = child.hand_over()?;
-        let warden_id = child.warden_id();
-        let (made, attached) = command.start_later(
-            &lowered,
-            cpu_usage.as_ref(),
-            Role::Later(Count::One),
-            |start| start_later(&start, &init, control, warden_id),
-        )?;
-        child.take_on(made, attached);
-        Ok(child)
+        let mut told = false;
+        let mut made = start_in(&mut new, &command, &streams, &mut told);
+        let mut gone = None;
+        if made.as_ref().is_err_and(|error| !told && error.raw_os_error() == Some(libc::ESRCH)) {
+            // It has ended since it was found. Its end takes its time: it is dropped after this.
+            gone = Some(std::mem::replace(&mut new, make(&self.prepared)?));
+            made = start_in(&mut new, &command, &streams, &mut told);
+        }
+        let (made, attached) = command.attach(streams, &new.lowered, role, made?);
+        new.child.take_on(made, attached);
+        drop(gone);
+        Ok(new.child)
     }
 }

@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 
 use crate::abi::SIGKILL;
 use crate::capability::{Capability, CapabilitySet};
+use crate::child::DROP_WAIT;
 use crate::error::{Error, Result, Stage};
 use crate::executable::{Embedded, errno_of};
 use crate::namespace::Namespaces;
@@ -64,10 +65,13 @@ pub(crate) struct Sockets {
 }
 
 impl Launched {
-    /// Waits for an end that comes by itself.
+    /// Waits for an end that comes by itself, but not for ever.
     pub(crate) fn finish(&mut self) {
-        sys::wait_readable(self.pidfd.as_fd(), None);
         self.armed = false;
+        if !sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT)) {
+            log::error!("process {} does not end", self.pid);
+            return;
+        }
         // ECHILD: the embedder ignores SIGCHLD or reaped it itself.
         if let Err(errno) = sys::reap(self.pidfd.as_fd()) {
             log::trace!("reaped elsewhere: {errno}");

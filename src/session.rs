@@ -14,12 +14,13 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::Mode;
 
 use crate::cgroup::{Events, Limits, Stats};
-use crate::child::{Child, Watched};
+use crate::child::{Child, DROP_WAIT, Watched};
 use crate::command::{Command, New, Within};
 use crate::control::init_died;
 use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::lower::Lowered;
 use crate::namespace::Namespaces;
+use crate::output::Remains;
 use crate::policy::Policy;
 use crate::process::{Launched, Sockets};
 use crate::sandbox::Sandbox;
@@ -29,7 +30,7 @@ use crate::wire::STOOD;
 /// One sandbox in which many programs run, one after another or side by side; made by
 /// [`Prepared::session`](crate::Prepared::session)
 /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). Dropping it ends
-/// everything inside.
+/// everything inside, and waits for that, for ten seconds at the most.
 ///
 /// Each [command](Self::command) has a [`Child`] of its own, with streams, outcome, usage and wall time, and
 /// what it leaves ends with it. The rest they share: files that one has written the next one finds,
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     missing: Vec<Feature>,
     init: Launched,
     clock: Mutex<Clock>,
+    /// Without a lock: who opens a file may wait for ever.
+    remains: Remains,
     /// The sandbox itself.
     child: Mutex<Child>,
 }
@@ -123,16 +126,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Session {
     pub(crate) fn new(made: New, sandbox: &Sandbox) -> Result<Self> {
-        let New { child, lowered, door, .. } = made;
+        let New { mut child, lowered, door, .. } = made;
         let (mut init, control) = child.init()?;
         let door = door.ok_or_else(|| init_died(&init, Stage::Launch))?;
         init.session =
             Some(Arc::new(Sockets { control, door: Some(door), paused: child.stands() }));
         let missing = child.missing().to_vec();
         let sandbox = sandbox.clone();
-        let (clock, child) = (Mutex::default(), Mutex::new(child));
-        let owner = std::process::id();
-        let inner = Inner { owner, sandbox, lowered, missing, init, clock, child };
+        let (clock, remains) = (Mutex::default(), child.take_remains());
+        let (owner, child) = (std::process::id(), Mutex::new(child));
+        let inner = Inner { owner, sandbox, lowered, missing, init, clock, remains, child };
         Ok(Session(Arc::new(inner)))
     }
 
@@ -249,7 +252,7 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open_output(&self, path: impl AsRef<Path>) -> Result<File> {
-        lock(&self.0.child).open_output(path)
+        self.0.remains.open(path.as_ref())
     }
 
     /// Stops everything inside, as [`Child::pause`]; the wall time of each command stands still.
@@ -409,7 +412,7 @@ impl Session {
         if self.0.has_ended() {
             return Err(ended("end session"));
         }
-        self.0.end()
+        self.0.end_within(Duration::MAX).map(drop)
     }
 }
 
@@ -419,8 +422,14 @@ impl Drop for Session {
         if self.0.owner != std::process::id() {
             return;
         }
-        if let Err(error) = self.0.end() {
-            log::error!("a session does not end: {error}");
+        if Arc::get_mut(&mut self.0).is_some() {
+            // The handle ends it.
+            return;
+        }
+        match self.0.end_within(DROP_WAIT) {
+            Ok(true) => {}
+            Ok(false) => log::error!("session {} does not end", self.id()),
+            Err(error) => log::error!("session {} does not end: {error}", self.id()),
         }
     }
 }
@@ -438,10 +447,11 @@ impl Inner {
         crate::sys::wait_readable(self.init.pidfd.as_fd(), Some(Duration::ZERO))
     }
 
-    fn end(&self) -> Result<()> {
+    /// Whether it has ended.
+    fn end_within(&self, timeout: Duration) -> Result<bool> {
         let mut child = lock(&self.child);
         child.kill()?;
-        child.wait().map(drop)
+        child.wait_timeout(timeout).map(|status| status.is_some())
     }
 
     fn host(self: Arc<Self>, control: OwnedFd, watched: Watched) -> Result<Hosted> {

@@ -324,16 +324,19 @@ fn run(
     Ok(Made { program, kept, terminal, started, early, journal, warden_id, ..made })
 }
 
-/// Starts a program in a sandbox that waits for it; `control` is init's socket.
+/// Starts a program in a sandbox that waits for it; `control` is init's socket. Unless it was `told` all, it has
+/// started nothing.
 pub(crate) fn start_later(
     start: &Start<'_>,
     init: &Launched,
     control: OwnedFd,
     warden_id: u64,
+    told: &mut bool,
 ) -> Result<Made, Refused> {
     let lines = Lines::with(control)?;
     let launched = init.again(true);
     hand_over(start, &lines, &launched)?;
+    *told = true;
     run(start, lines, launched, warden_id, None)
 }
 

@@ -6,7 +6,7 @@ mod added;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::abi::MOUNT_ATTR_RDONLY;
 use crate::child::{Child, DROP_WAIT};
@@ -105,9 +105,15 @@ impl Template {
 
 impl Drop for Template {
     fn drop(&mut self) {
+        // In a forked copy of the caller they are somebody else's.
+        if self.owner != std::process::id() {
+            return;
+        }
         let ending = self.ending.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + DROP_WAIT;
         for copy in ending.drain(..) {
-            sys::wait_readable(copy.as_fd(), Some(DROP_WAIT));
+            let left = until.saturating_duration_since(Instant::now());
+            sys::wait_readable(copy.as_fd(), Some(left));
         }
     }
 }

@@ -8,23 +8,29 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails so")]
 
 mod common;
+#[path = "common/fuse.rs"]
+mod fuse;
 #[path = "common/groups.rs"]
 mod groups;
 #[path = "common/life.rs"]
 mod life;
+#[path = "common/mounts.rs"]
+mod mounts;
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Needs, moment, rounds};
 use life::{await_byte, await_released, is_held, my_role, start};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
-    Action, Capability, CgroupParent, Child, Command, Error, Limits, Max, Memory, Namespaces,
-    Outcome, Output, Pool, Resource, Rule, Sandbox, Seccomp, Session, Stdio, WhenEmpty,
+    Action, Capability, CgroupParent, Child, Command, Error, Feature, Limits, Max, Memory,
+    Namespaces, Outcome, Output, Pool, Resource, Rule, Sandbox, Seccomp, Session, Stdio, WhenEmpty,
 };
 
 tests! {
@@ -49,6 +55,7 @@ tests! {
         nothing_is_left_of_a_session,
         the_end_of_the_session_ends_its_commands,
         a_dropped_session_has_ended,
+        a_session_that_cannot_end_is_left,
         a_forked_copy_ends_nothing,
         many_threads_at_once,
         time_stands_still_in_a_pause,
@@ -64,8 +71,11 @@ tests! {
         who_waits_is_given_one,
         who_waits_is_told_that_there_is_none,
         who_waits_for_a_pool_that_is_gone,
+        a_failing_pool_warns_once,
         the_memory_of_those_that_wait,
         a_killed_one_is_not_given,
+        those_that_were_killed_do_not_wait,
+        one_that_dies_before_its_program,
         the_time_begins_with_the_program,
         many_threads_and_one_pool,
         a_pool_ends_with_the_embedder,
@@ -74,6 +84,9 @@ tests! {
     Needs::Installed(&["python3"]) => [
         a_program_that_takes_every_process,
         a_tenant_leaves_nothing_for_the_next,
+    ];
+    Needs::Root => [
+        nobody_waits_for_who_opens_a_file,
     ];
     Needs::RootAndController("memory") => [
         limits_hold_for_all_together,
@@ -452,7 +465,20 @@ fn descriptors_are_counted() {
     drop([sleep(), sleep(), sleep()]);
     prepared.command("true").status().unwrap();
     let kept = life::descriptors() - none - 4 - 2;
-    assert!((1..=2 * 16 + 1).contains(&kept), "{kept}");
+    assert!((1..=2 * 4 + 1).contains(&kept), "{kept}");
+    // As many as are kept at the most, and each of these asks for one more.
+    let (all, every) = (std::sync::Barrier::new(64), &sleep);
+    let sleeping: Vec<_> = std::thread::scope(|scope| {
+        let start = || {
+            all.wait();
+            every()
+        };
+        let threads: Vec<_> = (0..64).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    drop(sleeping);
+    let kept = life::descriptors() - none - 4 - 2;
+    assert!((1..=2 * 16).contains(&kept), "{kept}");
     drop(prepared);
     assert_eq!(life::descriptors(), none);
 }
@@ -535,6 +561,78 @@ fn a_dropped_session_has_ended() {
     await_end(session.pidfd());
     assert_eq!(sh(&session, "true").spawn().unwrap_err().raw_os_error(), Some(libc::ESRCH));
     assert_eq!(session.end().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+fn kill(pid: i32) {
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// Has put a process into a sandbox and does not reap it: the kernel lets init end after that only.
+struct Intruder(i32);
+
+impl Intruder {
+    fn enter(init: u32) -> Self {
+        let kinds = [(Namespaces::USER, "user"), (Namespaces::PID, "pid")];
+        let open = |(kind, name)| (kind, File::open(format!("/proc/{init}/ns/{name}")).unwrap());
+        let namespaces = kinds.map(open);
+        let (told, tells) = life::pipe();
+        let intruder = Intruder(life::fork(|| {
+            namespaces.iter().for_each(|(kind, namespace)| life::enter(namespace, *kind));
+            let _child = life::fork(life::rest);
+            nix::unistd::write(&tells, b"!").unwrap();
+            life::rest();
+        }));
+        assert_eq!(await_byte(&told, "the intruder"), b'!');
+        intruder
+    }
+}
+
+impl Drop for Intruder {
+    fn drop(&mut self) {
+        kill(self.0);
+        life::join_killed(self.0.cast_unsigned());
+    }
+}
+
+fn a_session_that_cannot_end_is_left() {
+    for with_command in [false, true] {
+        let session = session();
+        let command = with_command.then(|| sh(&session, "true"));
+        let intruder = Intruder::enter(session.id());
+        let pidfd = session.pidfd().try_clone_to_owned().unwrap();
+        drop(session);
+        let mut set = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut set, PollTimeout::ZERO), Ok(0), "it has ended");
+        drop(intruder);
+        await_end(pidfd.as_fd());
+        drop(command);
+    }
+}
+
+/// Whose file system may never answer.
+fn nobody_waits_for_who_opens_a_file() {
+    mounts::own_mounts();
+    let directory = tempfile::tempdir().unwrap();
+    let hanging = fuse::Hanging::mount(directory.path());
+    let unmapped = Feature::IdMappedMounts;
+    let sandbox = Sandbox::new().bind_ro(directory.path(), "/data").best_effort(unmapped);
+    let session = Arc::new(sandbox.prepare().unwrap().session().unwrap());
+    let opener = Arc::clone(&session);
+    let opener = std::thread::spawn(move || opener.open_output("/data/file").unwrap_err());
+    assert_eq!(await_byte(&hanging.asked, "who opens"), b'?');
+    let (tells, told) = std::sync::mpsc::channel();
+    let other = std::thread::spawn(move || {
+        session.stats().unwrap();
+        session.pause().unwrap();
+        session.resume().unwrap();
+        tells.send(session.is_paused()).unwrap();
+    });
+    assert_eq!(told.recv_timeout(life::SAFETY), Ok(false));
+    drop(hanging);
+    other.join().unwrap();
+    let errno = opener.join().unwrap().raw_os_error();
+    assert!([libc::ECONNABORTED, libc::ENOTCONN].map(Some).contains(&errno), "{errno:?}");
 }
 
 fn a_forked_copy_ends_nothing() {
@@ -823,6 +921,51 @@ fn who_waits_is_told_that_there_is_none() {
     assert!(pool.command("true").status().unwrap().outcome.is_success());
 }
 
+/// How often it was warned.
+struct Warnings(AtomicUsize);
+
+static WARNINGS: Warnings = Warnings(AtomicUsize::new(0));
+
+impl log::Log for Warnings {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let text = record.args().to_string();
+        if record.level() == log::Level::Warn && text.starts_with("a pool gets no sandbox") {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn a_failing_pool_warns_once() {
+    log::set_logger(&WARNINGS).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    let sandbox = Sandbox::new().bind_ro(&source, "/data").capabilities([Capability::SYS_ADMIN]);
+    std::fs::create_dir(&source).unwrap();
+    let pool = sandbox.prepare().unwrap().pool(0).unwrap();
+    let until = Instant::now() + life::SAFETY;
+    for warnings in 1..=2 {
+        std::fs::remove_dir(&source).unwrap();
+        let before = pool.metrics().failures;
+        pool.resize(1);
+        while pool.metrics().failures < before + 3 {
+            assert!(Instant::now() < until, "{:?}", pool.metrics());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(WARNINGS.0.load(Ordering::SeqCst), warnings);
+        // When it goes on and fails again, that is news.
+        std::fs::create_dir(&source).unwrap();
+        assert!(pool.wait_until_filled(life::SAFETY));
+        pool.resize(0);
+    }
+}
+
 fn who_waits_for_a_pool_that_is_gone() {
     let pool = pool(1);
     pool.when_empty(WhenEmpty::Wait);
@@ -869,16 +1012,49 @@ fn a_killed_one_is_not_given() {
     assert_eq!(templates.len(), 1, "{templates:?}");
     let children = life::children_of(templates[0].0);
     assert_eq!(children.len(), 2, "{children:?}");
-    for (pid, _) in children {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
-    }
+    kill_children_of(templates[0].0);
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    assert_eq!(pool.metrics().hits, 0);
+}
+
+/// And waits until they are gone.
+fn kill_children_of(template: i32) {
+    life::children_of(template).iter().for_each(|(pid, _)| kill(*pid));
     let until = Instant::now() + life::SAFETY;
-    while !life::children_of(templates[0].0).is_empty() {
+    while !life::children_of(template).is_empty() {
         assert!(Instant::now() < until, "still there");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn those_that_were_killed_do_not_wait() {
+    let pool = pool(2);
+    let template = life::children()[0].0;
+    kill_children_of(template);
+    let metrics = pool.metrics();
+    assert_eq!((metrics.waiting, metrics.memory), (0, Some(0)));
+    assert!(pool.wait_until_filled(life::SAFETY));
+    assert_eq!(pool.metrics().waiting, 2);
     assert!(pool.command("true").status().unwrap().outcome.is_success());
-    assert_eq!(pool.metrics().hits, 0);
+    assert_eq!(pool.metrics().hits, 1);
+}
+
+/// It is found while it is about to end, which here takes as long as an intruder likes.
+fn one_that_dies_before_its_program() {
+    let pool = pool(1);
+    let template = life::children()[0].0;
+    let init = life::children_of(template)[0].0;
+    let _intruder = Intruder::enter(init.cast_unsigned());
+    kill(init);
+    let until = Instant::now() + life::SAFETY;
+    let descriptors = || std::fs::read_dir(format!("/proc/{init}/fd")).map_or(0, Iterator::count);
+    while descriptors() > 0 {
+        assert!(Instant::now() < until, "it has not closed its socket");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(pool.command("true").status().unwrap().outcome.is_success());
+    // It was there still when it was found.
+    assert_eq!(pool.metrics().hits, 1);
 }
 
 fn the_time_begins_with_the_program() {

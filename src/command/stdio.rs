@@ -103,7 +103,7 @@ impl From<File> for Stdio {
 
 /// Both ends of the standard streams.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(crate) struct Streams {
     /// One /dev/null serves all that are empty.
     pub(super) theirs: Vec<Rc<OwnedFd>>,
     pub(super) ours: [Option<OwnedFd>; 3],
@@ -115,7 +115,7 @@ pub(super) struct Streams {
 }
 
 impl Command {
-    pub(super) fn open_streams(&mut self) -> Result<Streams> {
+    pub(crate) fn open_streams(&mut self) -> Result<Streams> {
         let mut streams = Streams {
             theirs: Vec::new(),
             ours: [None, None, None],

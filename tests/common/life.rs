@@ -214,6 +214,21 @@ pub(crate) fn fork(copy: impl FnOnce()) -> i32 {
     pid
 }
 
+/// Does nothing until it is killed.
+pub(crate) fn rest() {
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// Moves this process, or its later children, into a namespace.
+pub(crate) fn enter(namespace: &impl AsFd, kind: stockade::Namespaces) {
+    let fd = namespace.as_fd().as_raw_fd();
+    // SAFETY: the call takes numbers.
+    let result = unsafe { libc::setns(fd, kind.bits().cast_signed()) };
+    assert_eq!(result, 0, "{kind}: {}", std::io::Error::last_os_error());
+}
+
 /// Waits for a forked copy and checks that nothing in it failed.
 pub(crate) fn join(pid: i32) {
     let mut status = 0;
