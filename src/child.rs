@@ -86,6 +86,8 @@ pub struct Child {
     warden_id: u64,
     missing: Vec<Feature>,
     started: Instant,
+    /// How long the program may run.
+    wall: Option<Duration>,
     deadline: Option<Instant>,
     supervised: bool,
     own_pids: bool,
@@ -134,6 +136,8 @@ pub(crate) struct Attached {
     pub(crate) missing: Vec<Feature>,
     pub(crate) supervised: bool,
     pub(crate) own_pids: bool,
+    pub(crate) wall: Option<Duration>,
+    /// The same with what comes after it.
     pub(crate) limit: Option<Duration>,
     pub(crate) keep_bytes: usize,
     /// The writable file systems in memory, in init's order.
@@ -156,6 +160,7 @@ impl Child {
             mut missing,
             supervised,
             own_pids,
+            wall,
             limit,
             keep_bytes,
             memory_mounts,
@@ -184,6 +189,7 @@ impl Child {
             warden_id: made.warden_id,
             missing,
             started: made.started,
+            wall,
             deadline: limit.and_then(|limit| made.started.checked_add(limit)),
             supervised,
             own_pids,
@@ -449,7 +455,7 @@ impl Child {
         };
         let mut denials = journal.denials(self.status.is_some());
         if let Some(status) = &self.status {
-            denials.add_limits(status, self.sandbox.policy());
+            denials.add_limits(status, self.sandbox.policy(), self.wall);
         }
         denials
     }

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::audit::Audit;
 use crate::cgroup::group::Groups;
@@ -82,6 +82,8 @@ pub struct Command {
     terminal: bool,
     pty: Option<Size>,
     keep: usize,
+    /// Its own, in the place of the sandbox's.
+    wall: Option<Duration>,
     within: Within,
 }
 
@@ -126,6 +128,7 @@ impl Command {
             terminal: false,
             pty: None,
             keep: KEEP,
+            wall: None,
             within: Within::Own,
         }
     }
@@ -419,6 +422,31 @@ impl Command {
         self
     }
 
+    /// How long this program may run, in the place of [`Sandbox::wall_time`], for longer too; default: as long as that
+    /// says. Zero is an error. When it is up, the sandbox's [grace period](Sandbox::grace_period) holds, and in a
+    /// [`Session`](crate::Session) or a [`Child`]'s sandbox only this program ends, with what it has started
+    /// ([clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stockade::{Outcome, Sandbox};
+    /// let prepared = Sandbox::new().wall_time(Duration::from_secs(600)).prepare()?;
+    /// let command = prepared.command("sleep").arg("1000").wall_time(Duration::from_millis(20));
+    /// assert_eq!(command.status()?.outcome, Outcome::TimedOut);
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn wall_time(mut self, limit: Duration) -> Self {
+        self.wall = Some(limit);
+        self
+    }
+
+    /// How long it may run.
+    fn wall(&self) -> Option<Duration> {
+        self.wall.or(self.sandbox.policy().wall)
+    }
+
     /// Starts the program. `Ok` means that it was executed, inside a complete sandbox
     /// ([clone(2)](https://man7.org/linux/man-pages/man2/clone.2.html),
     /// [execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)).
@@ -521,7 +549,11 @@ impl Command {
     /// ```
     pub fn plan(&self) -> Result<Plan> {
         self.validate()?;
-        Ok(lower::lower(&self.sandbox, &self.search())?.plan.labelled())
+        let sandbox = match self.wall {
+            Some(limit) => self.sandbox.clone().wall_time(limit),
+            None => self.sandbox.clone(),
+        };
+        Ok(lower::lower(&sandbox, &self.search())?.plan.labelled())
     }
 
     /// What a program that is started so can find out about the host, as
@@ -694,6 +726,7 @@ impl Command {
             journal: (policy.is_journaled() && role == Role::Program)
                 .then(|| (sandbox.clone(), filter)),
             role,
+            wall: self.wall(),
             entering: None,
             template: template.as_deref(),
             network: lent.as_ref().map(Lent::network),
@@ -772,6 +805,7 @@ impl Command {
             terminal: self.pty,
             journal: None,
             role,
+            wall: self.wall(),
             entering: None,
             template: None,
             network: None,
@@ -814,7 +848,8 @@ impl Command {
         #[cfg(feature = "footprint")]
         let passed = streams.passed;
         let [stdin, stdout, stderr] = streams.ours;
-        let limit = policy.wall.map(|wall| wall.saturating_add(policy.grace));
+        let wall = self.wall();
+        let limit = wall.map(|wall| wall.saturating_add(policy.grace));
         Attached {
             stdin: stdin.map(Into::into),
             stdout: stdout.map(Into::into),
@@ -822,6 +857,7 @@ impl Command {
             missing: Vec::new(),
             supervised: policy.init,
             own_pids: false,
+            wall,
             limit: limit.filter(|_| !matches!(role, Role::Waiting(_) | Role::Template)),
             keep_bytes: self.keep,
             memory_mounts: lowered.plan.memory_mounts(),

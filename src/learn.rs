@@ -23,6 +23,7 @@ mod remedy;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -284,7 +285,7 @@ impl Denials {
     }
 
     /// Adds what the end of the sandbox tells of its limits.
-    pub(crate) fn add_limits(&mut self, status: &Status, policy: &Policy) {
+    pub(crate) fn add_limits(&mut self, status: &Status, policy: &Policy, wall: Option<Duration>) {
         let twice = |max: Option<Max>| match max {
             Some(Max::At(limit)) => Some(limit.saturating_mul(2)),
             _ => None,
@@ -302,7 +303,7 @@ impl Denials {
                 self.limit("memory", 0, line);
             }
             Outcome::TimedOut => {
-                let line = policy.wall.map(|wall| {
+                let line = wall.map(|wall| {
                     format!(".wall_time(Duration::from_secs({}))", (wall * 2).as_secs().max(1))
                 });
                 self.limit("wall time", 0, line);

@@ -121,6 +121,8 @@ pub(crate) struct Start<'a> {
     /// What a journal of the program's calls needs, if one is wanted.
     pub(crate) journal: Option<(Sandbox, Arc<Assembled>)>,
     pub(crate) role: Role,
+    /// How long the program may run.
+    pub(crate) wall: Option<Duration>,
     /// What is entered, if that is its role.
     pub(crate) entering: Option<&'a Entering>,
     /// What the sandbox is a copy of, if it is.
@@ -305,7 +307,7 @@ fn run(
     let executed = await_exec(start, &lines, &launched, &starting, program.as_ref());
     let started = Instant::now();
     let limited = executed.and_then(|executed| {
-        if let Some(wall) = policy.wall {
+        if let Some(wall) = start.wall {
             let limit = wall.saturating_add(policy.grace).saturating_add(patience(policy));
             warden::limit(init_file, warden_id, sys::monotonic_after(limit))?;
         }

@@ -615,6 +615,9 @@ fn limits_at_the_end() {
     assert_eq!(outcome, Outcome::TimedOut);
     let last = denials.iter().last().unwrap();
     assert_eq!(last.what, Denied::Limit("wall time"));
+    let own = learning().command("sleep").arg("1000").wall_time(common::moment(300));
+    let (_, _, denials) = learn(own);
+    assert!(lines(&denials).iter().any(|line| line.starts_with(".wall_time(")), "{denials}");
     let small = learning().tmp_size(1 << 20);
     let script = "head -c 2000000 /dev/zero >/tmp/x";
     let (_, _, denials) = learn(small.command("sh").args(["-c", script]));

@@ -39,6 +39,7 @@ tests! {
         each_command_has_its_own_end,
         what_a_command_leaves_ends_with_it,
         each_command_has_its_own_time,
+        a_command_has_another_time,
         a_failed_start_is_told,
         it_is_bound_as_a_sandbox_of_its_own_is,
         descriptors_and_streams,
@@ -198,6 +199,43 @@ fn each_command_has_its_own_time() {
     assert_eq!(child.wait().unwrap().outcome, Outcome::TimedOut);
     await_released(&held, "the program");
     assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+/// Than its sandbox has, in whatever way it is started.
+fn a_command_has_another_time() {
+    let hour = Duration::from_secs(3600);
+    for (of_sandbox, own, outcome) in [
+        (None, moment(100), Outcome::TimedOut),
+        (Some(hour), moment(100), Outcome::TimedOut),
+        (Some(moment(100)), hour, Outcome::Exited(0)),
+    ] {
+        let sandbox = of_sandbox.map_or_else(Sandbox::new, |time| Sandbox::new().wall_time(time));
+        let prepared = sandbox.prepare().unwrap();
+        let (session, pool) = (prepared.session().unwrap(), prepared.pool(1).unwrap());
+        let script = if own == hour { "sleep $1" } else { "while :; do sleep 1000; done" };
+        let past = (moment(100).as_secs_f64() * 2.0).to_string();
+        let script = |command: Command| command.args(["-c", script, "sh", &past]).wall_time(own);
+        for command in [
+            sandbox.command("sh"),
+            prepared.command("sh"),
+            session.command("sh"),
+            pool.command("sh"),
+        ] {
+            assert_eq!(script(command).status().unwrap().outcome, outcome);
+        }
+        assert!(session.command("true").status().unwrap().outcome.is_success());
+        if own != hour {
+            let (resting, _held) = endless(sandbox.command("sh").args(["-c", ENDLESS]));
+            let entering = script(resting.command("sh").unwrap());
+            assert_eq!(entering.status().unwrap().outcome, outcome);
+        }
+        let plan = sandbox.command("true").wall_time(own).plan().unwrap().to_string();
+        assert!(plan.contains(&format!("end it after {own:?}")), "{plan}");
+        for command in [prepared.command("true"), session.command("true"), pool.command("true")] {
+            let error = command.wall_time(Duration::ZERO).spawn().unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{error}");
+        }
+    }
 }
 
 fn a_failed_start_is_told() {

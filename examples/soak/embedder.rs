@@ -187,15 +187,19 @@ fn prepared(random: &mut Random, prepared: &Prepared) -> Result<()> {
 /// Other programs in the sandbox of one that rests.
 fn entered(random: &mut Random, sandbox: Sandbox) -> Result<()> {
     // What is entered is not to end by itself.
-    let resting = sandbox.wall_time(Duration::from_secs(3600)).command("sleep").arg(LONG);
-    let Some(mut resting) = accepted(resting.spawn())? else { return Ok(()) };
+    let sandbox = sandbox.wall_time(Duration::from_secs(3600));
+    let (way, resting) = match random.one_in(2) {
+        true => ("entered copy", sandbox.prepare()?.command("sleep")),
+        false => ("entered", sandbox.command("sleep")),
+    };
+    let Some(mut resting) = accepted(resting.arg(LONG).spawn())? else { return Ok(()) };
     for _ in 0..random.below(4) {
         if random.one_in(8) {
             resting.pause()?;
             resting.resume()?;
         }
         let ran = resting.command("sh").map_err(Into::into);
-        if let Err(error) = ran.and_then(|command| one(random, "entered", command)) {
+        if let Err(error) = ran.and_then(|command| one(random, way, command)) {
             // One of them has killed all inside.
             if resting.wait_timeout(Duration::from_secs(5))?.is_none() {
                 return Err(error);
@@ -217,6 +221,9 @@ fn session(random: &mut Random, prepared: &Prepared) -> Result<()> {
         } else {
             one(random, "session", session.command("sh"))?;
         }
+    }
+    if random.one_in(3) {
+        at_once(random, "session of threads", || session.command("sh"))?;
     }
     let how = match random.below(3) {
         0 => {
@@ -250,23 +257,55 @@ fn pool(random: &mut Random, prepared: &Prepared) -> Result<()> {
         one(random, "pooled", pool.command("sh"))?;
     }
     if random.one_in(3) {
+        at_once(random, "pool of threads", || pool.command("sh"))?;
+    }
+    if random.one_in(3) {
         pool.resize(usize::try_from(random.below(3))?);
     }
     drop(pool);
     tell("pool itself", "dropped")
 }
 
+/// Several from threads that share one session or pool.
+fn at_once(random: &mut Random, way: &str, command: impl Fn() -> Command + Sync) -> Result<()> {
+    let seeds: Vec<_> = (0..3).map(|_| random.below(u64::MAX)).collect();
+    std::thread::scope(|scope| {
+        let some = |seed: u64| {
+            let mut random = Random::new(Some(seed));
+            for _ in 0..=random.below(3) {
+                // Who kills all inside kills those of the others, too.
+                let fate = random.below(FATES - 1);
+                fated(&mut random, way, command(), fate).map_err(|error| error.to_string())?;
+            }
+            Ok::<(), String>(())
+        };
+        let threads: Vec<_> = seeds.iter().map(|seed| scope.spawn(move || some(*seed))).collect();
+        for thread in threads {
+            thread.join().map_err(|_| "a thread has panicked")??;
+        }
+        Ok(())
+    })
+}
+
 /// Starts it with a random fate, and sees it to its end.
 fn one(random: &mut Random, way: &str, command: Command) -> Result<()> {
-    let (how, script) = match random.below(8) {
+    let fate = random.below(FATES);
+    fated(random, way, command, fate)
+}
+
+/// The last of them is the end of others in the same sandbox.
+const FATES: u64 = 8;
+
+fn fated(random: &mut Random, way: &str, command: Command, fate: u64) -> Result<()> {
+    let (how, script) = match fate {
         0 => ("succeeds", "exit 0"),
         1 => ("fails", "exit 7"),
         2 => ("leaves processes", "sleep 1000 & sleep 1000 & exit 0"),
-        3 => ("kills all inside", "kill -9 -1; kill -9 $$; exit 1"),
-        4 => ("killed", "sleep 1000"),
-        5 => ("dropped", "sleep 1000 & sleep 1000"),
-        6 => ("init killed", "setsid sleep 1000 & sleep 1000"),
-        _ => ("signalled", "sleep 1000"),
+        3 => ("killed", "sleep 1000"),
+        4 => ("dropped", "sleep 1000 & sleep 1000"),
+        5 => ("init killed", "setsid sleep 1000 & sleep 1000"),
+        6 => ("signalled", "sleep 1000"),
+        _ => ("kills all inside", "kill -9 -1; kill -9 $$; exit 1"),
     };
     let Some(mut child) = accepted(command.args(["-c", script]).spawn())? else {
         return tell(way, "ended before its exec");

@@ -56,6 +56,9 @@ impl Command {
                 problems.push(format!("{key:?} is no name for an environment variable"));
             }
         }
+        if self.wall.is_some_and(|wall| wall.is_zero()) {
+            problems.push("a wall time of 0 leaves no time to run".to_owned());
+        }
         if let Some(directory) = &self.directory {
             check_text("the working directory", &directory.clone().into(), problems);
         }

@@ -115,7 +115,7 @@ impl Command {
             effective: sets.effective().bits(),
             inheritable: sets.inheritable().bits(),
             ambient: sets.ambient().bits(),
-            wall: policy.wall.map_or(0, nanos),
+            wall: self.wall().map_or(0, nanos),
             grace: nanos(policy.grace),
             linger: nanos(policy.linger),
             cpu_time: policy.limits.cpu_time.filter(|_| cpu_fd.is_some()).map_or(0, nanos),

@@ -16,9 +16,9 @@ use std::thread;
 
 use clap::ArgMatches;
 use serde_json::{Value, json};
-use stockade::{Outcome, Stdio};
+use stockade::Stdio;
 
-use crate::failure::{Failure, TIMED_OUT};
+use crate::failure::Failure;
 use crate::values::name_of;
 use crate::{descriptor, options, report, sandbox};
 use lines::{Line, Lines};
@@ -287,6 +287,10 @@ impl Server<'_> {
         if let Some(mask) = job.umask {
             command = command.umask(mask);
         }
+        let own = job.timeout.into_iter().chain(self.options.setup.limits.timeout).min();
+        if let Some(time) = own {
+            command = command.wall_time(time);
+        }
         let input = if job.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
         command = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let keep = job.keep_output.unwrap_or(self.options.keep_output);
@@ -294,13 +298,8 @@ impl Server<'_> {
         let child = command.spawn()?;
         let missing = child.missing().to_vec();
         let input = job.stdin.unwrap_or_default();
-        let ended = running::attend(child, input, keep, job.timeout, orders)?;
-        let Ended { status, out_of_time, stdout, stderr } = ended;
-        let mut report = report::ended(&status, &missing).value();
-        if out_of_time && status.outcome == Outcome::Killed {
-            report["outcome"] = "timed_out".into();
-            report["exit_code"] = TIMED_OUT.into();
-        }
+        let Ended { status, stdout, stderr } = running::attend(child, input, keep, orders)?;
+        let report = report::ended(&status, &missing).value();
         let more = [
             ("stdout", protocol::bytes(stdout.bytes)),
             ("stdout_truncated", stdout.truncated.into()),

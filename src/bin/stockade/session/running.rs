@@ -1,10 +1,9 @@
-//! A command of a session's while it runs: its streams, its time, and what it is sent.
+//! A command of a session's while it runs: its streams, and what it is sent.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -20,8 +19,6 @@ const LEFT_IN_PIPE: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) status: Status,
-    /// The request's own time was up.
-    pub(super) out_of_time: bool,
     pub(super) stdout: Kept,
     pub(super) stderr: Kept,
 }
@@ -48,26 +45,18 @@ pub(super) fn attend(
     mut child: Child,
     input: Vec<u8>,
     keep: usize,
-    time: Option<Duration>,
     orders: &UnixStream,
 ) -> Result<Ended, Failure> {
-    let until = time.and_then(|time| Instant::now().checked_add(time));
     let mut input = Input::new(child.stdin.take().map(OwnedFd::from), input)?;
     let mut stdout = Kept::new(child.stdout.take().map(OwnedFd::from), keep)?;
     let mut stderr = Kept::new(child.stderr.take().map(OwnedFd::from), keep)?;
-    let (mut out_of_time, mut listens) = (false, true);
+    let mut listens = true;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        if left == Some(Duration::ZERO) && !out_of_time {
-            out_of_time = true;
-            child.kill()?;
-        }
-        let left = left.filter(|_| !out_of_time);
         let told = Some(orders.as_fd()).filter(|_| listens);
-        wait(&[Some(child.pidfd()), told, stdout.fd(), stderr.fd()], input.fd(), left)?;
+        wait(&[Some(child.pidfd()), told, stdout.fd(), stderr.fd()], input.fd())?;
         if listens && !follow(&child, orders) {
             listens = false;
             child.kill()?;
@@ -78,7 +67,7 @@ pub(super) fn attend(
     };
     stdout.finish();
     stderr.finish();
-    Ok(Ended { status, out_of_time, stdout, stderr })
+    Ok(Ended { status, stdout, stderr })
 }
 
 /// Sends the signals that have been asked for meanwhile; false if all of it is to end.
@@ -103,17 +92,11 @@ fn follow(child: &Child, mut orders: &UnixStream) -> bool {
 fn wait(
     readable: &[Option<BorrowedFd<'_>>],
     writable: Option<BorrowedFd<'_>>,
-    time: Option<Duration>,
 ) -> Result<(), Failure> {
     let readable = readable.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
     let writable = writable.map(|fd| PollFd::new(fd, PollFlags::POLLOUT));
     let mut set: Vec<_> = readable.chain(writable).collect();
-    let timeout = time.map_or(PollTimeout::NONE, |left| {
-        // Rounded up: a poll that returns too early would spin.
-        let millis = left.as_millis().saturating_add(1).min(i32::MAX as u128);
-        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-    });
-    match poll(&mut set, timeout) {
+    match poll(&mut set, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(Failure::Io("poll", errno.into())),
     }
