@@ -9,6 +9,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -543,6 +544,31 @@ const CHILD: &str = "STOCKADE_TEST_CHILD";
 pub(crate) const WAY: &str = "STOCKADE_TEST_WAY";
 /// Those besides a sandbox of its own for each.
 const WAYS: [&str; 4] = ["prepared", "session", "pool", "enter"];
+/// Whether a program was started in the way that the test is to have, and whether one was started otherwise.
+pub(crate) static AS_SAID: AtomicBool = AtomicBool::new(false);
+pub(crate) static OTHERWISE: AtomicBool = AtomicBool::new(false);
+/// Tests only of sandboxes that cannot wait for a program, or have no template.
+const ONLY_OTHERWISE: [&str; 19] = [
+    "nested_user_namespace_by_name",
+    "signals_to_the_host",
+    "without_submounts",
+    "time_ends_it_without_init",
+    "time_ends_what_it_started_without_a_pid_namespace",
+    "without_init_it_must_be_told",
+    "a_program_that_is_missing_is_told",
+    "a_static_program_with_few_calls",
+    "directory_root_writable",
+    "inherited_streams",
+    "joined_network_alone",
+    "limits_do_not_depend_on_the_caller",
+    "no_call_does",
+    "nothing_in_the_hosts",
+    "owners",
+    "owners_of_a_private_tree",
+    "planted_link_does_not_redirect_a_file",
+    "profiles_in_json",
+    "raw_programs",
+];
 /// Why a program that enters another one's sandbox has not these tests.
 const NOT_BY_ENTERING: [(&str, &[&str]); 4] = [
     (
@@ -630,6 +656,9 @@ fn run(tests: &[Test], alone: &[&str], ways: &[&'static str]) -> ExitCode {
     if let Ok(name) = std::env::var(CHILD) {
         let test = tests.iter().find(|test| test.name == name).expect("a test of this binary");
         (test.run)();
+        let listed = ONLY_OTHERWISE.contains(&test.name);
+        let otherwise = OTHERWISE.load(Ordering::Relaxed) && !AS_SAID.load(Ordering::Relaxed);
+        assert!(listed || !otherwise, "nothing was started in the way that the name says");
         return ExitCode::SUCCESS;
     }
     let ways = std::iter::once("").chain(ways.iter().copied());

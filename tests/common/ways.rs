@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test binary uses some")]
 
 use std::ffi::OsStr;
+use std::sync::atomic::Ordering;
 
-use stockade::{Command, Error, Sandbox, Stdio};
+use stockade::{Command, Error, Hint, Prepared, Sandbox, Stdio};
 
-use crate::common::WAY;
+use crate::common::{AS_SAID, OTHERWISE, WAY};
 
 /// Whether it is a session's.
 pub(crate) fn is_session() -> bool {
@@ -36,18 +37,37 @@ impl Ways for Sandbox {
         // They live as long as the test.
         match way.as_str() {
             "session" => match prepared.session() {
-                Ok(session) => Box::leak(Box::new(session)).command(name),
-                Err(Error::Invalid(_)) => self.command(name),
-                Err(_) => prepared.command(name),
+                Ok(session) => as_said(Box::leak(Box::new(session)).command(name)),
+                Err(error) => otherwise(self, &prepared, &error).command(name),
             },
             "pool" => match prepared.pool(1) {
-                Ok(pool) => Box::leak(Box::new(pool)).command(name),
-                Err(Error::Invalid(_)) => self.command(name),
-                Err(_) => prepared.command(name),
+                Ok(pool) => as_said(Box::leak(Box::new(pool)).command(name)),
+                Err(error) => otherwise(self, &prepared, &error).command(name),
             },
-            _ => prepared.command(name),
+            _ if prepared.has_template() => as_said(prepared.command(name)),
+            _ => {
+                OTHERWISE.store(true, Ordering::Relaxed);
+                prepared.command(name)
+            }
         }
     }
+}
+
+fn as_said(command: Command) -> Command {
+    AS_SAID.store(true, Ordering::Relaxed);
+    command
+}
+
+/// What a test starts its program in whose sandbox cannot wait for it, or is not made at all.
+fn otherwise<'a>(sandbox: &'a Sandbox, prepared: &Prepared, error: &Error) -> &'a Sandbox {
+    // Who waits needs a higher limit of open files, which is told too.
+    if matches!(error, Error::Invalid(_)) || error.hint() == Some(&Hint::OpenFiles) {
+        OTHERWISE.store(true, Ordering::Relaxed);
+    } else {
+        let other = prepared.command("true").spawn();
+        assert!(other.is_err(), "in this way only: {error}");
+    }
+    sandbox
 }
 
 /// In a sandbox in which another program rests; where none can, or nobody enters, for this one.
