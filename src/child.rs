@@ -44,7 +44,7 @@ mod wait;
 pub(crate) use account::Account;
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncChild;
-pub(crate) use end::reap_the_detached;
+pub(crate) use end::{reap_later, reap_the_detached};
 pub(crate) use enter::Entered;
 use pause::Paused;
 pub(crate) use pause::Watched;
@@ -282,7 +282,8 @@ impl Child {
 
     /// From now on it is the handle of this program, for which it has waited.
     pub(crate) fn take_on(&mut self, made: Made, attached: Attached) {
-        let Attached { stdin, stdout, stderr, limit, keep_bytes, listener, .. } = attached;
+        let Attached { stdin, stdout, stderr, limit, wall, keep_bytes, listener, .. } = attached;
+        self.wall = wall;
         (self.stdin, self.stdout, self.stderr) = (stdin, stdout, stderr);
         (self.keep_bytes, self.listener) = (keep_bytes, listener);
         self.deadline = limit.and_then(|limit| made.started.checked_add(limit));

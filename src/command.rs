@@ -423,7 +423,8 @@ impl Command {
     }
 
     /// How long this program may run, in the place of [`Sandbox::wall_time`], for longer too; default: as long as that
-    /// says. Zero is an error. When it is up, the sandbox's [grace period](Sandbox::grace_period) holds, and in a
+    /// says. Zero is an error. When it is up, the sandbox's [grace period](Sandbox::grace_period) holds, which needs a
+    /// wall time of the sandbox's as well, and in a
     /// [`Session`](crate::Session) or a [`Child`]'s sandbox only this program ends, with what it has started
     /// ([clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)).
     ///

@@ -144,6 +144,7 @@ impl Networks {
         if self.owner != std::process::id() || !self.lock().has_room() {
             return;
         }
+        let _held = sys::hold_closed_streams();
         match self.tell(LOOK, Some(&network)) {
             Ok(socket) => {
                 let mut state = self.lock();

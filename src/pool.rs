@@ -523,7 +523,6 @@ impl Inner {
     fn wait(&self, mut state: MutexGuard<'_, State>, dead: &mut Vec<Parked>) -> Result<New> {
         state.metrics.waits += 1;
         state.waiters += 1;
-        self.work.notify_one();
         let taken = loop {
             if let Some(new) = state.pop(dead) {
                 break Ok(new);
@@ -535,6 +534,8 @@ impl Inner {
                 let object = "(the pool has ended)";
                 break Err(Error::new(Stage::Start, "start program", object, Errno::ESRCH));
             }
+            // What was added for this one may have died meanwhile.
+            self.work.notify_one();
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         state.waiters -= 1;

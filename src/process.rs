@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use nix::sys::stat::Mode;
 
 use crate::abi::SIGKILL;
 use crate::capability::{Capability, CapabilitySet};
-use crate::child::DROP_WAIT;
+use crate::child::{DROP_WAIT, reap_later};
 use crate::error::{Error, Result, Stage};
 use crate::executable::{Embedded, errno_of};
 use crate::namespace::Namespaces;
@@ -34,22 +35,24 @@ pub(crate) struct Launched {
 
 /// Whether a sandbox is paused.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stands(Arc<Mutex<bool>>);
+pub(crate) struct Stands(Arc<(AtomicBool, Mutex<()>)>);
 
 impl Stands {
     pub(crate) fn set(&self, stands: bool) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stands;
+        let (is, turn) = &*self.0;
+        let _alone = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        is.store(stands, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.load(Ordering::Relaxed)
     }
 
     /// Does something that nobody may do in a pause, which begins after it; `None` in a pause.
     pub(crate) fn unless<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
-        let stands = self.0.try_lock().ok()?;
-        (!*stands).then(work)
+        let _alone = self.0.1.try_lock().ok()?;
+        (!self.get()).then(work)
     }
 }
 
@@ -69,8 +72,9 @@ impl Launched {
     pub(crate) fn finish(&mut self) {
         self.armed = false;
         if !sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT)) {
-            log::error!("process {} does not end", self.pid);
-            return;
+            log::error!("process {} does not end; it is killed, and reaped later", self.pid);
+            kill(self.pidfd.as_fd());
+            return reap_later(vec![Arc::clone(&self.pidfd)]);
         }
         // ECHILD: the embedder ignores SIGCHLD or reaped it itself.
         if let Err(errno) = sys::reap(self.pidfd.as_fd()) {

@@ -336,9 +336,10 @@ pub(crate) fn start_later(
     told: &mut bool,
 ) -> Result<Made, Refused> {
     let lines = Lines::with(control)?;
-    let launched = init.again(true);
+    // Until it is told, it is nobody's whose end would have to be waited for.
+    let mut launched = init.again(false);
     hand_over(start, &lines, &launched)?;
-    *told = true;
+    (launched.armed, *told) = (true, true);
     run(start, lines, launched, warden_id, None)
 }
 

@@ -743,8 +743,16 @@ fn a_start_does_not_end_a_pause() {
     // Who would start it among them.
     all[1..].iter().for_each(|pid| life::signal(*pid, libc::SIGSTOP));
     std::thread::scope(|scope| {
-        let starter = scope.spawn(|| sh(&session, "exit 3").status().unwrap().outcome);
-        std::thread::sleep(moment(100));
+        // It may come too late on a busy machine, when it is refused.
+        let started = || loop {
+            match sh(&session, "exit 3").status() {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::yield_now(),
+                other => return other.unwrap().outcome,
+            }
+        };
+        let starter = scope.spawn(started);
+        // Less than it takes until who does not start is continued, however slow the machine is.
+        std::thread::sleep(Duration::from_millis(200));
         session.pause().unwrap();
         // Twice as long as it takes until who does not start is continued.
         std::thread::sleep(Duration::from_secs(2));

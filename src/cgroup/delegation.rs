@@ -68,10 +68,18 @@ impl<'a> Lacking<'a> {
         if !self.hierarchy.has(Controller::Cpuset) {
             return Vec::new();
         }
-        let above = self.group.parent().unwrap_or(&self.hierarchy.point);
         let file = |group: &Path, file| quoted(&group.join(file));
-        let copy = |name| format!("cat {} >{}", file(above, name), file(&self.group, name));
-        ["cpuset.cpus", "cpuset.mems"].map(copy).into()
+        let copy = |group: &Path, name| {
+            let above = group.parent().unwrap_or(&self.hierarchy.point);
+            format!("cat {} >{}", file(above, name), file(group, name))
+        };
+        let top = &self.hierarchy.point;
+        let made = |group: &&Path| *group == self.group || *group != top && !group.exists();
+        let made: Vec<_> = self.group.ancestors().take_while(made).collect();
+        let groups = made.into_iter().rev();
+        groups
+            .flat_map(|group| ["cpuset.cpus", "cpuset.mems"].map(|name| copy(group, name)))
+            .collect()
     }
 
     /// What is to be the caller's.
@@ -98,8 +106,8 @@ fn command(lacking: &[Lacking<'_>], user: u32, pids: &[u32]) -> String {
     steps.extend(lacking.iter().flat_map(Lacking::preparing));
     steps.push(format!("chown {user} {}", all(&files)));
     steps.push(format!(
-        "for pid in {}; do for group in {inside}; do [ ! -e /proc/$pid ] || echo $pid \
-         >\"$group/cgroup.procs\"; done; done",
+        "for pid in {}; do [ \"$(stat -c %u /proc/$pid 2>/dev/null)\" != {user} ] || \
+         for group in {inside}; do echo $pid >\"$group/cgroup.procs\"; done; done",
         pids.join(" ")
     ));
     steps.join(" && ")
@@ -146,7 +154,13 @@ pub(crate) fn complete(
     }
     let required = wanted.iter().filter(|(_, all)| !all.is_empty());
     let lacking = required.filter_map(|(one, all)| Lacking::of(parent, one, all));
-    match hint(parent, &lacking.collect::<Vec<_>>()) {
+    let lacking: Vec<_> = lacking.collect();
+    // What somebody else has made stays that one's.
+    let named = matches!(parent, CgroupParent::Path(_));
+    if named && lacking.iter().any(|one| one.group.exists()) {
+        return error;
+    }
+    match hint(parent, &lacking) {
         Some(hint) => error.with_other_hint(hint),
         None => error,
     }
@@ -246,8 +260,9 @@ mod tests {
              cat '/no such/cpuset/cpuset.mems' >'/no such/cpuset/own/cpuset.mems' && \
              chown 7 '/no such/cpuset/own' '/no such/cpuset/own/cgroup.procs' /cg/pids/own \
              /cg/pids/own/cgroup.procs && \
-             for pid in 12 34; do for group in '/no such/cpuset/own' /cg/pids/own; do \
-             [ ! -e /proc/$pid ] || echo $pid >\"$group/cgroup.procs\"; done; done"
+             for pid in 12 34; do [ \"$(stat -c %u /proc/$pid 2>/dev/null)\" != 7 ] || \
+             for group in '/no such/cpuset/own' /cg/pids/own; do \
+             echo $pid >\"$group/cgroup.procs\"; done; done"
         );
     }
 
@@ -276,8 +291,8 @@ mod tests {
              echo +memory +pids >/inner/cgroup.subtree_control && \
              chown 7 /inner/own /inner/own/cgroup.procs /inner/own/cgroup.subtree_control \
              /inner/own/cgroup.threads && \
-             for pid in 12; do for group in /inner/own/caller; do \
-             [ ! -e /proc/$pid ] || echo $pid >\"$group/cgroup.procs\"; done; done"
+             for pid in 12; do [ \"$(stat -c %u /proc/$pid 2>/dev/null)\" != 7 ] || \
+             for group in /inner/own/caller; do echo $pid >\"$group/cgroup.procs\"; done; done"
         );
     }
 

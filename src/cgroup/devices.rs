@@ -260,7 +260,8 @@ impl Devices {
                 rulings.extend(rulings.iter().any(|before| before.meets(&next)).then_some(next));
                 continue;
             }
-            let since = rulings.iter().rposition(|before| !before.allow).map_or(0, |at| at + 1);
+            let undone = |before: &Ruling| !before.allow && before.overlaps(&next);
+            let since = rulings.iter().rposition(undone).map_or(0, |at| at + 1);
             match rulings[since..].iter_mut().find(|before| before.is_about(&next)) {
                 Some(same) => same.access |= next.access,
                 None => rulings.push(next),
@@ -297,15 +298,16 @@ impl Ruling {
         self.kind == other.kind && wide(self.major, other.major) && wide(self.minor, other.minor)
     }
 
-    /// Whether it allows something that another denies.
-    fn meets(&self, denied: &Ruling) -> bool {
+    /// Whether there are devices that both are about.
+    fn overlaps(&self, other: &Ruling) -> bool {
         let both =
             |one: Option<u32>, other: Option<u32>| one.is_none() || other.is_none() || one == other;
-        self.allow
-            && self.access & denied.access != 0
-            && self.kind == denied.kind
-            && both(self.major, denied.major)
-            && both(self.minor, denied.minor)
+        self.kind == other.kind && both(self.major, other.major) && both(self.minor, other.minor)
+    }
+
+    /// Whether it allows something that another denies.
+    fn meets(&self, denied: &Ruling) -> bool {
+        self.allow && self.access & denied.access != 0 && self.overlaps(denied)
     }
 }
 

@@ -233,6 +233,9 @@ impl Events {
                 Err(errno) => return Err(failed("read inotify")(errno)),
             }
         }
+        // Before the words are heard, which come first: a kill after that is told the next time.
+        let mut counted = VecDeque::new();
+        self.files.iter_mut().for_each(|counts| counts.look(&mut counted));
         let is_there = |counts: &Counts| read_at(counts.group.as_fd(), counts.file).is_some();
         for (counter, event) in &self.words {
             match counter.read() {
@@ -242,7 +245,7 @@ impl Events {
                 Err(errno) => return Err(failed("read eventfd")(errno)),
             }
         }
-        self.files.iter_mut().for_each(|counts| counts.look(&mut self.pending));
+        self.pending.append(&mut counted);
         self.ended = ended;
         Ok(())
     }

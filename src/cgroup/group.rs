@@ -534,7 +534,8 @@ pub(crate) fn lines(policy: &Policy) -> Vec<String> {
         }
     }];
     lines.extend(limits.lines(u64::from(policy.init), |controller| {
-        hierarchies.of(controller).ok().map(|found| found.version)
+        let found = delegated(&hierarchies, &policy.cgroup_parent, controller);
+        found.ok().map(|found| found.version)
     }));
     lines
 }
@@ -580,7 +581,7 @@ fn required<'a>(
 
 /// The hierarchy to limit something in. Each group of v2 counts CPU time, too, and one that is delegated
 /// to the caller does where v1's is not.
-fn delegated<'a>(
+pub(crate) fn delegated<'a>(
     hierarchies: &'a Hierarchies,
     parent: &CgroupParent,
     controller: Controller,

@@ -74,12 +74,12 @@ fn nothing(controller: Controller) -> ControllerSupport {
 
 fn look(hierarchies: &Hierarchies, controller: Controller) -> ControllerSupport {
     let mut found = nothing(controller);
-    if let Some(hierarchy) = hierarchies.with(controller) {
+    let usable = group::delegated(hierarchies, &CgroupParent::Auto, controller);
+    if let Some(hierarchy) = usable.as_ref().ok().copied().or(hierarchies.with(controller)) {
         found.version = Some(hierarchy.version);
         found.mount = Some(hierarchy.point.clone());
         found.together_with = together(hierarchy, controller);
     }
-    let usable = hierarchies.of(controller);
     found.in_kernel = !matches!(usable, Err(Unavailable::NotInKernel | Unavailable::Disabled));
     let why_not = match usable {
         Err(why) => {

@@ -186,6 +186,7 @@ impl Command {
 
 impl AsyncChild {
     fn new(mut child: Child) -> Result<Self> {
+        let _held = sys::hold_closed_streams();
         let register = failed(Stage::Start, "register");
         let stdin = child.stdin.take().map(|pipe| Sender::from_owned_fd(pipe.into()));
         let stdout = child.stdout.take().map(|pipe| Receiver::from_owned_fd(pipe.into()));
@@ -335,16 +336,17 @@ impl AsyncChild {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start_kill(&mut self) -> Result<()> {
-        let Some(mut child) = self.child.lock() else { return Ok(()) };
+        // Else init has to end what it follows, and may be stopped; or an action has the handle.
+        if let Some(mut child) = self.child.try_lock().filter(|child| child.own_pids) {
+            return child.kill();
+        }
         match Handle::try_current() {
-            // Init has to end what it follows, and may be stopped.
-            Ok(runtime) if !child.own_pids => {
-                drop(child);
+            Ok(runtime) => {
                 let shared = Shared(self.child.0.clone());
                 drop(runtime.spawn_blocking(move || shared.kill()));
                 Ok(())
             }
-            _ => child.kill(),
+            Err(_) => self.child.lock().map_or(Ok(()), |mut child| child.kill()),
         }
     }
 

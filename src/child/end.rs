@@ -136,6 +136,18 @@ impl Child {
 /// Sandboxes whose handle is gone before their end was seen, to be reaped with the next spawn.
 static UNREAPED: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
 
+pub(crate) fn reap_later(pidfds: Vec<Arc<OwnedFd>>) {
+    // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
+    for _ in 0..100 {
+        match UNREAPED.try_lock() {
+            Ok(mut unreaped) => return unreaped.extend(pidfds),
+            Err(TryLockError::Poisoned(held)) => return held.into_inner().extend(pidfds),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    log::warn!("{} processes are not reaped", pidfds.len());
+}
+
 /// Reaps what has ended since.
 pub(crate) fn reap_the_detached() {
     // Nobody waits here: a lock that is taken is left to who has it.
@@ -181,14 +193,6 @@ impl Drop for Child {
             .collect();
         // It goes on, and has its uppers.
         std::mem::forget(std::mem::take(&mut self.remains.held));
-        // In a forked copy of the embedder a lock may be held for ever by a thread that it does not have.
-        for _ in 0..100 {
-            match UNREAPED.try_lock() {
-                Ok(mut unreaped) => return unreaped.extend(left),
-                Err(TryLockError::Poisoned(held)) => return held.into_inner().extend(left),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        log::warn!("sandbox {} is not reaped", self.pid);
+        reap_later(left);
     }
 }

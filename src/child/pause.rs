@@ -62,6 +62,7 @@ impl Child {
         let signal_only = self.groups.is_none() && self.entered.load(Ordering::Relaxed);
         let can_signal = self.supervised && self.own_pids;
         if self.pausable.is_none() && !signal_only {
+            let _held = sys::hold_closed_streams();
             let policy = self.sandbox.policy();
             self.pausable = make_pausable(policy, self.groups.as_ref(), self.pid, can_signal)?;
         }
@@ -146,6 +147,7 @@ impl Child {
     /// What was killed while it was paused has to run on to end.
     pub(super) fn let_die(&mut self) {
         if self.paused.take().is_some() {
+            self.stands.set(false);
             if let Some(Err(error)) = self.pausable.as_ref().map(Pausable::thaw) {
                 log::error!("a paused sandbox does not go on to its end: {error}");
             }

@@ -277,8 +277,8 @@ pub(super) fn joined(
             let pidfd = fds.swap_remove(0);
             let pid = pid_of(lines, &pidfd).unwrap_or(0);
             let made = made(pid, pidfd);
-            // Groups take 0 for who writes it.
-            if start.groups.is_some()
+            // Those of v2 take 0 for who writes it.
+            if start.groups.is_some_and(|groups| groups.v2().is_some())
                 && !made.born_inside
                 && (pid == 0 || !is_own(lines.proc.as_fd()))
             {
