@@ -445,14 +445,14 @@ fn are_held_back(device: &Path) {
             }
             run(&mut held, &mut free);
         };
-        while done(&mut free) - before_free < 64 * MIB {
+        while done(&mut free) - before_free < 32 * MIB {
             run(&mut held, &mut free);
         }
         let bytes = done(&mut held) - before_held;
         // A megabyte a second, however long it took; and less than the other, to whom all else is alike.
         let allowed = MIB * (2 + since.elapsed().as_secs() * 5 / 4);
         assert!(bytes <= allowed, "{limit:?}: {bytes} of {allowed}");
-        assert!(bytes < 32 * MIB, "{limit:?}: {bytes} while the other had 64 MiB");
+        assert!(bytes < 16 * MIB, "{limit:?}: {bytes} while the other had 32 MiB");
         held.stats().unwrap()
     };
     let limit = IoLimit::new();
