@@ -39,6 +39,7 @@ pub(crate) mod rdma;
 #[cfg(feature = "systemd")]
 pub(crate) mod scope;
 pub(crate) mod stats;
+mod wanted;
 
 pub use cpu::Cpu;
 pub use cpuset::{Cpuset, Partition};

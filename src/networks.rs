@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use crate::control::{Received, init_died, pair, receive, receive_now, send_with, unheard};
 use crate::error::{Error, Result, Stage};
 use crate::namespace::Namespaces;
-use crate::process::Launched;
+use crate::process::{Launched, hold_closed_streams};
 use crate::wire::{BARE, Call, LOOK, LOOPBACK, Report, report};
 use crate::{hint, sys};
 
@@ -144,8 +144,7 @@ impl Networks {
         if self.owner != std::process::id() || !self.lock().has_room() {
             return;
         }
-        let _held = sys::hold_closed_streams();
-        match self.tell(LOOK, Some(&network)) {
+        match hold_closed_streams().and_then(|_held| self.tell(LOOK, Some(&network))) {
             Ok(socket) => {
                 let mut state = self.lock();
                 // Others may have come meanwhile.

@@ -33,6 +33,13 @@ pub(crate) struct Launched {
     pub(crate) session: Option<Arc<Sockets>>,
 }
 
+/// Takes the numbers of standard streams that are closed: whatever else got them, a later program would inherit. By
+/// what needs no file.
+pub(crate) fn hold_closed_streams() -> Result<Vec<OwnedFd>> {
+    let failed = |errno| Error::new(Stage::Prepare, "hold", "a closed standard stream", errno);
+    sys::closed_streams().map(|_| sys::own_pidfd().map_err(failed)).collect()
+}
+
 /// Whether a sandbox is paused.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stands(Arc<(AtomicBool, Mutex<()>)>);

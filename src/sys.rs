@@ -553,16 +553,13 @@ pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {
     descriptor(copy?)
 }
 
-/// Takes the numbers of standard streams that are closed: whatever else got them, a later program would inherit.
-pub(crate) fn hold_closed_streams() -> Vec<OwnedFd> {
+/// The standard streams that are closed.
+pub(crate) fn closed_streams() -> impl Iterator<Item = usize> {
     let is_closed = |number: &usize| {
         call(nr::FCNTL, [*number, libc::F_GETFD as usize, 0, 0, 0, 0])
             .is_err_and(|errno| errno == Errno::EBADF)
     };
-    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
-    // Without one there is nothing to hold them by.
-    let hold = |_| nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty()).ok();
-    (0..3).filter(is_closed).filter_map(hold).collect()
+    (0..3).filter(is_closed)
 }
 
 /// dup3(2) over an open number.

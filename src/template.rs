@@ -20,7 +20,7 @@ use crate::networks::Networks;
 use crate::plan::{Plan, Step};
 use crate::policy::Policy;
 use crate::prepared::open_files;
-use crate::process::Launched;
+use crate::process::{Launched, hold_closed_streams};
 use crate::sandbox::Sandbox;
 use crate::wire::{self, BIND_RECURSIVE, HELD, HOLD, Op, VACANT};
 use crate::{spawn, sys};
@@ -71,7 +71,7 @@ impl Template {
                 None => None,
                 Some(rest) => {
                     let loopback = lowered.plan.operations().any(|op| *op == Op::Loopback {});
-                    let _held = sys::hold_closed_streams();
+                    let _held = hold_closed_streams()?;
                     let networks = spawn::keep_networks(&init, &door, loopback)?;
                     Some((Arc::new(networks), Arc::new(rest)))
                 }

@@ -32,7 +32,7 @@ impl<'a> Lacking<'a> {
         hierarchy: &'a Hierarchy,
         controllers: &'a [Controller],
     ) -> Option<Self> {
-        let group = match Place::look(parent, hierarchy) {
+        let group = match Place::path(parent, hierarchy) {
             Ok(path) if place::is_writable(&path) => return None,
             Ok(path) => path,
             Err(_) => {
@@ -148,7 +148,7 @@ pub(crate) fn complete(
     wanted: &[(&Hierarchy, Vec<Controller>)],
 ) -> Error {
     let refused = [libc::EACCES, libc::EPERM, libc::ENOENT];
-    let Below::Named(parent) = below else { return error };
+    let Some(parent) = below.named() else { return error };
     if !error.raw_os_error().is_some_and(|errno| refused.contains(&errno)) {
         return error;
     }

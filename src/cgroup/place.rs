@@ -81,6 +81,15 @@ impl Default for Below {
 }
 
 impl Below {
+    /// Unless systemd was asked for it.
+    pub(crate) fn named(&self) -> Option<&CgroupParent> {
+        match self {
+            Below::Named(parent) => Some(parent),
+            #[cfg(feature = "systemd")]
+            Below::Scope(_) => None,
+        }
+    }
+
     pub(crate) fn of(policy: &Policy) -> Result<Self> {
         match &policy.cgroup_parent {
             #[cfg(feature = "systemd")]
@@ -159,7 +168,7 @@ impl Place {
     }
 
     /// Where it is, without looking whether it is there.
-    fn path(parent: &CgroupParent, hierarchy: &Hierarchy) -> Result<PathBuf> {
+    pub(crate) fn path(parent: &CgroupParent, hierarchy: &Hierarchy) -> Result<PathBuf> {
         let Hierarchy { version, point, .. } = hierarchy;
         let own = hierarchy.own.as_deref().unwrap_or(point);
         let path = match parent {
@@ -175,11 +184,6 @@ impl Place {
             let object = format!("below {own:?}");
             Error::new(Stage::Cgroup, "make a control group", object, Errno::EACCES)
         })
-    }
-
-    /// Where it would be; changes nothing.
-    pub(crate) fn look(parent: &CgroupParent, hierarchy: &Hierarchy) -> Result<PathBuf> {
-        Self::path(parent, hierarchy)
     }
 
     /// Why a place on v2 would not pass a controller on, if it would not; changes nothing.

@@ -7,7 +7,7 @@ use std::{fmt, fs};
 use super::delegation::{self, Lacking};
 use super::hierarchy::{Hierarchies, Hierarchy, Unavailable};
 use super::place::Place;
-use super::{CgroupParent, CgroupVersion, Controller, bpf, group, known};
+use super::{CgroupParent, CgroupVersion, Controller, bpf, known, wanted};
 use crate::error::Error;
 
 /// Whether and where a caller can limit something; nothing is made or changed to find out
@@ -74,7 +74,7 @@ fn nothing(controller: Controller) -> ControllerSupport {
 
 fn look(hierarchies: &Hierarchies, controller: Controller) -> ControllerSupport {
     let mut found = nothing(controller);
-    let usable = group::delegated(hierarchies, &CgroupParent::Auto, controller);
+    let usable = wanted::delegated(hierarchies, &CgroupParent::Auto, controller);
     if let Some(hierarchy) = usable.as_ref().ok().copied().or(hierarchies.with(controller)) {
         found.version = Some(hierarchy.version);
         found.mount = Some(hierarchy.point.clone());
@@ -83,10 +83,10 @@ fn look(hierarchies: &Hierarchies, controller: Controller) -> ControllerSupport 
     found.in_kernel = !matches!(usable, Err(Unavailable::NotInKernel | Unavailable::Disabled));
     let why_not = match usable {
         Err(why) => {
-            let (reason, remedy) = group::why_unavailable(hierarchies, controller, why);
+            let (reason, remedy) = wanted::why_unavailable(hierarchies, controller, why);
             Some((reason, Some(remedy)))
         }
-        Ok(hierarchy) => match Place::look(&CgroupParent::Auto, hierarchy) {
+        Ok(hierarchy) => match Place::path(&CgroupParent::Auto, hierarchy) {
             Ok(place) => {
                 let why_not = why_not_below(&place, hierarchy, controller);
                 found.place = Some(place);

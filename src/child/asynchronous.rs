@@ -24,7 +24,7 @@ use crate::command::Command;
 use crate::error::{Error, Result, Stage};
 use crate::executable::errno_of;
 use crate::outcome::{Output, Status};
-use crate::process::kill;
+use crate::process::{hold_closed_streams, kill};
 use crate::sys;
 
 /// How soon a handle is asked again that somebody else uses.
@@ -186,7 +186,7 @@ impl Command {
 
 impl AsyncChild {
     fn new(mut child: Child) -> Result<Self> {
-        let _held = sys::hold_closed_streams();
+        let _held = hold_closed_streams()?;
         let register = failed(Stage::Start, "register");
         let stdin = child.stdin.take().map(|pipe| Sender::from_owned_fd(pipe.into()));
         let stdout = child.stdout.take().map(|pipe| Receiver::from_owned_fd(pipe.into()));

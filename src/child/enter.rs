@@ -17,7 +17,7 @@ use crate::error::{Error, Feature, Result, Stage, quoted};
 use crate::lower::Lowered;
 use crate::namespace::{Namespaces, mount, user};
 use crate::policy::Policy;
-use crate::process::Sockets;
+use crate::process::{Sockets, hold_closed_streams};
 use crate::sandbox::Sandbox;
 use crate::spawn::{Entering, Role, Start, make};
 use crate::sys;
@@ -94,7 +94,7 @@ impl Child {
         let (Some(program), Some(control)) = (&self.program, &self.control) else {
             return Err(ended(self.pid));
         };
-        let _held = sys::hold_closed_streams();
+        let _held = hold_closed_streams()?;
         let copy = |fd: &OwnedFd| {
             let failed = |errno| Error::new(Stage::Prepare, "dup", "of the sandbox", errno);
             sys::duplicate(fd.as_raw_fd()).map_err(failed)

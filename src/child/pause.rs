@@ -10,6 +10,7 @@ use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
 use crate::error::{Error, Feature, Result, Stage};
 use crate::policy::Policy;
+use crate::process::hold_closed_streams;
 use crate::spawn::{patience, tell_limit, tell_places};
 use crate::sys;
 use crate::wire::{BY_SIGNAL, PAUSE, RESUME};
@@ -62,7 +63,7 @@ impl Child {
         let signal_only = self.groups.is_none() && self.entered.load(Ordering::Relaxed);
         let can_signal = self.supervised && self.own_pids;
         if self.pausable.is_none() && !signal_only {
-            let _held = sys::hold_closed_streams();
+            let _held = hold_closed_streams()?;
             let policy = self.sandbox.policy();
             self.pausable = make_pausable(policy, self.groups.as_ref(), self.pid, can_signal)?;
         }

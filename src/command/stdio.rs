@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, fchmod};
 
 use super::Command;
 use crate::error::{Error, Result, Stage};
+use crate::process::hold_closed_streams;
 use crate::sys;
 
 /// Where a standard stream comes from or goes to
@@ -135,7 +136,7 @@ impl Command {
                 *stream = Some(Stdio(Kind::Fd(copy)));
             }
         }
-        streams.held = sys::hold_closed_streams();
+        streams.held = hold_closed_streams()?;
         let mut null = None;
         for (number, stream) in self.streams.iter_mut().enumerate() {
             let kind = stream.take().map_or(Kind::Null, |stdio| stdio.0);
