@@ -19,6 +19,9 @@ use crate::spawn::{Count, Made, Role, start_later};
 
 /// How long a pool waits before it tries again to make a sandbox after the system refused one.
 const AGAIN: Duration = Duration::from_millis(100);
+/// For how long after one was taken the next is not begun, while others wait: what was started may want the processor, and
+/// may have ended by then.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// Sandboxes that are complete but for their program, each for one; made by
 /// [`Prepared::pool`](crate::Prepared::pool)
@@ -135,6 +138,8 @@ struct State {
     refused: Vec<Error>,
     /// Whether the last one was refused.
     failing: bool,
+    /// Since it was filled the first was taken then.
+    taken: Option<Instant>,
     closed: bool,
     metrics: PoolMetrics,
 }
@@ -174,6 +179,12 @@ impl State {
         self.waiting.len() >= self.size || !self.fits()
     }
 
+    /// How long there is nothing to do yet.
+    fn moment(&self) -> Option<Duration> {
+        let since = self.taken.filter(|_| !self.waiting.is_empty())?.elapsed();
+        MOMENT.checked_sub(since).filter(|left| !left.is_zero())
+    }
+
     /// Whether a command waits that the thread has not served yet.
     fn is_awaited(&self) -> bool {
         self.waiting.len() + self.refused.len() < self.waiters
@@ -183,7 +194,10 @@ impl State {
     fn pop(&mut self, dead: &mut Vec<Parked>) -> Option<New> {
         loop {
             match self.waiting.pop_front()? {
-                parked if parked.lives() => return Some(parked.new),
+                parked if parked.lives() => {
+                    self.taken.get_or_insert_with(Instant::now);
+                    return Some(parked.new);
+                }
                 parked => dead.push(parked),
             }
         }
@@ -442,7 +456,13 @@ impl Inner {
         let mut state = self.lock();
         while !state.closed {
             if state.is_filled() && !state.is_awaited() {
+                state.taken = None;
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if let Some(left) = state.moment() {
+                let waited = self.work.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             drop(state);
@@ -514,8 +534,6 @@ impl Inner {
             (None, WhenEmpty::Make) => state.metrics.misses += 1,
             (None, WhenEmpty::Wait) => return self.wait(state, &mut dead).map(Some),
         }
-        drop(state);
-        self.work.notify_one();
         Ok(found)
     }
 
@@ -543,7 +561,6 @@ impl Inner {
         let waiters = state.waiters;
         state.refused.truncate(waiters);
         drop(state);
-        self.work.notify_one();
         taken
     }
 
@@ -551,9 +568,15 @@ impl Inner {
     pub(crate) fn start(self: Arc<Self>, mut command: Command) -> Result<Child> {
         let role = Role::Later(Count::One);
         let streams = command.open_streams()?;
-        let mut new = match self.take()? {
+        let taken = self.take();
+        // The program is on its way first: the next sandbox would take its processor.
+        let _refill = Refill(&self);
+        let mut new = match taken? {
             Some(new) => new,
-            None => make(&self.prepared)?,
+            None => {
+                self.work.notify_one();
+                make(&self.prepared)?
+            }
         };
         let mut told = false;
         let mut made = start_in(&mut new, &command, &streams, &mut told);
@@ -567,5 +590,14 @@ impl Inner {
         new.child.take_on(made, attached);
         drop(gone);
         Ok(new.child)
+    }
+}
+
+/// Has another one made in the end, whatever that is.
+struct Refill<'a>(&'a Inner);
+
+impl Drop for Refill<'_> {
+    fn drop(&mut self) {
+        self.0.work.notify_one();
     }
 }

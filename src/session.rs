@@ -142,7 +142,7 @@ impl Session {
     /// A program to start in it, as [`Sandbox::command`]
     /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)). Its spawn fails with `ESRCH`
     /// once the session has ended, with `EBUSY` while it is paused, and with `ETIMEDOUT` if other
-    /// programs of the session keep it from starting for half a minute.
+    /// programs of the session, or a file system that does not answer, keep it from starting for half a minute.
     ///
     /// # Examples
     ///

@@ -34,7 +34,7 @@ mod refused;
 use first::{First, ask_for_copy, copied, launched, map_ids, pid_of, spare_init};
 use handshake::{Ready, await_exec, await_ready, hand_over};
 pub(crate) use refused::Refused;
-use refused::refused_before;
+use refused::{failed_report, refused_before};
 
 /// How long past its deadline a sandbox has to end itself before the warden or the handle does it.
 pub(crate) const SLACK: Duration = Duration::from_millis(250);
@@ -257,7 +257,7 @@ pub(crate) fn make(start: &Start<'_>) -> Result<Made, Refused> {
         Role::Waiting(_) | Role::Template => {
             let mut kept = Kept::default();
             let ready = await_ready(start, &lines, &launched, &mut kept)?;
-            Made { kept, door: ready.last, ..Made::new(lines, launched, &ready.report) }
+            Made { kept, door: ready.door, ..Made::new(lines, launched, &ready.report) }
         }
         _ => run(start, lines, launched, warden_id, score)?,
     };
@@ -286,25 +286,22 @@ pub(crate) fn keep_networks(
 fn run(
     start: &Start<'_>,
     lines: Lines,
-    mut launched: Launched,
-    mut warden_id: u64,
+    launched: Launched,
+    warden_id: u64,
     score: Option<OwnedFd>,
 ) -> Result<Made, Refused> {
     let policy = start.policy;
     let init_file = policy.init_file.as_deref();
     let mut kept = Kept::default();
-    let Ready { report: ready, starting, program, last: supervisor } =
-        await_ready(start, &lines, &launched, &mut kept)?;
-    let starting = starting.ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
-    if let Some(pidfd) = supervisor {
-        let (pid, pidfd) = (pid_of(&lines, &pidfd).unwrap_or(0), Arc::new(pidfd));
-        let session = launched.session.take();
-        launched = Launched { pid, pidfd, armed: true, born_inside: true, session };
-        warden_id = warden::watch(init_file, &launched.pidfd, true)?;
-    }
-    // From here on the program's process waits for answers.
+    let ready = await_ready(start, &lines, &launched, &mut kept);
+    let Ready { report: ready, starting, program, .. } =
+        ready.inspect_err(|_| end_what_started(start, &lines, &launched))?;
+    // From here on the program's process may wait for answers.
     let journal = start_journal(start, &launched, &mut kept)?;
-    let executed = await_exec(start, &lines, &launched, &starting, program.as_ref());
+    let executed = match &starting {
+        None => Ok((None, None)),
+        Some(starting) => await_exec(start, &lines, &launched, starting, program.as_ref()),
+    };
     let started = Instant::now();
     let limited = executed.and_then(|executed| {
         if let Some(wall) = start.wall {
@@ -313,17 +310,20 @@ fn run(
         }
         Ok(executed)
     });
-    let (terminal, early) = limited.inspect_err(|_| {
-        if start.is_followed() && end_followed(lines.ours.as_fd()) {
-            sys::wait_readable(launched.pidfd.as_fd(), Some(FOLLOW_WAIT));
-        }
-    })?;
+    let (terminal, early) = limited.inspect_err(|_| end_what_started(start, &lines, &launched))?;
     drop(starting);
     if policy.init && start.role == Role::Program {
         spare_init(start, &lines, &launched, score);
     }
     let made = Made::new(lines, launched, &ready);
     Ok(Made { program, kept, terminal, started, early, journal, warden_id, ..made })
+}
+
+/// What does not end with who has started it.
+fn end_what_started(start: &Start<'_>, lines: &Lines, launched: &Launched) {
+    if start.is_followed() && end_followed(lines.ours.as_fd()) {
+        sys::wait_readable(launched.pidfd.as_fd(), Some(FOLLOW_WAIT));
+    }
 }
 
 /// Starts a program in a sandbox that waits for it; `control` is init's socket. Unless it was `told` all, it has
@@ -352,7 +352,16 @@ pub(crate) fn start_inside(start: &Start<'_>, init: &Launched) -> Result<Made, R
     send_with(door.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
     drop(theirs);
     hand_over(start, &lines, init)?;
-    run(start, lines, init.again(false), 0, None)
+    let (answer, fds) = next_report(&lines, init, Stage::Start)?;
+    if answer.kind != report::JOINED {
+        return Err(failed_report(start, &answer, fds));
+    }
+    let pidfd = fds.into_iter().next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
+    let (pid, pidfd) = (pid_of(&lines, &pidfd).unwrap_or(0), Arc::new(pidfd));
+    let session = init.session.clone();
+    let launched = Launched { pid, pidfd, armed: true, born_inside: true, session };
+    let warden_id = warden::watch(start.policy.init_file.as_deref(), &launched.pidfd, true)?;
+    run(start, lines, launched, warden_id, None)
 }
 
 /// Who answers what the program's filter asks, if that is to be noted.

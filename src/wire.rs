@@ -10,7 +10,7 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 13;
+pub(crate) const VERSION: u32 = 14;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -619,12 +619,14 @@ pub(crate) mod report {
     pub(crate) const LEFT: u64 = 3;
     /// The program ended: see [`super::Ended`].
     pub(crate) const ENDED: u64 = 4;
-    /// The sandbox's first process exists, with its pidfd (after joining).
+    /// The sandbox's first process exists, with its pidfd (after joining); or who looks after a program of a session.
     pub(crate) const JOINED: u64 = 5;
     /// Everything but init was killed at once: it counts what that was, and nothing else runs.
     pub(crate) const KILLED: u64 = 6;
     /// A descriptor to be kept: `[index]`, before `READY`.
     pub(crate) const KEPT: u64 = 7;
+    /// Like `READY`, of a program that has been executed by now: without that socket.
+    pub(crate) const EXECUTED: u64 = 8;
     /// An index: not an operation, but the start of the program.
     pub(crate) const START: u64 = u32::MAX as u64;
     /// An index: not an operation, but what a filter asks.

@@ -327,12 +327,12 @@ fn made_before(
             let command = prepared.command(wanted);
             Some((Box::new(prepared), command))
         }
-        "session" => {
+        "session" | "limited_session" => {
             let session = sandbox.prepare()?.session()?;
             let command = session.command(wanted);
             Some((Box::new(session), command))
         }
-        "pooled" => {
+        "pooled" | "limited_pooled" => {
             let pool = sandbox.prepare()?.pool(1)?;
             let command = pool.command(wanted);
             Some((Box::new(pool), command))
@@ -369,7 +369,9 @@ fn limits(scenario: &str) -> Limits {
 
 fn shape(sandbox: Sandbox, scenario: &str, directory: &Path) -> Sandbox {
     match scenario {
-        "limited" | "limited_narrow_filter" => sandbox.wall_time(LIMIT),
+        "limited" | "limited_narrow_filter" | "limited_session" | "limited_pooled" => {
+            sandbox.wall_time(LIMIT)
+        }
         "without_init" => sandbox.init(false).wall_time(Duration::from_secs(100)),
         "everything" => everything(sandbox, directory),
         "admin" => sandbox.capabilities([Capability::SYS_ADMIN]),
@@ -801,6 +803,8 @@ fn a_hanging_call_does_not_outlive_the_embedder() {
         ("default", libc::SYS_execve, 2),
         ("without_init", libc::SYS_unshare, 2),
         ("without_init", libc::SYS_sethostname, 2),
+        ("pooled", libc::SYS_execve, 2),
+        ("session", libc::SYS_execve, 3),
     ] {
         let (mut embedder, mut init) = (None, None);
         // SAFETY: a plain system call; who is traced and stopped keeps its number.
@@ -830,15 +834,20 @@ fn a_hanging_call_does_not_outlive_the_embedder() {
 
 /// An exec has ten seconds, however short the wall time: no more, and nothing has run then.
 fn a_hanging_exec_ends_with_the_time() {
-    for scenario in ["limited", "limited_narrow_filter"] {
-        hanging_exec(scenario);
+    for (scenario, depth) in [
+        ("limited", 2),
+        ("limited_narrow_filter", 2),
+        ("limited_pooled", 2),
+        ("limited_session", 3),
+    ] {
+        hanging_exec(scenario, depth);
     }
 }
 
-fn hanging_exec(scenario: &str) {
+fn hanging_exec(scenario: &str, depth: usize) {
     let mut hangs = false;
     let traced = run(scenario, &mut |call| {
-        hangs |= call.role.matches('.').count() == 2 && call.number == libc::SYS_execve;
+        hangs |= call.role.matches('.').count() == depth && call.number == libc::SYS_execve;
         if hangs && call.number == libc::SYS_execve { Verdict::Hang } else { Verdict::Pass }
     });
     assert!(hangs && traced.hung.is_empty(), "{traced:#?}");

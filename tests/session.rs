@@ -49,6 +49,7 @@ tests! {
         a_profile_that_init_could_not_live_with,
         a_program_that_kills_everything,
         a_program_that_stops_everything,
+        a_program_that_stops_its_supervisor,
         a_killed_supervisor,
         init_cannot_be_reached,
         init_is_attacked_while_programs_start,
@@ -88,6 +89,7 @@ tests! {
     ];
     Needs::Root => [
         nobody_waits_for_who_opens_a_file,
+        an_exec_that_hangs_keeps_no_other_from_starting,
     ];
     Needs::RootAndController("memory") => [
         limits_hold_for_all_together,
@@ -422,14 +424,36 @@ fn a_program_that_stops_everything() {
         [ $pid = $$ ] || kill -STOP $pid; done; done 2>/dev/null";
     let (mut hostile, _held) = endless(sh(&session, stopper));
     for _ in 0..3 {
-        // It may take its time, and it may fail; it does not hang.
-        match sh(&session, "true").spawn() {
+        // It may take its time, and it may fail; it does not hang, and then nothing runs.
+        let (reading, writing) = std::io::pipe().unwrap();
+        match sh(&session, "sleep 1000").fd(5, writing).spawn() {
             Ok(mut child) => drop(child.kill()),
-            Err(error) => assert!(error.raw_os_error().is_some(), "{error}"),
+            Err(error) => {
+                assert!(error.raw_os_error().is_some(), "{error}");
+                await_released(&reading, "what was to be started");
+            }
         }
     }
     hostile.kill().unwrap();
     hostile.wait().unwrap();
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
+/// Before it has told anybody of the program.
+fn a_program_that_stops_its_supervisor() {
+    let session = session();
+    for _ in 0..2 {
+        let (reading, writing) = std::io::pipe().unwrap();
+        let stopper = "while :; do kill -STOP $PPID; done";
+        match sh(&session, stopper).fd(5, writing).spawn() {
+            Ok(mut child) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            Err(error) => assert!(error.raw_os_error().is_some(), "{error}"),
+        }
+        await_released(&reading, "what has stopped who looks after it");
+    }
     assert!(sh(&session, "true").status().unwrap().outcome.is_success());
 }
 
@@ -673,6 +697,29 @@ fn nobody_waits_for_who_opens_a_file() {
     assert!([libc::ECONNABORTED, libc::ENOTCONN].map(Some).contains(&errno), "{errno:?}");
 }
 
+/// Init's process for it stands still meanwhile.
+fn an_exec_that_hangs_keeps_no_other_from_starting() {
+    mounts::own_mounts();
+    let directory = tempfile::tempdir().unwrap();
+    let hanging = fuse::Hanging::mount(directory.path());
+    let unmapped = Feature::IdMappedMounts;
+    let sandbox = Sandbox::new().bind_ro(directory.path(), "/data").best_effort(unmapped);
+    let session = Arc::new(sandbox.prepare().unwrap().session().unwrap());
+    let starter = Arc::clone(&session);
+    let starter = std::thread::spawn(move || starter.command("/data/file").spawn().unwrap_err());
+    assert_eq!(await_byte(&hanging.asked, "who executes"), b'?');
+    for _ in 0..3 {
+        assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+    }
+    drop(hanging);
+    let error = starter.join().unwrap();
+    let failed = error.failed().unwrap();
+    assert_eq!(failed.operation, "exec", "{error}");
+    let errno = error.raw_os_error();
+    assert!([libc::ECONNABORTED, libc::ENOTCONN].map(Some).contains(&errno), "{error}");
+    assert!(sh(&session, "true").status().unwrap().outcome.is_success());
+}
+
 fn a_forked_copy_ends_nothing() {
     let (session, pool) = (session(), pool(1));
     let (mut child, held) = endless(sh(&session, ENDLESS));
@@ -861,6 +908,10 @@ fn a_pool_is_refilled() {
     assert!(matches!(pool.command("").spawn(), Err(Error::Invalid(_))));
     let metrics = pool.metrics();
     assert_eq!((metrics.waiting, metrics.hits, metrics.misses, metrics.failures), (3, 1, 0, 0));
+    // What cannot be started takes one all the same.
+    assert!(pool.command("/nonexistent").spawn().is_err());
+    assert!(pool.wait_until_filled(life::SAFETY));
+    assert_eq!((pool.metrics().waiting, pool.metrics().hits), (3, 2));
     pool.resize(1);
     assert_eq!(pool.metrics().waiting, 1);
     pool.resize(2);

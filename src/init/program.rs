@@ -16,8 +16,8 @@ use crate::tree::{self, Watched};
 #[cfg(not(session))]
 use crate::wire::BEFORE_EXEC;
 use crate::wire::{
-    CALLER_LISTENS, Call, FILTERS_LAST, Fault, LISTENS, OWN_PIDS, Program, REPORT, SUPERVISED,
-    Text, Texts, report,
+    CALLER_LISTENS, CHECK_ONLY, Call, FILTERS_LAST, Fault, LISTENS, OWN_PIDS, PARKED, PTY, Program,
+    REPORT, SUPERVISED, Text, Texts, report,
 };
 #[cfg(session)]
 use child::bind_itself;
@@ -68,8 +68,10 @@ pub(crate) struct Running {
     pub(crate) pid: i32,
     pub(crate) child_signals: Fd,
     pub(crate) started: u64,
-    /// Closes at the exec, with which the wall time begins; -1 without one.
+    /// Closes at the exec, with which the wall time begins; -1 if nothing is to be done then.
     pub(crate) exec: Fd,
+    /// What the library is told then.
+    pub(crate) unsaid: Option<Unsaid>,
     /// What its filter asks with, or -1.
     pub(crate) listener: Fd,
     pub(crate) told: &'static Told,
@@ -80,6 +82,14 @@ pub(crate) struct Running {
     pub(crate) cpu_time: u64,
     pub(crate) cpus: u32,
     pub(crate) cpu_fd: i32,
+}
+
+/// What the library is told when the program has been executed.
+#[derive(Debug)]
+pub(crate) struct Unsaid {
+    pub(crate) pidfd: Fd,
+    pub(crate) root: i32,
+    pub(crate) skipped: u64,
 }
 
 /// What is done while the program is being started: an operation's index, and the mark of what may
@@ -167,8 +177,11 @@ impl Process {
     }
 
     /// From here on it is the program.
-    fn let_go(mut self) -> (i32, Fd) {
-        (core::mem::take(&mut self.pid), core::mem::replace(&mut self.starting, Fd(-1)))
+    fn let_go(mut self) -> (i32, Fd, Fd) {
+        let pid = core::mem::take(&mut self.pid);
+        let [starting, pidfd] =
+            [&mut self.starting, &mut self.pidfd].map(|fd| core::mem::replace(fd, Fd(-1)));
+        (pid, starting, pidfd)
     }
 }
 
@@ -308,24 +321,9 @@ fn give_word(starting: i32, rules: Option<&Fd>) -> Outcome {
 
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
 /// library knows of it: not the control socket, which a forked copy of the embedder may hold open.
-/// Then come the root, or -1, and a supervisor that is not the sandbox's PID 1.
+/// Then comes the root, or -1.
 pub(crate) fn announce(lines: Lines, numbers: [u64; 2], fds: &[i32]) -> Outcome {
     sys::tell(lines.control, report::READY, numbers, fds)
-}
-
-/// That of a supervisor which init has made, for the library.
-#[cfg(session)]
-fn own_pidfd(wanted: &Wanted<'_>) -> Outcome<Fd> {
-    match wanted.flags & (crate::wire::PARKED | OWN_PIDS) {
-        crate::wire::PARKED => sys::pidfd(sys::own_pid()),
-        _ => Ok(Fd(-1)),
-    }
-}
-
-/// Who else supervises is known to the library.
-#[cfg(not(session))]
-fn own_pidfd(_wanted: &Wanted<'_>) -> Outcome<Fd> {
-    Ok(Fd(-1))
 }
 
 /// With init as PID 1, which does not wait for the exec.
@@ -363,16 +361,20 @@ fn supervised(
     }
     // What is kept is the program's.
     sys::capset(0, 0, 0)?;
-    let own = own_pidfd(wanted)?;
-    let fds = [process.starting.0, process.pidfd.0, done.root.0, own.0];
-    announce(lines, [process.pid as u64, skipped], &fds)?;
+    // Of one that needs no answer before its exec, the exec is soon enough.
+    let waits = !cfg!(session) || wanted.flags & (PARKED | PTY | LISTENS | CHECK_ONLY) != PARKED;
+    if waits {
+        let fds = [process.starting.0, process.pidfd.0, done.root.0];
+        announce(lines, [process.pid as u64, skipped], &fds)?;
+    }
     let told = process.told;
-    let (pid, mut exec) = process.let_go();
+    let (pid, mut exec, pidfd) = process.let_go();
+    let unsaid = (!waits).then_some(Unsaid { pidfd, root: done.root.0, skipped });
     for (source, _) in descriptors(wanted) {
         sys::close(source);
     }
     let Program { flags, wall, grace, linger, cpu_time, cpus, cpu_fd, .. } = *wanted;
-    if wall == 0 {
+    if wall == 0 && unsaid.is_none() {
         exec = Fd(-1);
     }
     let running = Running {
@@ -380,6 +382,7 @@ fn supervised(
         child_signals,
         started,
         exec,
+        unsaid,
         listener,
         told,
         flags,

@@ -184,7 +184,10 @@ impl Session<'_> {
             sys::close(fd);
         }
         let lines = Lines { control: socket.0, ..self.lines };
-        match start(lines, self.proc_fd, self.done) {
+        // First of all: it is to be ended if the rest hangs.
+        let told = sys::pidfd(sys::own_pid())
+            .and_then(|own| sys::tell(socket.0, report::JOINED, [0, 0], &[own.0]));
+        match told.map_err(Failure::from).and_then(|()| start(lines, self.proc_fd, self.done)) {
             Ok(never) => match never {},
             Err(failure) => failure.end(lines),
         }

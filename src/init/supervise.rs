@@ -2,13 +2,13 @@
 
 use crate::abi::*;
 use crate::plan::Lines;
-use crate::program::Running;
+use crate::program::{Running, Unsaid};
 use crate::raw::exit;
 use crate::sys::{self, Ended, Fd, Poll};
 use crate::text::{self, numbered};
 use crate::tree::Watched;
 use crate::wire::{
-    BY_SIGNAL, CPU_TIME, Call, DETACH, Fault, OWN_PIDS, PAUSE, Report, Text, ended, report,
+    BY_SIGNAL, CPU_TIME, Call, DETACH, Fault, OWN_PIDS, PAUSE, REPORT, Report, Text, ended, report,
 };
 
 /// How many of the processes that the program left are named.
@@ -121,10 +121,17 @@ impl Supervisor<'_> {
         ];
         sys::poll(&mut set, timeout);
         if set[3].revents != 0 {
-            // From here on the time is the program's.
+            self.pass_on();
             self.running.exec = Fd(-1);
+            // From here on the time is the program's.
             self.running.started = sys::now();
-            self.deadline = self.running.started.saturating_add(self.running.wall);
+            if !cfg!(session) || self.running.wall != 0 {
+                self.deadline = self.running.started.saturating_add(self.running.wall);
+            }
+            // Else it has ended, which is seen next.
+            if cfg!(session) && sys::has_executed(self.running.pid) {
+                self.tell_of_exec();
+            }
         }
         if set[4].revents & POLLIN != 0 {
             self.end_denied();
@@ -140,6 +147,30 @@ impl Supervisor<'_> {
         if set[1].revents != 0 || set[2].revents != 0 {
             // A word from an embedder that has died since counts.
             self.listen();
+        }
+    }
+
+    /// Why the program could not be executed, if its process says so and nobody else is told.
+    fn pass_on(&self) {
+        let mut report = [0; REPORT];
+        if !cfg!(session) || self.running.unsaid.is_none() {
+            return;
+        }
+        let said = sys::receive(self.running.exec.0, &mut report, &mut [], MSG_DONTWAIT);
+        if let Ok((REPORT, file)) = said {
+            self.lines.end_with(&report, file.as_ref().map(|file| file.0).as_slice());
+        }
+    }
+
+    fn tell_of_exec(&mut self) {
+        let unsaid = self.running.unsaid.take().filter(|_| cfg!(session));
+        let Some(Unsaid { pidfd, root, skipped }) = unsaid else { return };
+        let numbers = [self.running.pid as u64, skipped];
+        if let Err(fault) =
+            sys::tell(self.lines.control, report::EXECUTED, numbers, &[pidfd.0, root])
+        {
+            self.end_children();
+            self.lines.fail(report::START, fault, 0, &[]);
         }
     }
 
@@ -206,11 +237,16 @@ impl Supervisor<'_> {
 
     /// The embedder is gone, and the sandbox with it.
     fn abandon(&mut self) -> ! {
+        self.end_children();
+        exit(1)
+    }
+
+    #[inline(always)]
+    fn end_children(&self) {
         self.kill_all();
         while self.running.flags & OWN_PIDS == 0 && sys::wait(0, 0).is_ok() {
             self.kill_all();
         }
-        exit(1)
     }
 
     fn time_is_up(&mut self) {
@@ -289,8 +325,11 @@ impl Supervisor<'_> {
                 let _taken = sys::wait(child.pid, WNOHANG);
                 continue;
             }
-            if child.pid == self.running.pid && !sys::has_executed(child.pid) {
-                self.never_ran(child);
+            if child.pid == self.running.pid {
+                if !sys::has_executed(child.pid) {
+                    self.never_ran(child);
+                }
+                self.tell_of_exec();
             }
             if self.phase == Phase::Killed && child.pid != self.running.pid {
                 self.report_left(child.pid);
@@ -313,6 +352,7 @@ impl Supervisor<'_> {
     /// The program's exec failed and its filter lets it not say so, or it was killed before: nothing
     /// has run. Said before it is reaped, so that who finds it gone knows.
     fn never_ran(&self, child: Ended) -> ! {
+        self.pass_on();
         let timed_out = self.end.numbers[ended::TIMED_OUT] != 0;
         let errno = if timed_out { ETIME } else { ESRCH };
         let killed = [Call::Start as u64, errno as u64, child.status as u64];

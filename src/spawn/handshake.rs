@@ -74,15 +74,15 @@ pub(super) fn send_plan(
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) report: Report,
-    /// Closes at the exec.
+    /// Closes at the exec, which is still to come.
     pub(super) starting: Option<OwnedFd>,
     pub(super) program: Option<OwnedFd>,
-    /// Who looks after the program, if that is not init; or where a session takes programs.
-    pub(super) last: Option<OwnedFd>,
+    /// Where a session takes programs.
+    pub(super) door: Option<OwnedFd>,
 }
 
 /// Waits for init's word that everything is there: with the socket that closes at the exec, if there is
-/// to be one, and with a supervisor the program's pidfd.
+/// to be one still to come, and with a supervisor the program's pidfd.
 pub(super) fn await_ready(
     start: &Start<'_>,
     lines: &Lines,
@@ -90,22 +90,28 @@ pub(super) fn await_ready(
     kept: &mut Kept,
 ) -> Result<Ready, Refused> {
     let waiting = Instant::now();
+    let stage = if matches!(start.role, Role::Later(_)) { Stage::Start } else { Stage::Setup };
     let (answer, fds) = loop {
-        let (answer, fds) = next_report(lines, launched, Stage::Setup)?;
-        if answer.kind != report::KEPT {
-            break (answer, fds);
+        let (answer, fds) = next_report(lines, launched, stage)?;
+        match answer.kind {
+            report::KEPT => {
+                // The kernel drops a descriptor that a caller at its limit has no room for.
+                let Some(fd) = fds.into_iter().next() else {
+                    return Err(unheard(stage, Errno::EMFILE).into());
+                };
+                kept.others.push((answer.numbers[0], fd));
+            }
+            // The time was up before the exec, as is told next.
+            report::KILLED => {}
+            _ => break (answer, fds),
         }
-        // The kernel drops a descriptor that a caller at its limit has no room for.
-        let Some(fd) = fds.into_iter().next() else {
-            return Err(unheard(Stage::Setup, Errno::EMFILE).into());
-        };
-        kept.others.push((answer.numbers[0], fd));
     };
-    if answer.kind != report::READY {
+    let has_executed = answer.kind == report::EXECUTED;
+    if !has_executed && answer.kind != report::READY {
         return Err(failed_report(start, &answer, fds));
     }
     let mut fds = fds.into_iter();
-    let starts = !matches!(start.role, Role::Waiting(_) | Role::Template);
+    let starts = !has_executed && !matches!(start.role, Role::Waiting(_) | Role::Template);
     let starting = if starts { fds.next() } else { None };
     let program = if start.is_supervised() { fds.next() } else { None };
     // The kernel drops a descriptor that a caller at its limit has no room for.
@@ -116,14 +122,13 @@ pub(super) fn await_ready(
         let root = fds.next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
         kept.root = Some(root);
     }
-    let session =
-        matches!(start.role, Role::Later(Count::Any) | Role::Waiting(Count::Any) | Role::Template);
-    let last = if session { fds.next() } else { None };
-    if last.is_some() != session {
+    let takes = matches!(start.role, Role::Waiting(Count::Any) | Role::Template);
+    let door = if takes { fds.next() } else { None };
+    if door.is_some() != takes {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
     }
     log::debug!("setup: waited {:?} for init", waiting.elapsed());
-    Ok(Ready { report: answer, starting, program, last })
+    Ok(Ready { report: answer, starting, program, door })
 }
 
 /// Waits for the exec, the other end of `starting`. Gives back the program's terminal, and what init has

@@ -1,13 +1,41 @@
-//! Memory of init's own, in whole pages: there is no allocator.
+//! Memory of init's own. There is no allocator: what is small comes from a place that is never used twice, the rest in
+//! whole pages.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Outcome;
 use crate::abi::*;
 use crate::raw::{nr, syscall};
 use crate::wire::{Call, Fault, Texts};
 
-/// Anonymous memory; never freed unless by [`unmap`].
+/// What is small need not be mapped: for that, and for the first touch of a page, the kernel takes some microseconds.
+const PLACE: usize = 16 * 1024;
+
+#[repr(align(16))]
+struct Place(UnsafeCell<[u8; PLACE]>);
+
+// SAFETY: `small` gives each byte of it to one caller only.
+unsafe impl Sync for Place {}
+
+static PLACE_FOR_SMALL: Place = Place(UnsafeCell::new([0; PLACE]));
+/// How much of it is taken, or was asked for. The program's process, which may share this memory, takes some as well.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Zeroed memory; never freed unless by [`unmap`].
 pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
-    map_as(MAP_PRIVATE, length)
+    small(length).map_or_else(|| map_as(MAP_PRIVATE, length), Ok)
+}
+
+fn small(length: usize) -> Option<&'static mut [u8]> {
+    let more = length.checked_next_multiple_of(16).filter(|more| *more <= PLACE)?;
+    let at = TAKEN.fetch_add(more, Ordering::Relaxed);
+    if at > PLACE - more {
+        return None;
+    }
+    let start = PLACE_FOR_SMALL.0.get().cast::<u8>().wrapping_add(at);
+    // SAFETY: `at` and what follows is inside, zero from the beginning, and nobody else's, as it was not taken before.
+    Some(unsafe { core::slice::from_raw_parts_mut(start, length) })
 }
 
 #[inline(never)]
@@ -22,24 +50,29 @@ fn map_as(kind: usize, length: usize) -> Outcome<&'static mut [u8]> {
 
 /// Puts a value into memory of its own, where it stays.
 pub(crate) fn keep<T>(value: T) -> Outcome<&'static T> {
-    keep_as(MAP_PRIVATE, value)
+    Ok(keep_in(map(size_of::<T>())?, value))
 }
 
 /// The same; a clone shares the memory, even if it has a copy of all other.
 pub(crate) fn share<T>(value: T) -> Outcome<&'static T> {
-    keep_as(MAP_SHARED, value)
+    Ok(keep_in(map_as(MAP_SHARED, size_of::<T>())?, value))
 }
 
-fn keep_as<T>(kind: usize, value: T) -> Outcome<&'static T> {
-    let place = map_as(kind, size_of::<T>())?.as_mut_ptr().cast::<T>();
-    // SAFETY: the mapping is new and nobody else's, large enough, and begins at a page.
+fn keep_in<T>(memory: &'static mut [u8], value: T) -> &'static T {
+    const { assert!(align_of::<T>() <= 16) };
+    let place = memory.as_mut_ptr().cast::<T>();
+    // SAFETY: both callers give new memory, nobody else's, large enough, and aligned for any type up to 16.
     unsafe { place.write(value) };
     // SAFETY: it holds a value now, and is never unmapped.
-    Ok(unsafe { &*place })
+    unsafe { &*place }
 }
 
-/// Gives memory of [`map`] back.
+/// Gives memory of [`map`] back; what is small is emptied.
 pub(crate) fn unmap(memory: &'static mut [u8]) {
+    let place = PLACE_FOR_SMALL.0.get().cast::<u8>();
+    if (place..place.wrapping_add(PLACE)).contains(&memory.as_mut_ptr()) {
+        return memory.fill(0);
+    }
     // SAFETY: the exclusive reference is the only one to this mapping, and ends here.
     let _freed =
         unsafe { syscall(nr::MUNMAP, [memory.as_mut_ptr() as usize, memory.len(), 0, 0, 0, 0]) };
@@ -48,7 +81,7 @@ pub(crate) fn unmap(memory: &'static mut [u8]) {
 /// Zeroed memory as a table of plain values.
 pub(crate) fn table<T: Copy>(memory: &'static mut [u8]) -> &'static mut [T] {
     let count = memory.len() / size_of::<T>();
-    // SAFETY: mappings begin at a page, which aligns any value; all callers' types are plain
+    // SAFETY: what `map` gives is aligned for any plain value; all callers' types are plain
     // numbers, booleans and addresses, for which zeros are a valid value.
     unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), count) }
 }
