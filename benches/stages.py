@@ -131,7 +131,6 @@ def stages_of_a_copy(caller, starter, program, begin):
     told = starter.at("sendmsg", 0, since(exit_))
     return [
         ("library: the first word is sent", caller.at("sendmsg", 0, since(begin))),
-        ("library: the last word before the exec is sent", caller.at("sendmsg", -1, since(begin, exec_))),
         ("starter: heard the first", starter.at("recvmsg", 0, since(begin - 1e5, cloned))),
         ("starter: the program's process is cloned", starter.at("clone", -1, since(begin, exec_))),
         ("starter: the old root is detached", starter.at("umount2", 0, since(begin))),

@@ -66,7 +66,7 @@ pub(crate) fn transmit_slices(
     send_with(lines.ours.as_fd(), slices, &[], launched, stage)
 }
 
-/// Sends one message, with descriptors; waits while the socket is full, as long as init lives.
+/// Sends one message, with descriptors; waits while the socket is full, as long as init lives, in a session half a minute.
 pub(crate) fn send_with(
     control: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],
@@ -74,10 +74,11 @@ pub(crate) fn send_with(
     launched: &Launched,
     stage: Stage,
 ) -> Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::poll::{PollFd, PollFlags, poll};
     let rights = [ControlMessage::ScmRights(fds)];
     let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let mut continued = 0;
     loop {
         let sent =
             nix::sys::socket::sendmsg::<()>(control.as_raw_fd(), slices, rights, flags, None);
@@ -88,7 +89,10 @@ pub(crate) fn send_with(
                     PollFd::new(control, PollFlags::POLLOUT),
                     PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
                 ];
-                let waited = poll(&mut set, PollTimeout::NONE);
+                let waited = poll(&mut set, patience(launched));
+                if waited == Ok(0) && go_on(launched, &mut continued).is_err() {
+                    return Err(Error::new(stage, "send plan", "to init", Errno::ETIMEDOUT));
+                }
                 let ended = set[1].revents().is_some_and(|seen| !seen.is_empty());
                 if ended || waited.is_err_and(|errno| errno != Errno::EINTR) {
                     return Err(init_died(launched, stage));
@@ -154,9 +158,27 @@ pub(crate) enum Received {
 const STOPPED_FOR: u16 = 1000;
 const CONTINUED: u32 = 30;
 
+/// How long nothing may happen until it is looked why.
+fn patience(launched: &Launched) -> nix::poll::PollTimeout {
+    use nix::poll::PollTimeout;
+    launched.session.as_ref().map_or(PollTimeout::NONE, |_| PollTimeout::from(STOPPED_FOR))
+}
+
+/// Has all that is stopped in a session go on, so many times at the most.
+fn go_on(launched: &Launched, continued: &mut u32) -> Result<(), Errno> {
+    let Some(session) = &launched.session else { return Ok(()) };
+    let word = [RESUME | BY_SIGNAL];
+    // Who has ended is seen next.
+    let control = session.control.as_raw_fd();
+    let told = session.paused.unless(|| send(control, &word, MsgFlags::MSG_NOSIGNAL));
+    *continued += u32::from(told.is_some());
+    log::trace!("a program of a session does not start: continued, {told:?}");
+    if *continued > CONTINUED { Err(Errno::ETIMEDOUT) } else { Ok(()) }
+}
+
 /// Waits for a report, the socket's end or the end of init.
 pub(crate) fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::poll::{PollFd, PollFlags, poll};
     let mut continued = 0;
     loop {
         if let Some(received) = receive_now(control) {
@@ -166,24 +188,14 @@ pub(crate) fn receive(control: BorrowedFd<'_>, launched: &Launched) -> Received 
             PollFd::new(control, PollFlags::POLLIN),
             PollFd::new(launched.pidfd.as_fd(), PollFlags::POLLIN),
         ];
-        let timeout = match launched.session {
-            Some(_) => PollTimeout::from(STOPPED_FOR),
-            None => PollTimeout::NONE,
-        };
-        match (poll(&mut set, timeout), &launched.session) {
-            (Ok(0), Some(session)) => {
-                let word = [RESUME | BY_SIGNAL];
-                // Who has ended is seen next.
-                let control = session.control.as_raw_fd();
-                let told = session.paused.unless(|| send(control, &word, MsgFlags::MSG_NOSIGNAL));
-                continued += u32::from(told.is_some());
-                if continued > CONTINUED {
-                    return Received::Failed(Errno::ETIMEDOUT);
+        match poll(&mut set, patience(launched)) {
+            Ok(0) => {
+                if let Err(errno) = go_on(launched, &mut continued) {
+                    return Received::Failed(errno);
                 }
-                log::trace!("a program of a session does not start: continued, {told:?}");
             }
-            (Ok(_) | Err(Errno::EINTR), _) => {}
-            (Err(errno), _) => return Received::Failed(errno),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Received::Failed(errno),
         }
         let ended = set[1].revents().is_some_and(|seen| !seen.is_empty());
         if ended {

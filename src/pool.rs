@@ -377,6 +377,8 @@ impl Pool {
             if left == Some(Duration::ZERO) {
                 return false;
             }
+            // Whoever took one may still be starting its program.
+            self.inner.work.notify_one();
             let waited = self.inner.ready.wait_timeout(state, left.unwrap_or(Duration::MAX));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -141,8 +141,9 @@ impl Session {
 
     /// A program to start in it, as [`Sandbox::command`]
     /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)). Its spawn fails with `ESRCH`
-    /// once the session has ended, with `EBUSY` while it is paused, and with `ETIMEDOUT` if other
-    /// programs of the session, or a file system that does not answer, keep it from starting for half a minute.
+    /// once the session has ended, or if another program has killed who looks after this one; with `EBUSY` while the session is
+    /// paused; and with `ETIMEDOUT` if programs of the session, or a file system that does not answer, keep a step of the start from its
+    /// end for half a minute. The program may have run before such an error; it is ended then.
     ///
     /// # Examples
     ///

@@ -291,13 +291,13 @@ fn run(
     score: Option<OwnedFd>,
 ) -> Result<Made, Refused> {
     let policy = start.policy;
-    let init_file = policy.init_file.as_deref();
     let mut kept = Kept::default();
     let ready = await_ready(start, &lines, &launched, &mut kept);
     let Ready { report: ready, starting, program, .. } =
         ready.inspect_err(|_| end_what_started(start, &lines, &launched))?;
     // From here on the program's process may wait for answers.
-    let journal = start_journal(start, &launched, &mut kept)?;
+    let journal = start_journal(start, &launched, &mut kept)
+        .inspect_err(|_| end_what_started(start, &lines, &launched))?;
     let executed = match &starting {
         None => Ok((None, None)),
         Some(starting) => await_exec(start, &lines, &launched, starting, program.as_ref()),
@@ -305,8 +305,7 @@ fn run(
     let started = Instant::now();
     let limited = executed.and_then(|executed| {
         if let Some(wall) = start.wall {
-            let limit = wall.saturating_add(policy.grace).saturating_add(patience(policy));
-            warden::limit(init_file, warden_id, sys::monotonic_after(limit))?;
+            limit_from_now(policy, warden_id, wall)?;
         }
         Ok(executed)
     });
@@ -351,17 +350,41 @@ pub(crate) fn start_inside(start: &Start<'_>, init: &Launched) -> Result<Made, R
     let door = session.door.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
     send_with(door.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
     drop(theirs);
-    hand_over(start, &lines, init)?;
-    let (answer, fds) = next_report(&lines, init, Stage::Start)?;
+    let handed = hand_over(start, &lines, init).map_err(Refused::from);
+    let launched = handed.and_then(|()| supervisor(start, &lines, init)).inspect_err(|_| {
+        // Not only closed, as elsewhere: a forked copy of the embedder may hold it.
+        end_followed(lines.ours.as_fd());
+    })?;
+    let watched = watch_start(start, &launched);
+    let warden_id = watched.inspect_err(|_| end_what_started(start, &lines, &launched))?;
+    run(start, lines, launched, warden_id, None)
+}
+
+/// Who has taken the socket, and can be ended from here on.
+fn supervisor(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<Launched, Refused> {
+    let (answer, fds) = next_report(lines, init, Stage::Start)?;
     if answer.kind != report::JOINED {
         return Err(failed_report(start, &answer, fds));
     }
     let pidfd = fds.into_iter().next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
-    let (pid, pidfd) = (pid_of(&lines, &pidfd).unwrap_or(0), Arc::new(pidfd));
+    let (pid, pidfd) = (pid_of(lines, &pidfd).unwrap_or(0), Arc::new(pidfd));
     let session = init.session.clone();
-    let launched = Launched { pid, pidfd, armed: true, born_inside: true, session };
-    let warden_id = warden::watch(start.policy.init_file.as_deref(), &launched.pidfd, true)?;
-    run(start, lines, launched, warden_id, None)
+    Ok(Launched { pid, pidfd, armed: true, born_inside: true, session })
+}
+
+/// Has the warden watch over it. The program may keep its supervisor from telling that it runs.
+fn watch_start(start: &Start<'_>, launched: &Launched) -> Result<u64> {
+    let id = warden::watch(start.policy.init_file.as_deref(), &launched.pidfd, true)?;
+    if let Some(wall) = start.wall {
+        limit_from_now(start.policy, id, wall.max(Duration::from_nanos(wire::EXEC)))?;
+    }
+    Ok(id)
+}
+
+/// Has the warden end it if it outlasts its time and what comes after that.
+fn limit_from_now(policy: &Policy, id: u64, wall: Duration) -> Result<()> {
+    let limit = wall.saturating_add(policy.grace).saturating_add(patience(policy));
+    tell_limit(policy, id, sys::monotonic_after(limit))
 }
 
 /// Who answers what the program's filter asks, if that is to be noted.

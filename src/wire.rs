@@ -347,6 +347,9 @@ pub(crate) const TREE: i32 = HANDED - 1;
 /// How many numbers that makes with the most descriptors that a program can have.
 pub(crate) const NUMBERS_OF_SESSION: u64 = HANDED as u64 + DESCRIPTORS_MAX as u64 + 1;
 
+/// How long an exec may take, in nanoseconds, however short the wall time: on a busy machine, or from a slow file system.
+pub(crate) const EXEC: u64 = 10_000_000_000;
+
 /// The name of a process that is about to become the program without a supervisor. An exec changes it,
 /// and to one without a slash.
 pub(crate) const BEFORE_EXEC: &[u8; 16] = b"stockade/exec\0\0\0";

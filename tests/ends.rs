@@ -432,7 +432,7 @@ fn lingering_lets_them_finish() {
 }
 
 fn lingering_does_not_outlast_the_wall_time() {
-    let sandbox = Sandbox::new().linger(life::SAFETY * 10).wall_time(moment(500));
+    let sandbox = Sandbox::new().linger(life::SAFETY * 10).wall_time(moment(1500));
     let (reading, writing) = pipe();
     let status = sh(&sandbox, "sleep 1000 & exit 6").fd(5, writing).status().unwrap();
     await_released(&reading, "what lingers");

@@ -250,6 +250,16 @@ fn a_failed_start_is_told() {
     let [inside, own] = [session.command("true"), sandbox.command("true")]
         .map(|command| command.current_dir("/nowhere").spawn().unwrap_err().to_string());
     assert_eq!(inside, own);
+    // Before it has read that it may go.
+    for sandbox in [Sandbox::new().nice(-1), Sandbox::new()] {
+        let prepared = sandbox.prepare().unwrap();
+        let (session, pool) = (prepared.session().unwrap(), prepared.pool(1).unwrap());
+        let commands = [sandbox.command("true"), session.command("true"), pool.command("true")];
+        let errors = commands.map(|command| command.controlling_terminal().spawn().unwrap_err());
+        assert!(errors[0].failed().unwrap().operation.starts_with("set "), "{}", errors[0]);
+        let [own, others @ ..] = errors.map(|error| error.to_string());
+        assert_eq!(others, [own.clone(), own]);
+    }
     assert!(matches!(session.command("").spawn(), Err(Error::Invalid(_))));
     assert!(session.command("true").status().unwrap().outcome.is_success());
 }
@@ -672,14 +682,20 @@ fn a_session_that_cannot_end_is_left() {
     }
 }
 
-/// Whose file system may never answer.
-fn nobody_waits_for_who_opens_a_file() {
+/// With something at /data that does not answer.
+fn session_with_hanging_data() -> (fuse::Hanging, Arc<Session>, tempfile::TempDir) {
     mounts::own_mounts();
     let directory = tempfile::tempdir().unwrap();
     let hanging = fuse::Hanging::mount(directory.path());
     let unmapped = Feature::IdMappedMounts;
     let sandbox = Sandbox::new().bind_ro(directory.path(), "/data").best_effort(unmapped);
     let session = Arc::new(sandbox.prepare().unwrap().session().unwrap());
+    (hanging, session, directory)
+}
+
+/// Whose file system may never answer.
+fn nobody_waits_for_who_opens_a_file() {
+    let (hanging, session, _directory) = session_with_hanging_data();
     let opener = Arc::clone(&session);
     let opener = std::thread::spawn(move || opener.open_output("/data/file").unwrap_err());
     assert_eq!(await_byte(&hanging.asked, "who opens"), b'?');
@@ -699,12 +715,7 @@ fn nobody_waits_for_who_opens_a_file() {
 
 /// Init's process for it stands still meanwhile.
 fn an_exec_that_hangs_keeps_no_other_from_starting() {
-    mounts::own_mounts();
-    let directory = tempfile::tempdir().unwrap();
-    let hanging = fuse::Hanging::mount(directory.path());
-    let unmapped = Feature::IdMappedMounts;
-    let sandbox = Sandbox::new().bind_ro(directory.path(), "/data").best_effort(unmapped);
-    let session = Arc::new(sandbox.prepare().unwrap().session().unwrap());
+    let (hanging, session, _directory) = session_with_hanging_data();
     let starter = Arc::clone(&session);
     let starter = std::thread::spawn(move || starter.command("/data/file").spawn().unwrap_err());
     assert_eq!(await_byte(&hanging.asked, "who executes"), b'?');

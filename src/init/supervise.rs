@@ -8,14 +8,12 @@ use crate::sys::{self, Ended, Fd, Poll};
 use crate::text::{self, numbered};
 use crate::tree::Watched;
 use crate::wire::{
-    BY_SIGNAL, CPU_TIME, Call, DETACH, Fault, OWN_PIDS, PAUSE, REPORT, Report, Text, ended, report,
+    BY_SIGNAL, CPU_TIME, Call, DETACH, EXEC, Fault, OWN_PIDS, PAUSE, REPORT, Report, Text, ended,
+    report,
 };
 
 /// How many of the processes that the program left are named.
 const NAMED: u64 = 32;
-
-/// How long an exec may take, however short the wall time: on a busy machine, or from a slow file system.
-const EXEC: u64 = 10_000_000_000;
 
 /// How long CPU time is not looked at, at the least.
 const SHORTEST: u64 = 1_000_000;
@@ -121,17 +119,7 @@ impl Supervisor<'_> {
         ];
         sys::poll(&mut set, timeout);
         if set[3].revents != 0 {
-            self.pass_on();
-            self.running.exec = Fd(-1);
-            // From here on the time is the program's.
-            self.running.started = sys::now();
-            if !cfg!(session) || self.running.wall != 0 {
-                self.deadline = self.running.started.saturating_add(self.running.wall);
-            }
-            // Else it has ended, which is seen next.
-            if cfg!(session) && sys::has_executed(self.running.pid) {
-                self.tell_of_exec();
-            }
+            self.exec_is_over();
         }
         if set[4].revents & POLLIN != 0 {
             self.end_denied();
@@ -150,14 +138,37 @@ impl Supervisor<'_> {
         }
     }
 
+    /// The program has been executed, or its process has ended.
+    fn exec_is_over(&mut self) {
+        self.pass_on();
+        self.running.exec = Fd(-1);
+        // From here on the time is the program's, if it was not up before.
+        if self.end.numbers[ended::TIMED_OUT] == 0 {
+            self.running.started = sys::now();
+        }
+        let limit = self.running.started.saturating_add(self.running.wall);
+        if !cfg!(session) || self.running.wall != 0 {
+            self.deadline = match self.phase {
+                Phase::Running => limit,
+                Phase::Lingering => self.deadline.min(limit),
+                Phase::Grace | Phase::Killed => self.deadline,
+            };
+        }
+        // Else it has ended, which is seen next.
+        if cfg!(session) && sys::has_executed(self.running.pid) {
+            self.tell_of_exec();
+        }
+    }
+
     /// Why the program could not be executed, if its process says so and nobody else is told.
     fn pass_on(&self) {
-        let mut report = [0; REPORT];
         if !cfg!(session) || self.running.unsaid.is_none() {
             return;
         }
-        let said = sys::receive(self.running.exec.0, &mut report, &mut [], MSG_DONTWAIT);
-        if let Ok((REPORT, file)) = said {
+        let mut report = [0; REPORT];
+        let mut hear = || sys::receive(self.running.exec.0, &mut report, &mut [], MSG_DONTWAIT);
+        // If it has not read the word, the kernel tells that first.
+        if let Ok((REPORT, file)) = hear().or_else(|_| hear()) {
             self.lines.end_with(&report, file.as_ref().map(|file| file.0).as_slice());
         }
     }
@@ -266,6 +277,10 @@ impl Supervisor<'_> {
     }
 
     fn end_all(&mut self) {
+        // Of what runs is told before what is killed.
+        if cfg!(session) && sys::poll(&mut [Poll::closing(self.running.exec.0)], 0) != 0 {
+            self.exec_is_over();
+        }
         self.phase = Phase::Killed;
         self.deadline = sys::FOREVER;
         self.kill_all();
