@@ -293,8 +293,12 @@ fn run(
     let policy = start.policy;
     let mut kept = Kept::default();
     let ready = await_ready(start, &lines, &launched, &mut kept);
-    let Ready { report: ready, starting, program, .. } =
-        ready.inspect_err(|_| end_what_started(start, &lines, &launched))?;
+    let Ready { report: ready, starting, program, .. } = ready.inspect_err(|_| {
+        // Else nothing runs yet, and nothing will without init.
+        if matches!(start.role, Role::Later(_)) {
+            end_what_started(start, &lines, &launched);
+        }
+    })?;
     // From here on the program's process may wait for answers.
     let journal = start_journal(start, &launched, &mut kept)
         .inspect_err(|_| end_what_started(start, &lines, &launched))?;
