@@ -1,5 +1,5 @@
-//! Memory of init's own. There is no allocator: what is small comes from a place that is never used twice, the rest in
-//! whole pages.
+//! Memory of init's own. There is no allocator: it comes in whole pages, and what is small, in an init that waits for
+//! programs or is copied, from a place that is never used twice.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,10 @@ pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
 }
 
 fn small(length: usize) -> Option<&'static mut [u8]> {
+    // Elsewhere the code for it costs a page, and saves no more.
+    if !cfg!(session) {
+        return None;
+    }
     let more = length.checked_next_multiple_of(16).filter(|more| *more <= PLACE)?;
     let at = TAKEN.fetch_add(more, Ordering::Relaxed);
     if at > PLACE - more {
@@ -70,7 +74,7 @@ fn keep_in<T>(memory: &'static mut [u8], value: T) -> &'static T {
 /// Gives memory of [`map`] back; what is small is emptied.
 pub(crate) fn unmap(memory: &'static mut [u8]) {
     let place = PLACE_FOR_SMALL.0.get().cast::<u8>();
-    if (place..place.wrapping_add(PLACE)).contains(&memory.as_mut_ptr()) {
+    if cfg!(session) && (place..place.wrapping_add(PLACE)).contains(&memory.as_mut_ptr()) {
         return memory.fill(0);
     }
     // SAFETY: the exclusive reference is the only one to this mapping, and ends here.
