@@ -115,10 +115,10 @@ constants! {
     MAP_SHARED: usize = 1;
     MAP_PRIVATE: usize = 2;
     MAP_ANONYMOUS: usize = 0x20;
-    RUSAGE_CHILDREN: isize = -1;
     P_ALL: usize = 0;
     P_PID: usize = 1;
     WEXITED: usize = 4;
+    WSTOPPED: usize = 2;
     WNOHANG: usize = 1;
     WNOWAIT: usize = 0x0100_0000;
     __WALL: usize = 0x4000_0000;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
 use crate::changes::Changes;
+use crate::control::end_followed;
 use crate::error::{Error, Feature, Result, Stage};
 use crate::learn::{Denials, Journal};
 #[cfg(feature = "footprint")]
@@ -30,6 +31,7 @@ use crate::session::Hosted;
 use crate::spawn::Made;
 use crate::sys;
 use crate::template::Template;
+use crate::wire::LAST;
 
 mod account;
 #[cfg(feature = "tokio")]
@@ -114,6 +116,8 @@ pub struct Child {
     journal: Option<Journal>,
     /// It is one of a session's.
     hosted: Option<Hosted>,
+    /// Its pidfd has been given to the caller, who waits for the end by it.
+    exposed: AtomicBool,
     /// It is one that has entered a sandbox: who has made its init, and reaps that.
     maker: Option<Launched>,
     /// What it was made from, unless it is one of these.
@@ -209,6 +213,7 @@ impl Child {
             listener,
             journal: made.journal,
             hosted: None,
+            exposed: AtomicBool::new(false),
             maker: made.maker,
             lowered,
             network: None,
@@ -297,7 +302,8 @@ impl Child {
 
     /// The host's pid of the sandbox's first process: init, or without it the program
     /// ([namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html)). It names the
-    /// namespaces too (`/proc/ID/ns`), as long as the sandbox runs.
+    /// namespaces too (`/proc/ID/ns`), as long as the sandbox runs. Of a command of a session it is that of who looks
+    /// after it, which may have looked after others, and then looks after more.
     ///
     /// # Examples
     ///
@@ -347,7 +353,9 @@ impl Child {
     }
 
     /// A descriptor that becomes readable when all of the sandbox has ended, its init included, to be watched by an
-    /// event loop ([pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), Linux 5.3).
+    /// event loop ([pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html), Linux 5.3). Of a command of a
+    /// session it is that of who looks after it, and nobody else's from then on; in a forked copy of the caller it need not
+    /// become readable.
     ///
     /// # Examples
     ///
@@ -361,6 +369,7 @@ impl Child {
     /// ```
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.expose();
         self.pidfd.as_fd()
     }
 
@@ -554,13 +563,32 @@ impl Child {
         }
     }
 
+    /// Who looks after it is to end with it.
+    fn expose(&self) {
+        let nobodys = self.hosted.is_none() || self.is_a_copys();
+        if nobodys || self.exposed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // Short of memory, it is tried again.
+        if (0..4).any(|_| self.tell_init(&[LAST], &[]).is_ok()) {
+            return;
+        }
+        // Else who waits for its end would do so for ever.
+        let told = self.control.as_ref().is_some_and(|control| end_followed(control.as_fd()));
+        log::error!(
+            "sandbox {} is told to end, as its supervisor cannot be told: {told}",
+            self.pid
+        );
+    }
+
     fn program_pidfd(&self) -> BorrowedFd<'_> {
         self.program.as_ref().map_or(self.pidfd.as_fd(), AsFd::as_fd)
     }
 
     /// A word to init, if there is one; it may have ended.
     fn tell_init(&self, word: &[u8], fds: &[RawFd]) -> Result<()> {
-        let Some(control) = self.control.as_ref().filter(|_| self.supervised) else {
+        let mine = self.supervised && !self.is_a_copys();
+        let Some(control) = self.control.as_ref().filter(|_| mine) else {
             return Ok(());
         };
         let (control, words) = (std::os::fd::AsRawFd::as_raw_fd(control), [IoSlice::new(word)]);

@@ -1,5 +1,6 @@
 //! The library's end of the sockets to init.
 
+use std::cell::OnceCell;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -22,22 +23,30 @@ use crate::wire::{self, BY_SIGNAL, RESUME, Report};
 #[derive(Debug)]
 pub(crate) struct Lines {
     pub(crate) ours: OwnedFd,
-    pub(crate) proc: OwnedFd,
+    proc: OnceCell<OwnedFd>,
 }
 
 impl Lines {
     /// And the other end.
     pub(crate) fn new() -> Result<(Self, OwnedFd)> {
         let (ours, theirs) = pair()?;
-        Ok((Lines::with(ours)?, theirs))
+        Ok((Lines::with(ours), theirs))
     }
 
     /// Of a socket that is there.
-    pub(crate) fn with(ours: OwnedFd) -> Result<Self> {
+    pub(crate) fn with(ours: OwnedFd) -> Self {
+        Lines { ours, proc: OnceCell::new() }
+    }
+
+    /// The caller's /proc.
+    pub(crate) fn proc(&self) -> Result<&OwnedFd> {
+        if let Some(proc) = self.proc.get() {
+            return Ok(proc);
+        }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let proc = open("/proc", flags, Mode::empty());
-        let failed = |errno| Error::new(Stage::Launch, "open", "\"/proc\"", errno);
-        Ok(Lines { ours, proc: proc.map_err(failed)? })
+        let failed = |errno| Error::new(Stage::Launch, "open", "\"/proc\"", errno).explained();
+        let proc = open("/proc", flags, Mode::empty()).map_err(failed)?;
+        Ok(self.proc.get_or_init(|| proc))
     }
 }
 
@@ -115,7 +124,7 @@ pub(crate) fn init_died(launched: &Launched, stage: Stage) -> Error {
 }
 
 pub(crate) fn unheard(stage: Stage, errno: Errno) -> Error {
-    Error::new(stage, "recvmsg", "from init", errno)
+    Error::new(stage, "recvmsg", "from init", errno).explained()
 }
 
 pub(crate) fn next_report(

@@ -285,7 +285,7 @@ fn waiting_problems(policy: &Policy) -> Vec<String> {
             "learn() and declare_inputs(..) need a sandbox that is made for its program".into(),
         );
     }
-    let late = policy.filter(true, false).is_ok_and(|filter| !filter.can_be_inherited());
+    let late = policy.filter(true, false).is_ok_and(|filter| !filter.can_be_inherited);
     if policy.new_privileges && late {
         problems.push(
             "where exec may gain privileges, init has to install the seccomp profile, and this one would \

@@ -68,8 +68,6 @@ impl Stands {
 pub(crate) struct Sockets {
     /// Init's.
     pub(crate) control: OwnedFd,
-    /// Where it takes programs, if it does.
-    pub(crate) door: Option<OwnedFd>,
     /// Whether it is [paused](crate::Child::pause): programs do not start then, and nobody is to continue it.
     pub(crate) paused: Stands,
 }

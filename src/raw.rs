@@ -241,7 +241,6 @@ numbers! {
     FCHDIR 81 50;
     CHDIR 80 49;
     UMASK 95 166;
-    GETRUSAGE 98 165;
     SETPRIORITY 141 140;
     SETGROUPS 116 159;
     SETRESUID 117 147;
@@ -316,7 +315,7 @@ mod tests {
                    PERSONALITY SYS_personality; SCHED_SETSCHEDULER SYS_sched_setscheduler;
                    SCHED_GETSCHEDULER SYS_sched_getscheduler;
                    SCHED_YIELD SYS_sched_yield; CLONE SYS_clone; EXECVE SYS_execve; KILL SYS_kill; TGKILL SYS_tgkill; FCNTL SYS_fcntl;
-                   FCHDIR SYS_fchdir; CHDIR SYS_chdir; UMASK SYS_umask; GETRUSAGE SYS_getrusage;
+                   FCHDIR SYS_fchdir; CHDIR SYS_chdir; UMASK SYS_umask;
         SETPRIORITY SYS_setpriority;
                    SETGROUPS SYS_setgroups; SETRESUID SYS_setresuid; SETRESGID SYS_setresgid;
                    SETSID SYS_setsid; CAPGET SYS_capget; CAPSET SYS_capset;

@@ -350,7 +350,8 @@ impl Seccomp {
             }
             _ => {}
         }
-        Ok(Assembled { programs, allow_setup, allow_report, listener, decides })
+        let can_be_inherited = listener.is_none() && allow_setup && programs.allow_supervision();
+        Ok(Assembled { programs, allow_setup, allow_report, can_be_inherited, listener, decides })
     }
 
     /// All rules together; none if there is nothing to refuse.
@@ -490,17 +491,14 @@ pub(crate) struct Assembled {
     pub(crate) allow_setup: bool,
     /// See [`Programs::allow_report`].
     pub(crate) allow_report: bool,
+    /// Whether an init that waits for programs can install it, for them to have it from there.
+    pub(crate) can_be_inherited: bool,
     pub(crate) listener: Option<Listener>,
     /// What the first program was before a journal was asked instead of its answers.
     pub(crate) decides: Option<Vec<u8>>,
 }
 
 impl Assembled {
-    /// Whether an init that waits for programs can install it, for them to have it from there.
-    pub(crate) fn can_be_inherited(&self) -> bool {
-        self.listener.is_none() && self.allow_setup && self.programs.allow_supervision()
-    }
-
     /// What is answered to a call that a journal is asked about: `None` to let it go on, or an error number.
     pub(crate) fn answer(&self, number: u32, args: [u64; 6]) -> Option<i32> {
         let (code, _) = bpf::answer(self.decides.as_ref()?, number, args)?;
@@ -536,18 +534,15 @@ impl Programs {
     /// by arguments that a profile may look at.
     fn allow_supervision(&self) -> bool {
         let with = |first| [first, 0, 0, 0, 0, 0];
-        let copies = [libc::CLONE_VM, 0].map(|shared| shared | libc::CLONE_PIDFD | libc::SIGCHLD);
+        let copies = [libc::CLONE_VM, 0].map(|shared| shared | libc::CLONE_PIDFD | libc::SIGUSR1);
         let calls = [
             libc::SYS_clock_gettime,
             libc::SYS_execve,
             libc::SYS_exit,
             libc::SYS_fstatfs,
-            libc::SYS_getrusage,
             libc::SYS_kill,
             libc::SYS_mmap,
             libc::SYS_munmap,
-            libc::SYS_getpid,
-            libc::SYS_pidfd_open,
             libc::SYS_pidfd_send_signal,
             libc::SYS_ppoll,
             libc::SYS_read,

@@ -27,6 +27,10 @@ use crate::sandbox::Sandbox;
 use crate::spawn::{Count, Role, start_inside};
 use crate::wire::STOOD;
 
+pub(crate) mod supervisors;
+
+use supervisors::{Supervisor, Supervisors};
+
 /// One sandbox in which many programs run, one after another or side by side; made by
 /// [`Prepared::session`](crate::Prepared::session)
 /// ([pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html)). Dropping it ends
@@ -40,8 +44,8 @@ use crate::wire::STOOD;
 /// by its name in /proc/self/fd, and files that have setuid bits cannot be made.
 ///
 /// The tree is that of the moment when it was made: a source of a bind that is renamed, deleted or replaced on the
-/// host afterwards stays what it was. It holds six descriptors of the caller's, and five for each command that runs,
-/// besides those of piped streams.
+/// host afterwards stays what it was. It holds six descriptors of the caller's, five for each command that runs,
+/// besides those of piped streams, and two for each process that waits to look after one: at most four do.
 ///
 /// # Examples
 ///
@@ -66,6 +70,7 @@ pub(crate) struct Inner {
     lowered: Arc<Lowered>,
     missing: Vec<Feature>,
     init: Launched,
+    supervisors: Supervisors,
     clock: Mutex<Clock>,
     /// Without a lock: who opens a file may wait for ever.
     remains: Remains,
@@ -79,18 +84,18 @@ struct Clock {
     stood: Duration,
     since: Option<Instant>,
     last: u64,
-    supervisors: BTreeMap<u64, Supervisor>,
+    commands: BTreeMap<u64, Running>,
 }
 
-/// Who looks after a command.
+/// A command, and who looks after it.
 #[derive(Debug)]
-struct Supervisor {
+struct Running {
     control: OwnedFd,
     watched: Watched,
     stood_before: Duration,
 }
 
-impl Supervisor {
+impl Running {
     /// `all` is how long everything has stood still, before it began as well; `None` while it does.
     fn tell_warden(&self, all: Option<Duration>, policy: &Policy) -> Result<()> {
         self.watched.tell(all.map(|all| all.saturating_sub(self.stood_before)), policy)
@@ -108,14 +113,25 @@ impl Hosted {
     /// How long it has stood still; `None` while it does.
     pub(crate) fn stood(&self) -> Option<Duration> {
         let clock = lock(&self.session.clock);
-        let supervisor = clock.supervisors.get(&self.number).filter(|_| clock.since.is_none())?;
-        Some(clock.stood.saturating_sub(supervisor.stood_before))
+        let running = clock.commands.get(&self.number).filter(|_| clock.since.is_none())?;
+        Some(clock.stood.saturating_sub(running.stood_before))
+    }
+}
+
+impl Hosted {
+    /// It has ended, and who has looked after it may have the next one.
+    pub(crate) fn give_back(self, supervisor: Supervisor) {
+        let session = Arc::clone(&self.session);
+        // No word of this one is to come any more.
+        drop(self);
+        session.supervisors.collect(session.sandbox.policy());
+        session.supervisors.give_back(supervisor);
     }
 }
 
 impl Drop for Hosted {
     fn drop(&mut self) {
-        lock(&self.session.clock).supervisors.remove(&self.number);
+        lock(&self.session.clock).commands.remove(&self.number);
     }
 }
 
@@ -129,20 +145,21 @@ impl Session {
         let New { mut child, lowered, door, .. } = made;
         let (mut init, control) = child.init()?;
         let door = door.ok_or_else(|| init_died(&init, Stage::Launch))?;
-        init.session =
-            Some(Arc::new(Sockets { control, door: Some(door), paused: child.stands() }));
+        init.session = Some(Arc::new(Sockets { control, paused: child.stands() }));
+        let supervisors = Supervisors::new(door, &init, sandbox.policy())?;
         let missing = child.missing().to_vec();
         let sandbox = sandbox.clone();
         let (clock, remains) = (Mutex::default(), child.take_remains());
         let (owner, child) = (std::process::id(), Mutex::new(child));
-        let inner = Inner { owner, sandbox, lowered, missing, init, clock, remains, child };
+        let inner =
+            Inner { owner, sandbox, lowered, missing, init, supervisors, clock, remains, child };
         Ok(Session(Arc::new(inner)))
     }
 
     /// A program to start in it, as [`Sandbox::command`]
     /// ([execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)). Its spawn fails with `ESRCH`
     /// once the session has ended, or if another program has killed who looks after this one; with `EBUSY` while the session is
-    /// paused; and with `ETIMEDOUT` if programs of the session, or a file system that does not answer, keep a step of the start from its
+    /// paused; with `EPERM` in a forked copy of the caller; and with `ETIMEDOUT` if programs of the session, or a file system that does not answer, keep a step of the start from its
     /// end for half a minute. The program may have run before such an error; it is ended then.
     ///
     /// # Examples
@@ -278,7 +295,7 @@ impl Session {
         let mut clock = lock(&self.0.clock);
         clock.since.get_or_insert_with(Instant::now);
         let policy = self.0.sandbox.policy();
-        let told = clock.supervisors.values().try_for_each(|one| one.tell_warden(None, policy));
+        let told = clock.commands.values().try_for_each(|one| one.tell_warden(None, policy));
         drop((clock, child));
         if told.is_err() {
             self.resume()?;
@@ -321,7 +338,7 @@ impl Session {
             let all = clock.stood.saturating_add(stood);
             let policy = self.0.sandbox.policy();
             // Told first: they find it before they look at the time.
-            clock.supervisors.values().try_for_each(|one| {
+            clock.commands.values().try_for_each(|one| {
                 one.tell_warden(Some(all), policy)?;
                 tell_stood(&one.control, stood)
             })?;
@@ -459,18 +476,23 @@ impl Inner {
         let mut clock = lock(&self.clock);
         clock.last += 1;
         let (number, stood_before) = (clock.last, clock.stood);
-        let supervisor = Supervisor { control, watched, stood_before };
+        let running = Running { control, watched, stood_before };
         // Paused while it was started.
         if clock.since.is_some() {
-            supervisor.tell_warden(None, self.sandbox.policy())?;
+            running.tell_warden(None, self.sandbox.policy())?;
         }
-        clock.supervisors.insert(number, supervisor);
+        clock.commands.insert(number, running);
         drop(clock);
         Ok(Hosted { session: self, number })
     }
 
     /// Starts a program in it.
     pub(crate) fn start(self: Arc<Self>, command: Command) -> Result<Child> {
+        if self.owner != std::process::id() {
+            // Who looks after programs is that one's.
+            let object = format!("(the session is process {}'s)", self.owner);
+            return Err(Error::new(Stage::Start, "start program", object, Errno::EPERM));
+        }
         if self.has_ended() {
             return Err(ended("start program"));
         }
@@ -480,8 +502,11 @@ impl Inner {
         }
         let (made, mut attached) =
             command.start_later(&self.lowered, None, Role::Later(Count::Any), |start| {
-                start_inside(&start, &self.init)
+                let policy = self.sandbox.policy();
+                let supervisor = self.supervisors.take(&self.init, policy, start.wall)?;
+                start_inside(&start, &self.init, supervisor)
             })?;
+        self.supervisors.collect(self.sandbox.policy());
         attached.missing.clone_from(&self.missing);
         let child = Child::new(made, attached);
         let (_, control) = child.init()?;

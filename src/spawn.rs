@@ -1,7 +1,6 @@
 //! Making a sandbox: clone, maps, plan, and the undoing of all that if a step fails.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,7 @@ use nix::errno::Errno;
 use crate::abi::CLONE_PARENT;
 use crate::cgroup::group::Groups;
 use crate::cgroup::place::Place;
-use crate::control::{
-    FOLLOW_WAIT, Lines, end_followed, init_died, next_report, send_with, transmit, unheard,
-};
+use crate::control::{FOLLOW_WAIT, Lines, end_followed, next_report, transmit, unheard};
 use crate::error::{Result, Stage};
 use crate::learn::Journal;
 use crate::lower::Lowered;
@@ -23,8 +20,9 @@ use crate::process::{Launched, Sockets};
 use crate::pty::{Pty, Size};
 use crate::sandbox::Sandbox;
 use crate::seccomp::Assembled;
+use crate::session::supervisors::Supervisor;
 use crate::template::Template;
-use crate::wire::{self, COMMAND, Report, report};
+use crate::wire::{self, Report, report};
 use crate::{sys, warden};
 
 mod first;
@@ -34,7 +32,7 @@ mod refused;
 use first::{First, ask_for_copy, copied, launched, map_ids, pid_of, spare_init};
 use handshake::{Ready, await_exec, await_ready, hand_over};
 pub(crate) use refused::Refused;
-use refused::{failed_report, refused_before};
+use refused::refused_before;
 
 /// How long past its deadline a sandbox has to end itself before the warden or the handle does it.
 pub(crate) const SLACK: Duration = Duration::from_millis(250);
@@ -273,6 +271,7 @@ pub(crate) fn keep_networks(
     loopback: bool,
 ) -> Result<Networks> {
     let (lines, theirs) = Lines::new()?;
+    lines.proc()?;
     ask_for_copy(template, door.as_fd(), theirs, wire::KEEPS_NETWORKS | CLONE_PARENT as u64)?;
     let (answer, fds) = next_report(&lines, template, Stage::Launch)?;
     let pidfd = fds.into_iter().next().filter(|_| answer.kind == report::JOINED);
@@ -338,7 +337,7 @@ pub(crate) fn start_later(
     warden_id: u64,
     told: &mut bool,
 ) -> Result<Made, Refused> {
-    let lines = Lines::with(control)?;
+    let lines = Lines::with(control);
     // Until it is told, it is nobody's whose end would have to be waited for.
     let mut launched = init.again(false);
     hand_over(start, &lines, &launched)?;
@@ -346,47 +345,23 @@ pub(crate) fn start_later(
     run(start, lines, launched, warden_id, None)
 }
 
-/// Starts a program in a sandbox that waits for any number, with a supervisor of its own.
-pub(crate) fn start_inside(start: &Start<'_>, init: &Launched) -> Result<Made, Refused> {
-    let (lines, theirs) = Lines::new()?;
-    let word = [IoSlice::new(&[COMMAND])];
-    let session = init.session.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
-    let door = session.door.as_ref().ok_or_else(|| init_died(init, Stage::Launch))?;
-    send_with(door.as_fd(), &word, &[theirs.as_raw_fd()], init, Stage::Launch)?;
-    drop(theirs);
-    let handed = hand_over(start, &lines, init).map_err(Refused::from);
-    let launched = handed.and_then(|()| supervisor(start, &lines, init)).inspect_err(|_| {
-        // Not only closed, as elsewhere: a forked copy of the embedder may hold it.
-        end_followed(lines.ours.as_fd());
-    })?;
-    let watched = watch_start(start, &launched);
-    let warden_id = watched.inspect_err(|_| end_what_started(start, &lines, &launched))?;
+/// Starts a program in a sandbox that waits for any number, by a supervisor that looks after no other.
+pub(crate) fn start_inside(
+    start: &Start<'_>,
+    init: &Launched,
+    supervisor: Supervisor,
+) -> Result<Made, Refused> {
+    let Supervisor { pid, pidfd, control, warden_id, .. } = supervisor;
+    let session = init.session.clone();
+    let launched = Launched { pid, pidfd, armed: true, born_inside: true, session };
+    let lines = Lines::with(control);
+    hand_over(start, &lines, &launched)
+        .inspect_err(|_| end_what_started(start, &lines, &launched))?;
     run(start, lines, launched, warden_id, None)
 }
 
-/// Who has taken the socket, and can be ended from here on.
-fn supervisor(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<Launched, Refused> {
-    let (answer, fds) = next_report(lines, init, Stage::Start)?;
-    if answer.kind != report::JOINED {
-        return Err(failed_report(start, &answer, fds));
-    }
-    let pidfd = fds.into_iter().next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
-    let (pid, pidfd) = (pid_of(lines, &pidfd).unwrap_or(0), Arc::new(pidfd));
-    let session = init.session.clone();
-    Ok(Launched { pid, pidfd, armed: true, born_inside: true, session })
-}
-
-/// Has the warden watch over it. The program may keep its supervisor from telling that it runs.
-fn watch_start(start: &Start<'_>, launched: &Launched) -> Result<u64> {
-    let id = warden::watch(start.policy.init_file.as_deref(), &launched.pidfd, true)?;
-    if let Some(wall) = start.wall {
-        limit_from_now(start.policy, id, wall.max(Duration::from_nanos(wire::EXEC)))?;
-    }
-    Ok(id)
-}
-
 /// Has the warden end it if it outlasts its time and what comes after that.
-fn limit_from_now(policy: &Policy, id: u64, wall: Duration) -> Result<()> {
+pub(crate) fn limit_from_now(policy: &Policy, id: u64, wall: Duration) -> Result<()> {
     let limit = wall.saturating_add(policy.grace).saturating_add(patience(policy));
     tell_limit(policy, id, sys::monotonic_after(limit))
 }

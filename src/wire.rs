@@ -10,9 +10,12 @@ use crate::raw::Errno;
 /// Begins every plan.
 pub(crate) const MAGIC: u32 = 0x5354_4b44;
 /// Raised whenever this file changes its meaning.
-pub(crate) const VERSION: u32 = 14;
+pub(crate) const VERSION: u32 = 15;
 /// The largest message; smaller than the smallest socket buffer that Linux gives by default.
 pub(crate) const CHUNK: usize = 64 * 1024;
+/// How long the program part may be that comes in one message with its header and descriptors, to an init that waits
+/// for programs.
+pub(crate) const TOGETHER: usize = 4096;
 
 /// A text as init sees it: the bytes, the last of which is NUL.
 #[derive(Clone, Copy, Debug)]
@@ -622,7 +625,8 @@ pub(crate) mod report {
     pub(crate) const LEFT: u64 = 3;
     /// The program ended: see [`super::Ended`].
     pub(crate) const ENDED: u64 = 4;
-    /// The sandbox's first process exists, with its pidfd (after joining); or who looks after a program of a session.
+    /// The sandbox's first process exists, with its pidfd (after joining); or who looks after a session's
+    /// programs, with its socket as well.
     pub(crate) const JOINED: u64 = 5;
     /// Everything but init was killed at once: it counts what that was, and nothing else runs.
     pub(crate) const KILLED: u64 = 6;
@@ -716,6 +720,8 @@ pub(crate) mod ended {
     pub(crate) const LEFT: usize = 11;
     /// If a filter ended the program: the number of the system call, and 1 more.
     pub(crate) const DENIED: usize = 12;
+    /// 1 if who has looked after it takes another program.
+    pub(crate) const GOES_ON: usize = 13;
 }
 
 /// A message of the library's to a running init: go on when the library's end closes.
@@ -734,8 +740,10 @@ pub(crate) const BARE: u8 = b'b';
 pub(crate) const LOOPBACK: u8 = b'u';
 /// With a socket: over that comes a network, and goes whether it was not used.
 pub(crate) const LOOK: u8 = b'l';
-/// To a session: with the socket of a program that is to be started.
-pub(crate) const COMMAND: u8 = b'x';
+/// To a session: who looks after programs is to be there. It is told by [`report::JOINED`].
+pub(crate) const SUPERVISOR: u8 = b'x';
+/// To such a one: this program is the last.
+pub(crate) const LAST: u8 = b'z';
 /// Eight bytes of this, and eight of for how many nanoseconds the time has stood still.
 pub(crate) const STOOD: u8 = b's';
 /// The time stands still from now on.

@@ -20,8 +20,8 @@ use common::Needs;
 use common::ways::Ways;
 use life::{SAFETY, await_released, is_held, pipe};
 use stockade::{
-    AsyncChild, Command, Error, Feature, Namespaces, Outcome, Prepared, Sandbox, Session, Stdio,
-    WhenEmpty,
+    AsyncChild, Child, Command, Error, Feature, Namespaces, Outcome, Prepared, Sandbox, Session,
+    Stdio, WhenEmpty,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
@@ -33,7 +33,7 @@ tests_in_all_ways! {
     ];
     Needs::Nothing => alone [
         no_thread_waits, dropped_without_a_pid_namespace, without_a_runtime, many_at_once, many_that_are_dropped,
-        a_word_is_enough, killing_blocks_nobody, the_session_ends_meanwhile, the_session_stands_still_meanwhile,
+        a_word_is_enough, the_end_is_seen_whoever_heard_it, killing_blocks_nobody, the_session_ends_meanwhile, the_session_stands_still_meanwhile,
         the_template_is_killed_meanwhile, the_pool_ends_meanwhile, a_panic_of_an_action,
     ];
 }
@@ -412,15 +412,39 @@ fn trace_to_the_end(pid: u32) {
 
 /// Where another process reaps init, what it says last is the end: it need not have ended.
 fn a_word_is_enough() {
-    let (prepared, session) = (template(), session());
+    let prepared = template();
     runtime().block_on(async {
-        for command in [prepared.command("cat"), session.command("cat")] {
-            let mut child = command.stdin(Stdio::piped()).spawn_async().await.unwrap();
-            let supervisor = child.with(|child| child.id()).await.unwrap();
-            stop_at_exit(supervisor);
-            assert_eq!(child.wait().await.unwrap().outcome, Outcome::Exited(0));
-            trace_to_the_end(supervisor);
+        let command = prepared.command("cat").stdin(Stdio::piped());
+        let mut child = command.spawn_async().await.unwrap();
+        let init = child.with(|child| child.id()).await.unwrap();
+        stop_at_exit(init);
+        assert_eq!(child.wait().await.unwrap().outcome, Outcome::Exited(0));
+        trace_to_the_end(init);
+    });
+}
+
+/// Who looks after a session's command does not end with it; somebody else may have heard the word.
+fn the_end_is_seen_whoever_heard_it() {
+    let session = session();
+    runtime().block_on(async {
+        let mut child =
+            session.command("sh").args(["-c", "sleep 0.2"]).spawn_async().await.unwrap();
+        // It goes on, and hears the word.
+        assert!(once(child.with(Child::wait)).is_pending());
+        assert_eq!(child.wait().await.unwrap().outcome, Outcome::Exited(0));
+        // Which waits for the program, and that for who reads.
+        let many = session.command("head").args(["-c", "1000000", "/dev/zero"]);
+        let mut child = many.stdout(Stdio::piped()).spawn_async().await.unwrap();
+        assert!(once(child.with(Child::wait)).is_pending());
+        assert_eq!(child.wait_with_output().await.unwrap().stdout.len(), 1_000_000);
+        let mut child = session.command("true").spawn_async().await.unwrap();
+        let status = child.with(Child::wait).await.unwrap().unwrap();
+        assert_eq!(child.wait().await.unwrap(), status);
+        let mut child = session.command("true").spawn_async().await.unwrap();
+        while child.try_wait().unwrap().is_none() {
+            tokio::task::yield_now().await;
         }
+        assert!(child.wait().await.unwrap().outcome.is_success());
     });
 }
 

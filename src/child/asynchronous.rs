@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -61,6 +61,12 @@ pub struct AsyncChild {
     pidfd: AsyncFd<Arc<OwnedFd>>,
     /// Where the end is said before it can be seen, as long as that may come.
     word: Option<AsyncFd<OwnedFd>>,
+    /// Whether it is enough, and the process need not end.
+    ends_by_word: bool,
+    /// Who waits for the end, which an action may hear of instead.
+    waiting: Waiting,
+    has_terminal: bool,
+    keep_bytes: usize,
     /// Wakes when the handle has to end what init did not.
     timer: Option<AsyncFd<Timer>>,
     child: Shared,
@@ -69,6 +75,13 @@ pub struct AsyncChild {
 /// The handle itself, which a thread that blocks may have as well.
 #[derive(Debug)]
 struct Shared(Option<Arc<Mutex<Child>>>);
+
+/// Who is to be woken when an action is over.
+#[derive(Debug, Clone, Default)]
+struct Waiting(Arc<Mutex<Option<Waker>>>);
+
+/// Wakes it when the action is over, or has panicked.
+struct Wakes(Waiting);
 
 #[derive(Debug)]
 struct Timer(TimerFd);
@@ -191,8 +204,14 @@ impl AsyncChild {
         let stdin = child.stdin.take().map(|pipe| Sender::from_owned_fd(pipe.into()));
         let stdout = child.stdout.take().map(|pipe| Receiver::from_owned_fd(pipe.into()));
         let stderr = child.stderr.take().map(|pipe| Receiver::from_owned_fd(pipe.into()));
-        let pidfd = watch(Arc::clone(&child.pidfd));
-        let word = child.control.as_ref().filter(|_| child.ends_by_word());
+        // Of a session the next command may have the same, and the runtime knows it by its number.
+        let pidfd = match child.hosted {
+            Some(_) => child.pidfd.try_clone().map(Arc::new),
+            None => Ok(Arc::clone(&child.pidfd)),
+        };
+        let pidfd = pidfd.and_then(watch);
+        let ends_by_word = child.ends_by_word();
+        let word = child.control.as_ref().filter(|_| ends_by_word);
         let word = word.map(|word| word.try_clone().and_then(watch)).transpose();
         let timer = child.deadline.map(|_| Timer::new()).transpose()?;
         let timer = timer.map(watch);
@@ -202,6 +221,10 @@ impl AsyncChild {
             stderr: stderr.transpose().map_err(&register)?,
             pidfd: pidfd.map_err(&register)?,
             word: word.map_err(&register)?,
+            ends_by_word,
+            waiting: Waiting::default(),
+            has_terminal: child.terminal.is_some(),
+            keep_bytes: child.keep_bytes,
             timer: timer.transpose().map_err(&register)?,
             child: Shared(Some(Arc::new(Mutex::new(child)))),
         })
@@ -261,7 +284,11 @@ impl AsyncChild {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_wait(&mut self) -> Result<Option<Status>> {
-        self.child.try_lock().map_or(Ok(None), |mut child| child.try_wait())
+        let status = self.child.try_lock().map_or(Ok(None), |mut child| child.try_wait());
+        if matches!(status, Ok(Some(_))) {
+            self.word = None;
+        }
+        status
     }
 
     /// Waits as [`wait`](Self::wait) does, and reads what comes through piped standard output and standard
@@ -285,10 +312,12 @@ impl AsyncChild {
     /// ```
     pub async fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
-        let (terminal, keep) = match self.child.lock() {
-            Some(mut child) => (child.terminal.take().map(OwnedFd::from), child.keep_bytes),
-            None => (None, 0),
+        // An action that was given up may wait for a program that waits for who reads.
+        let terminal = match self.has_terminal {
+            true => self.with(|child| child.terminal.take().map(OwnedFd::from)).await?,
+            false => None,
         };
+        let keep = self.keep_bytes;
         let read = failed(Stage::Run, "read");
         let own = |pipe: Option<Receiver>| pipe.map(Receiver::into_nonblocking_fd).transpose();
         let stdout = own(self.stdout.take()).map_err(&read)?;
@@ -343,7 +372,11 @@ impl AsyncChild {
         match Handle::try_current() {
             Ok(runtime) => {
                 let shared = Shared(self.child.0.clone());
-                drop(runtime.spawn_blocking(move || shared.kill()));
+                let wakes = Wakes(self.waiting.clone());
+                drop(runtime.spawn_blocking(move || {
+                    shared.kill();
+                    drop(wakes);
+                }));
                 Ok(())
             }
             Err(_) => self.child.lock().map_or(Ok(()), |mut child| child.kill()),
@@ -398,8 +431,13 @@ impl AsyncChild {
     ) -> Result<T> {
         // Only while it is dropped there is none.
         let shared = Shared(self.child.0.clone());
+        let wakes = Wakes(self.waiting.clone());
         let gone = || Error::new(Stage::Run, "use", "sandbox", Errno::ESRCH);
-        blocking(move || shared.lock().map(|mut child| action(&mut child)).ok_or_else(gone)).await?
+        blocking(move || {
+            let _wakes = wakes;
+            shared.lock().map(|mut child| action(&mut child)).ok_or_else(gone)
+        })
+        .await?
     }
 
     /// Whether the end can be seen, or a word of it heard; until then, the deadline is watched.
@@ -407,8 +445,36 @@ impl AsyncChild {
         if let Poll::Ready(Err(error)) = self.poll_timer(context) {
             return Poll::Ready(Err(error));
         }
-        let heard = self.word.as_ref().map(|word| poll_readable(word, context));
-        heard.filter(Poll::is_ready).unwrap_or_else(|| poll_readable(&self.pidfd, context))
+        match self.poll_word(context) {
+            Poll::Pending => poll_readable(&self.pidfd, context),
+            heard => heard,
+        }
+    }
+
+    /// Whether the end has been said, to whomever.
+    fn poll_word(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.ends_by_word {
+            return Poll::Pending;
+        }
+        self.waiting.set(context.waker());
+        loop {
+            match self.child.try_lock() {
+                Some(child) if child.status.is_some() => return Poll::Ready(Ok(())),
+                // By now it may have to end itself.
+                Some(child) if !child.ends_by_word() => return Poll::Pending,
+                Some(child) if child.account.last_report.is_some() => return Poll::Ready(Ok(())),
+                Some(_) => {}
+                // An action that was given up may take in what would be heard here. This is woken when it is over.
+                None => return Poll::Pending,
+            }
+            let Some(word) = &self.word else { return Poll::Pending };
+            if sys::wait_readable(word.get_ref().as_fd(), Some(Duration::ZERO)) {
+                return Poll::Ready(Ok(()));
+            }
+            let guard = ready!(word.poll_read_ready(context)).map_err(failed(Stage::Run, "wait"));
+            // If it comes now, it is ready once more.
+            guard?.clear_ready();
+        }
     }
 
     /// Never ready; the task is woken when there is something to do.
@@ -493,6 +559,23 @@ impl Shared {
         if let Some(Err(error)) = self.lock().map(|mut child| child.kill()) {
             log::error!("a sandbox is not killed: {error}");
         }
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, waker: &Waker) {
+        *self.lock() = Some(waker.clone());
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        let waker = self.0.lock().take();
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 

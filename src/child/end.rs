@@ -65,6 +65,7 @@ impl Child {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn kill(&mut self) -> Result<()> {
+        self.refuse_copies("kill")?;
         self.take_reports();
         if self.ended() || self.account.last_report.is_some() {
             return Ok(());
@@ -97,6 +98,10 @@ impl Child {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn detach(mut self) -> Result<()> {
+        if self.status.is_some() {
+            return Ok(());
+        }
+        self.refuse_copies("detach")?;
         self.resume()?;
         let failed = |errno| Error::new(Stage::Run, "detach", "sandbox", errno);
         if self.journal.is_some() {

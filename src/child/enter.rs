@@ -102,8 +102,7 @@ impl Child {
         let namespaces = policy.new_namespaces() | policy.joined_namespaces();
         let has_clocks = namespaces.contains(Namespaces::TIME)
             && !self.missing.contains(&Feature::TimeNamespace);
-        let sockets =
-            Arc::new(Sockets { control: copy(control)?, door: None, paused: self.stands() });
+        let sockets = Arc::new(Sockets { control: copy(control)?, paused: self.stands() });
         let entering = Entering {
             pid: self.pid,
             pidfd: Arc::clone(&self.pidfd),

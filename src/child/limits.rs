@@ -56,6 +56,7 @@ impl Child {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn events(&self) -> Result<Events> {
+        self.expose();
         Events::new(self.groups.as_ref(), &self.pidfd)
     }
 

@@ -55,6 +55,7 @@ impl Child {
         if self.paused.is_some() {
             return Ok(());
         }
+        self.refuse_copies("pause")?;
         self.take_reports();
         if self.ended() || self.account.last_report.is_some() {
             return Err(Error::new(Stage::Run, "pause", "(it has ended)", Errno::ESRCH));
@@ -120,6 +121,7 @@ impl Child {
     /// ```
     pub fn resume(&mut self) -> Result<()> {
         let Some(Paused { since, by_signal }) = self.paused else { return Ok(()) };
+        self.refuse_copies("resume")?;
         if let Some(pausable) = &self.pausable {
             pausable.thaw()?;
         }

@@ -1,6 +1,7 @@
 //! Waiting for the end of a sandbox, by its handle.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,10 @@ use crate::networks::Lent;
 use crate::outcome::{End, Output, Status};
 use crate::process::kill;
 use crate::session::Hosted;
+use crate::session::supervisors::Supervisor;
 use crate::spawn::{COUNTING, SLACK};
-use crate::sys;
+use crate::sys::{self, Reaped};
+use crate::wire::ended;
 
 impl Child {
     /// Waits until the program has ended and everything that it left is gone
@@ -83,6 +86,7 @@ impl Child {
     /// ```
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Status>> {
         let until = Instant::now().checked_add(timeout);
+        self.refuse_copies("wait")?;
         loop {
             self.take_reports();
             if self.ended() {
@@ -114,6 +118,7 @@ impl Child {
     /// # Ok::<(), stockade::Error>(())
     /// ```
     pub fn wait_with_output(mut self) -> Result<Output> {
+        self.refuse_copies("wait")?;
         drop(self.stdin.take());
         let terminal = self.terminal.take().map(OwnedFd::from);
         let is_terminal = terminal.is_some();
@@ -142,6 +147,21 @@ impl Child {
         Ok(collected(status, readers))
     }
 
+    /// Whether this is a command of a session, and its handle that of a forked copy of the caller.
+    pub(super) fn is_a_copys(&self) -> bool {
+        self.hosted.is_some() && self.owner != std::process::id()
+    }
+
+    /// Who looks after a command of a session looks after the next one as soon as one handle has heard the end: not
+    /// that of a forked copy of the caller.
+    pub(super) fn refuse_copies(&self, operation: &'static str) -> Result<()> {
+        if !self.is_a_copys() {
+            return Ok(());
+        }
+        let object = format!("(the handle is process {}'s)", self.owner);
+        Err(Error::new(Stage::Run, operation, object, Errno::EPERM))
+    }
+
     /// Whether what init says last is the end, and another process reaps it. Groups are free only when all has
     /// ended, and who has entered is nobody that init waits for.
     pub(super) fn ends_by_word(&self) -> bool {
@@ -157,6 +177,9 @@ impl Child {
         let (Some(deadline), Some(stood)) = (deadline, stood) else {
             return left;
         };
+        if self.is_a_copys() {
+            return left;
+        }
         let deadline = deadline + stood;
         let past = |slack| (deadline + slack).saturating_duration_since(Instant::now());
         let mut until = past(SLACK);
@@ -197,7 +220,7 @@ impl Child {
 
     /// Takes in what init has sent.
     pub(super) fn take_reports(&mut self) {
-        while let Some(control) = &self.control {
+        while let Some(control) = self.control.as_ref().filter(|_| !self.is_a_copys()) {
             match receive_now(control.as_fd()) {
                 None => return,
                 Some(Received::Report(report, _)) => self.account.note(report),
@@ -211,8 +234,14 @@ impl Child {
         if self.status.is_some() {
             return true;
         }
+        if self.is_a_copys() {
+            return false;
+        }
         let by_word = self.ends_by_word() && self.account.last_report.is_some();
-        if by_word {
+        let goes_on = by_word && self.goes_on();
+        if goes_on {
+            // Who looks after it is there for the next one.
+        } else if by_word {
             // Nothing else runs, and it ends by itself: that it does is not left to it.
             kill(self.pidfd.as_fd());
         } else if !sys::wait_readable(self.pidfd.as_fd(), Some(Duration::ZERO)) {
@@ -220,12 +249,9 @@ impl Child {
         }
         // Its last words came before its end.
         self.take_reports();
-        let reaped = match sys::reap(self.pidfd.as_fd()) {
-            // By its word it is the caller's child only if its template was killed.
-            Ok(reaped) => Some(reaped),
-            Err(_) if by_word => None,
-            // The embedder ignores SIGCHLD or has reaped it itself.
-            Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
+        let reaped = match goes_on {
+            true => None,
+            false => self.reap(by_word),
         };
         if let Some(groups) = self.groups.as_ref().filter(|_| !self.own_pids) {
             // Init may have been killed before it had ended what it follows.
@@ -259,6 +285,9 @@ impl Child {
             template.outlive(&self.pidfd);
         }
         self.status = Some(status);
+        if goes_on {
+            self.give_back();
+        }
         self.control = None;
         self.pausable = None;
         self.groups = None;
@@ -266,6 +295,41 @@ impl Child {
         self.maker = None;
         self.lowered = None;
         true
+    }
+}
+
+impl Child {
+    fn reap(&self, by_word: bool) -> Option<Reaped> {
+        match sys::reap(self.pidfd.as_fd()) {
+            // By its word it is the caller's child only if its template was killed.
+            Ok(reaped) => Some(reaped),
+            Err(_) if by_word => None,
+            // The embedder ignores SIGCHLD or has reaped it itself.
+            Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
+        }
+    }
+
+    /// Whether who has looked after a command of a session can look after another, and nobody else is to end it.
+    fn goes_on(&self) -> bool {
+        let end = self.account.last_report.as_ref();
+        let is_ours = !self.killed && !self.exposed.load(Ordering::Relaxed);
+        let was_paused = self.paused.is_some() || self.pausable.is_some();
+        let has_both = self.control.is_some() && self.program.is_some();
+        self.hosted.is_some()
+            && (is_ours && !was_paused && has_both)
+            && end.is_some_and(|end| end.numbers[ended::GOES_ON] != 0)
+    }
+
+    /// From here on its pidfd is that of the program, which has ended.
+    fn give_back(&mut self) {
+        let (hosted, program) = (self.hosted.take(), self.program.take());
+        let (Some(hosted), Some(control), Some(program)) = (hosted, self.control.take(), program)
+        else {
+            return;
+        };
+        let pidfd = std::mem::replace(&mut self.pidfd, Arc::new(program));
+        let (warden_id, limited) = (std::mem::take(&mut self.warden_id), self.deadline);
+        hosted.give_back(Supervisor { pid: self.pid, pidfd, control, warden_id, limited });
     }
 }
 

@@ -67,7 +67,10 @@ impl Command {
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (first, operations) = if later { (0, Vec::new()) } else { plan.encode_own() };
-        let given = (wire::HANDED..).zip(pairs).map(|(number, &(source, target))| {
+        let inherits_rules = role == Role::Later(Count::Any);
+        // Where neither rules nor the filter depend on it, nobody looks.
+        let looked_at = if inherits_rules { &[] } else { pairs };
+        let given = (wire::HANDED..).zip(looked_at).map(|(number, &(source, target))| {
             let given = Given::look(source, target)?;
             Ok(if handed.is_some() { given.numbered(number) } else { given })
         });
@@ -82,15 +85,14 @@ impl Command {
             // Without init nobody could tell that they are in place, nor that they are not.
             Role::Check => filters.allow_report,
             Role::Template => false,
-            Role::Waiting(_) => filters.can_be_inherited(),
-            Role::Later(_) => !filters.can_be_inherited(),
+            Role::Waiting(_) => filters.can_be_inherited,
+            Role::Later(_) => !filters.can_be_inherited,
         };
         let filter = |at: usize| {
             filters.programs.0.get(at).filter(|_| installs).cloned().unwrap_or_default()
         };
         let asks = installs && policy.init && role.has_program();
         let powerless = user::is_powerless(policy);
-        let inherits_rules = role == Role::Later(Count::Any);
         let program = Program {
             first,
             operations,

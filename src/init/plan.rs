@@ -137,11 +137,10 @@ pub(crate) fn run(lines: Lines, copied: Option<i32>) -> ! {
     if wanted.flags & crate::wire::PARKED != 0 {
         crate::session::park(lines, proc_fd, wanted, process, &mut done).end(lines);
     }
-    let failure = match program::start(lines, proc_fd, wanted, process, &done) {
-        Ok(never) => match never {},
-        Err(failure) => failure,
-    };
-    failure.end(lines)
+    if let Err(failure) = program::start(lines, proc_fd, wanted, process, &done) {
+        failure.end(lines);
+    }
+    exit(0)
 }
 
 /// Takes a name, and leaves what the caller is bound by: against the limit of open files count the
@@ -161,11 +160,18 @@ type Plan = (Header, &'static mut [u8], &'static Wanted<'static>);
 pub(crate) fn receive(lines: Lines) -> Outcome<Plan> {
     let mut bytes = [0; HEADER];
     next(lines, &mut bytes, &mut [])?;
-    let header = Reader::new(&bytes).next::<Header>();
-    let Some(header) = header.filter(|header| header.magic == MAGIC && header.version == VERSION)
-    else {
-        return fault(Call::Plan, EPROTO);
-    };
+    receive_rest(lines, read_header(&bytes)?)
+}
+
+pub(crate) fn read_header(bytes: &[u8; HEADER]) -> Outcome<Header> {
+    match Reader::new(bytes).next::<Header>() {
+        Some(header) if header.magic == MAGIC && header.version == VERSION => Ok(header),
+        _ => fault(Call::Plan, EPROTO),
+    }
+}
+
+/// What comes after a header.
+pub(crate) fn receive_rest(lines: Lines, header: Header) -> Outcome<Plan> {
     let setup = sys::map((header.setup as usize).max(1))?;
     let program = sys::map(header.program as usize)?;
     let (mut got, total) = (0, (header.setup + header.program) as usize);
@@ -176,11 +182,14 @@ pub(crate) fn receive(lines: Lines) -> Outcome<Plan> {
         got += next(lines, first, second)?;
     }
     let setup_length = header.setup as usize;
-    let wanted = match Reader::new(program).next::<Wanted<'_>>() {
-        Some(wanted) => sys::keep(wanted)?,
-        None => return fault(Call::Plan, EPROTO),
-    };
-    Ok((header, shorten(setup, setup_length), wanted))
+    Ok((header, shorten(setup, setup_length), read_program(program)?))
+}
+
+pub(crate) fn read_program(bytes: &'static [u8]) -> Outcome<&'static Wanted<'static>> {
+    match Reader::new(bytes).next::<Wanted<'_>>() {
+        Some(wanted) => sys::keep(wanted),
+        None => fault(Call::Plan, EPROTO),
+    }
 }
 
 /// A mapping of one byte stands for an empty one, which the kernel does not make.

@@ -4,7 +4,6 @@ mod child;
 mod descriptors;
 mod landlock;
 
-use core::convert::Infallible;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::abi::*;
@@ -76,6 +75,9 @@ pub(crate) struct Running {
     pub(crate) listener: Fd,
     pub(crate) told: &'static Told,
     pub(crate) flags: u32,
+    /// Whether another program may come.
+    #[cfg(session)]
+    pub(crate) goes_on: bool,
     pub(crate) wall: u64,
     pub(crate) grace: u64,
     pub(crate) linger: u64,
@@ -252,14 +254,14 @@ extern "C" fn child_entry(argument: *mut u8) -> ! {
     }
 }
 
-/// Lets the program go, and looks after it; or becomes the program.
+/// Lets the program go, and looks after it to its end; or becomes the program.
 pub(crate) fn start(
     lines: Lines,
     proc_fd: i32,
     wanted: &'static Wanted<'static>,
     process: Option<Process>,
     done: &Done<'_>,
-) -> Result<Infallible, Failure> {
+) -> Result<(), Failure> {
     sys::prctl(Call::Dumpable, PR_SET_DUMPABLE, 0, 0)?;
     if wanted.flags & OWN_PIDS == 0 {
         // Orphans come to init, although it is no PID 1.
@@ -333,7 +335,7 @@ fn supervised(
     wanted: &Wanted<'_>,
     process: Process,
     done: &Done<'_>,
-) -> Result<Infallible, Failure> {
+) -> Result<(), Failure> {
     let (mut skipped, late) = (done.skipped, done.late);
     let child_signals = sys::child_signals()?;
     let started = sys::now();
@@ -386,6 +388,8 @@ fn supervised(
         listener,
         told,
         flags,
+        #[cfg(session)]
+        goes_on: goes_on(wanted),
         wall,
         grace,
         linger,
@@ -393,5 +397,14 @@ fn supervised(
         cpus,
         cpu_fd,
     };
-    supervise::run(lines, proc_fd, running, done.watched)
+    supervise::run(lines, proc_fd, running, done.watched);
+    Ok(())
+}
+
+/// Whether who looks after this program of a session can start another: what is kept for a program is given up with
+/// its start.
+#[cfg(session)]
+fn goes_on(wanted: &Wanted<'_>) -> bool {
+    let Program { permitted, inheritable, ambient, .. } = *wanted;
+    wanted.flags & (PARKED | crate::wire::ONCE) == PARKED && permitted | inheritable | ambient == 0
 }

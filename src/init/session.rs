@@ -1,29 +1,28 @@
-//! PID 1 of a sandbox in which programs are started later: each by a supervisor of its own, which is a
-//! copy of this process; or one only, which this process supervises itself.
+//! PID 1 of a sandbox in which programs are started later: by supervisors, which are copies of this process and look
+//! after one at a time; or one only, which this process supervises itself.
 
 use core::convert::Infallible;
 
 use crate::abi::*;
 use crate::plan::{self, Lines};
 use crate::program::{self, Done, Failure, Process, Wanted};
-use crate::raw::{Errno, exit};
+use crate::raw::exit;
 use crate::supervise;
-use crate::sys::{self, Fd, Outcome, Poll, fault};
-use crate::wire::{BY_SIGNAL, Call, HANDED, ONCE, PAUSE, RESUME, Report, TREE, report};
+use crate::sys::{self, Fd, Message, Outcome, Poll, fault};
+use crate::wire::{
+    BY_SIGNAL, Call, DETACH, Fault, HANDED, HEADER, LAST, ONCE, PAUSE, RESUME, Report, TOGETHER,
+    TREE, report,
+};
 
-/// Where programs come from, and who looks after them.
+/// Who looks after programs.
 struct Session<'a> {
     lines: Lines,
     proc_fd: i32,
     done: &'a Done<'a>,
-    /// Through this come the sockets of programs that are to be started.
+    /// Through this it is asked for supervisors, and hands them over.
     door: Fd,
-    /// Where a supervisor says that it has one, and where init hears that.
-    taken: (Fd, Fd),
-    /// The supervisor that waits for the next program; 0 for none.
-    spare: i32,
-    /// Why the last one could not be made.
-    refused: Errno,
+    /// The sockets of the supervisor that is made: its own end, and the library's.
+    ends: [i32; 2],
 }
 
 /// Binds itself by what binds the program, and waits for programs. Returns only what has failed.
@@ -52,18 +51,11 @@ fn wait_for_programs(
     let proc_fd = below(proc_fd)?;
     if wanted.flags & ONCE != 0 {
         program::announce(lines, [1, done.skipped], &[done.root.0])?;
-        return if lines.sleep() { start(lines, proc_fd, done) } else { exit(1) };
+        start(lines, proc_fd, done)?;
+        exit(0)
     }
     let (door, theirs) = sys::socketpair()?;
-    let session = Session {
-        lines,
-        proc_fd,
-        done,
-        door,
-        taken: sys::socketpair()?,
-        spare: 0,
-        refused: Errno(EAGAIN),
-    };
+    let session = Session { lines, proc_fd, done, door, ends: [-1; 2] };
     program::announce(lines, [1, done.skipped], &[done.root.0, theirs.0])?;
     drop(theirs);
     Ok(session.serve()?)
@@ -81,24 +73,14 @@ pub(crate) fn below(fd: i32) -> Outcome<i32> {
 }
 
 impl Session<'_> {
-    /// Has always a supervisor ready, until the embedder lets go.
+    /// Makes supervisors until the embedder lets go.
     fn serve(mut self) -> Outcome<Infallible> {
         let children = sys::child_signals()?;
         loop {
-            if self.spare == 0 {
-                self.make_spare();
-            }
-            // Where none could be made somebody has to say so.
-            let door = if self.spare == 0 { self.door.0 } else { -1 };
             let (control, embedder) =
                 (Poll::new(self.lines.control), Poll::new(self.lines.embedder));
-            let taken = Poll::new(self.taken.0.0);
-            let mut set = [Poll::new(children.0), control, embedder, taken, Poll::new(door)];
+            let mut set = [Poll::new(children.0), control, embedder, Poll::new(self.door.0)];
             sys::poll(&mut set, sys::FOREVER);
-            if set[3].revents != 0 {
-                let _word = sys::receive(self.taken.0.0, &mut [0], &mut [], MSG_DONTWAIT);
-                self.spare = 0;
-            }
             if set[0].revents != 0 {
                 let mut information = [0; 128];
                 // One is enough: all that have ended are looked for.
@@ -108,18 +90,14 @@ impl Session<'_> {
             if set[1].revents != 0 || set[2].revents != 0 {
                 self.listen();
             }
-            if set[4].revents != 0 && self.spare == 0 {
-                self.refuse();
+            if set[3].revents != 0 {
+                self.answer();
             }
         }
     }
 
-    fn reap(&mut self) {
-        while let Ok(Some(ended)) = sys::wait(0, WNOHANG) {
-            if ended.pid == self.spare {
-                self.spare = 0;
-            }
-        }
+    fn reap(&self) {
+        while let Ok(Some(_)) = sys::wait(0, WNOHANG) {}
         if sys::has_others_children() {
             // What a supervisor has left that was killed; what that leaves comes next.
             supervise::each_child(self.proc_fd, 0, |pid| {
@@ -143,52 +121,50 @@ impl Session<'_> {
         }
     }
 
-    fn make_spare(&mut self) {
-        let argument = (&raw const *self).cast_mut().cast();
-        match sys::clone_supervisor(begin, argument) {
-            Ok((pid, pidfd)) => {
-                sys::close(pidfd);
-                self.spare = pid;
+    /// Makes a supervisor, or tells why there is none.
+    fn answer(&mut self) {
+        match sys::receive(self.door.0, &mut [0], &mut [], MSG_DONTWAIT) {
+            Ok((1.., _)) => {}
+            Err(_) => return,
+            Ok(_) => {
+                // The library has let go of this one, and will of the other.
+                self.door = Fd(-1);
+                return;
             }
-            Err(errno) => self.refused = errno,
+        }
+        if let Err(Fault { call, errno }) = self.make_supervisor() {
+            let mut failed = Report::new(report::FAILED);
+            failed.numbers[..3].copy_from_slice(&[report::LAUNCH, call as u64, errno.0 as u64]);
+            let _told = sys::insist(self.door.0, sys::bytes_of(&failed), &[]);
         }
     }
 
-    /// Tells that there can be no supervisor, if there still cannot.
-    fn refuse(&self) {
-        let Ok((_, Some(socket))) = sys::receive(self.door.0, &mut [0], &mut [], MSG_DONTWAIT)
-        else {
-            return;
-        };
-        let mut failed = Report::new(report::FAILED);
-        let why = [report::LAUNCH, Call::Clone as u64, self.refused.0 as u64];
-        failed.numbers[..3].copy_from_slice(&why);
-        // Who does not listen has given up.
-        let _told = sys::send(socket.0, sys::bytes_of(&failed), &[]);
+    fn make_supervisor(&mut self) -> Outcome {
+        let (inner, outer) = sys::socketpair()?;
+        self.ends = [inner.0, outer.0];
+        let (_pid, pidfd) = sys::clone_supervisor(begin, (&raw const *self).cast_mut().cast())
+            .map_err(|errno| Fault { call: Call::Clone, errno })?;
+        let pidfd = Fd(pidfd);
+        // If nobody has the socket, it ends.
+        sys::tell(self.door.0, report::JOINED, [0, 0], &[pidfd.0, outer.0])
     }
 
-    /// The spare supervisor's life.
+    /// A supervisor's life: one program after the other.
     fn supervise(&self) -> ! {
-        // Else nobody would see that init has closed it.
-        sys::close(self.lines.control);
-        let waiting = Lines { control: self.door.0, ..self.lines };
-        if !waiting.sleep() {
-            exit(1);
-        }
-        let Ok((1, Some(socket))) = sys::receive(self.door.0, &mut [0], &mut [], 0) else {
-            exit(1)
-        };
-        // If init does not hear it, it sees this process's end.
-        let _heard = sys::send(self.taken.1.0, &[0], &[]);
-        for fd in [self.door.0, self.taken.0.0, self.taken.1.0] {
+        let [control, outer] = self.ends;
+        // Else nobody would see that init has closed its own, or that the library has closed that.
+        for fd in [self.lines.control, self.door.0, outer] {
             sys::close(fd);
         }
-        let lines = Lines { control: socket.0, ..self.lines };
-        // First of all: it is to be ended if the rest hangs.
-        let told = sys::pidfd(sys::own_pid())
-            .and_then(|own| sys::tell(socket.0, report::JOINED, [0, 0], &[own.0]));
-        match told.map_err(Failure::from).and_then(|()| start(lines, self.proc_fd, self.done)) {
-            Ok(never) => match never {},
+        let lines = Lines { control, ..self.lines };
+        sys::again(Self::supervise_one, &(self, lines));
+        exit(0)
+    }
+
+    /// Whether there may be a next one.
+    fn supervise_one(&(session, lines): &(&Self, Lines)) -> bool {
+        match start(lines, session.proc_fd, session.done) {
+            Ok(()) => true,
             Err(failure) => failure.end(lines),
         }
     }
@@ -199,33 +175,71 @@ extern "C" fn begin(argument: *mut u8) -> ! {
     sys::argument(argument.cast_const().cast::<Session<'_>>()).supervise()
 }
 
-/// Starts the program that comes over the socket, and supervises it.
-fn start(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<Infallible, Failure> {
-    let (_, _, wanted) = plan::receive(lines)?;
-    take_descriptors(lines, wanted)?;
+/// Starts the program that comes over the socket, and supervises it to its end.
+fn start(lines: Lines, proc_fd: i32, done: &Done<'_>) -> Result<(), Failure> {
+    let wanted = receive(lines)?;
     program::start(lines, proc_fd, wanted, None, done)
+}
+
+/// The next program, whose descriptors have their numbers then.
+fn receive(lines: Lines) -> Outcome<&'static Wanted<'static>> {
+    let (mut header, program) = ([0; HEADER], sys::map(TOGETHER)?);
+    loop {
+        if !lines.sleep() {
+            exit(1);
+        }
+        let message = sys::receive_some(lines.control, &mut header, program)?;
+        match message.length {
+            // It is let go of.
+            0 => exit(1),
+            HEADER => {
+                let (_, _, wanted) = plan::receive_rest(lines, plan::read_header(&header)?)?;
+                take_descriptors(lines, wanted)?;
+                return Ok(wanted);
+            }
+            longer if longer > HEADER => {
+                let length = plan::read_header(&header)?.program as usize;
+                let wanted = plan::read_program(program.get(..length).unwrap_or(&[]))?;
+                return match number(message, HANDED)? - HANDED {
+                    came if came == wanted.handed as i32 => Ok(wanted),
+                    // The kernel drops what there is no room for.
+                    _ => fault(Call::Receive, EMFILE),
+                };
+            }
+            1 if matches!(header[0], LAST | DETACH) => exit(0),
+            // A word that came too late for the program before.
+            _ => message.fds.into_iter().take(message.came).map(Fd).for_each(drop),
+        }
+    }
 }
 
 /// All that comes after a program, some in each message: its descriptors, and trees for the plan.
 pub(crate) fn take_descriptors(lines: Lines, wanted: &Wanted<'_>) -> Outcome {
     let end = HANDED + wanted.handed as i32;
-    let mut number = HANDED;
-    while number < end {
+    let mut next = HANDED;
+    while next < end {
         if !lines.wait() {
             exit(1);
         }
-        let (length, came, fds) = sys::receive_some(lines.control)?;
-        if length == 0 {
+        let message = sys::receive_some(lines.control, &mut [0], &mut [])?;
+        if message.length == 0 {
             exit(1);
         }
+        let after = number(message, next)?;
         // The kernel drops what there is no room for.
-        if came == 0 {
+        if after == next {
             return fault(Call::Receive, EMFILE);
         }
-        for fd in fds.into_iter().take(came).map(Fd) {
-            sys::dup3(fd.0, number, O_CLOEXEC)?;
-            number += 1;
-        }
+        next = after;
     }
     Ok(())
+}
+
+/// Gives what came with a message its numbers, from this one on; which is the next one then.
+fn number(message: Message, mut next: i32) -> Outcome<i32> {
+    for fd in message.fds.into_iter().take(message.came).map(Fd) {
+        sys::dup3(fd.0, next, O_CLOEXEC)?;
+        next += 1;
+    }
+    Ok(next)
 }

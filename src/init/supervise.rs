@@ -4,7 +4,7 @@ use crate::abi::*;
 use crate::plan::Lines;
 use crate::program::{Running, Unsaid};
 use crate::raw::exit;
-use crate::sys::{self, Ended, Fd, Poll};
+use crate::sys::{self, Ended, Fd, Poll, Used};
 use crate::text::{self, numbered};
 use crate::tree::Watched;
 use crate::wire::{
@@ -40,14 +40,19 @@ struct Supervisor<'a> {
     /// [`sys::FOREVER`] for none.
     deadline: u64,
     detached: bool,
+    /// No other program is to follow.
+    #[cfg(session)]
+    last: bool,
     /// Since when the time stands still; [`sys::FOREVER`] if it does not.
     paused: u64,
-    ended: Option<Ended>,
+    ended: bool,
+    /// What all that have ended used.
+    used: Used,
     end: Report,
 }
 
-/// Runs until the sandbox is empty.
-pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watched) -> ! {
+/// Runs until the sandbox is empty, or of a session's program, nothing of that is left.
+pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watched) {
     let own_pids = running.flags & OWN_PIDS != 0;
     if own_pids && proc_fd >= 0 {
         sys::close(proc_fd);
@@ -62,21 +67,24 @@ pub(crate) fn run(lines: Lines, proc_fd: i32, running: Running, watched: &Watche
         phase: Phase::Running,
         deadline,
         detached: false,
+        #[cfg(session)]
+        last: false,
         paused: sys::FOREVER,
-        ended: None,
+        ended: false,
+        used: [0; 18],
         end: Report::new(report::ENDED),
     };
     supervisor.supervise()
 }
 
 impl Supervisor<'_> {
-    fn supervise(mut self) -> ! {
+    fn supervise(mut self) {
         loop {
             let children = self.reap();
-            if self.ended.is_some() && !children {
-                self.finish();
+            if self.ended && !children {
+                return self.finish();
             }
-            if self.ended.is_some() && matches!(self.phase, Phase::Running | Phase::Grace) {
+            if self.ended && matches!(self.phase, Phase::Running | Phase::Grace) {
                 self.phase = Phase::Lingering;
                 let linger = sys::now().saturating_add(self.running.linger);
                 self.deadline = self.deadline.min(linger);
@@ -208,6 +216,8 @@ impl Supervisor<'_> {
                 self.detached = true;
                 self.lines.control = -1;
             }
+            #[cfg(session)]
+            Ok((1, _)) if word[0] == crate::wire::LAST => self.last = true,
             Ok((1, _)) => self.pause_or_resume(word[0]),
             #[cfg(session)]
             Ok((16, None)) if word[0] == crate::wire::STOOD => {
@@ -337,12 +347,12 @@ impl Supervisor<'_> {
             };
             if child.code > CLD_DUMPED {
                 // A child that made init its tracer stopped: the news is taken, and that is all.
-                let _taken = sys::wait(child.pid, WNOHANG);
+                sys::take_stop(child.pid);
                 continue;
             }
             if child.pid == self.running.pid {
                 if !sys::has_executed(child.pid) {
-                    self.never_ran(child);
+                    self.never_ran(&child);
                 }
                 self.tell_of_exec();
             }
@@ -350,9 +360,11 @@ impl Supervisor<'_> {
                 self.report_left(child.pid);
             }
             // The child is there: it was just seen.
-            let _reaped = sys::wait(child.pid, WNOHANG);
+            self.count(&sys::reap(child.pid));
             if child.pid == self.running.pid {
-                self.ended = Some(child);
+                self.ended = true;
+                self.end.numbers[ended::HOW] = child.code as u64;
+                self.end.numbers[ended::STATUS] = child.status as u64;
                 // It may have been thawed already, while the word of that is on its way.
                 let until = sys::now().min(self.paused);
                 self.end.numbers[ended::WALL] = until.saturating_sub(self.running.started);
@@ -366,7 +378,7 @@ impl Supervisor<'_> {
 
     /// The program's exec failed and its filter lets it not say so, or it was killed before: nothing
     /// has run. Said before it is reaped, so that who finds it gone knows.
-    fn never_ran(&self, child: Ended) -> ! {
+    fn never_ran(&self, child: &Ended) -> ! {
         self.pass_on();
         let timed_out = self.end.numbers[ended::TIMED_OUT] != 0;
         let errno = if timed_out { ETIME } else { ESRCH };
@@ -391,25 +403,38 @@ impl Supervisor<'_> {
         self.tell(&left);
     }
 
-    /// Says how it ended, and ends.
-    fn finish(mut self) -> ! {
-        let usage = sys::usage_of_children();
-        let micros = |at: usize| usage[at] * 1_000_000 + usage[at + 1];
-        let numbers = &mut self.end.numbers;
-        if let Some(child) = self.ended {
-            numbers[ended::HOW] = child.code as u64;
-            numbers[ended::STATUS] = child.status as u64;
+    /// Adds what a child has used, with what that has waited for.
+    fn count(&mut self, used: &Used) {
+        let peak = self.used[4].max(used[4]);
+        for (to, from) in self.used.iter_mut().zip(used) {
+            *to += from;
         }
+        self.used[4] = peak;
+    }
+
+    /// Says how it ended.
+    fn finish(mut self) {
+        let (used, numbers) = (&self.used, &mut self.end.numbers);
+        let micros = |at: usize| used[at] * 1_000_000 + used[at + 1];
         // struct rusage: two times, then 14 words.
         numbers[ended::USER] = micros(0);
         numbers[ended::SYSTEM] = micros(2);
-        numbers[ended::PEAK_RSS] = usage[4];
-        numbers[ended::MINOR_FAULTS] = usage[8];
-        numbers[ended::MAJOR_FAULTS] = usage[9];
-        numbers[ended::VOLUNTARY] = usage[16];
-        numbers[ended::INVOLUNTARY] = usage[17];
+        numbers[ended::PEAK_RSS] = used[4];
+        numbers[ended::MINOR_FAULTS] = used[8];
+        numbers[ended::MAJOR_FAULTS] = used[9];
+        numbers[ended::VOLUNTARY] = used[16];
+        numbers[ended::INVOLUNTARY] = used[17];
         for (to, &fd) in self.end.text.iter_mut().zip(self.watched.fds()) {
             *to = sys::shortage(fd);
+        }
+        #[cfg(session)]
+        {
+            let goes_on = self.running.goes_on && !self.last && !self.detached && sys::has_fitted();
+            self.end.numbers[ended::GOES_ON] = u64::from(goes_on);
+            if goes_on && sys::send(self.lines.control, sys::bytes_of(&self.end), &[]).is_ok() {
+                return;
+            }
+            self.end.numbers[ended::GOES_ON] = 0;
         }
         self.tell(&self.end);
         // Who hears it goes on first: to end takes the kernel some time.

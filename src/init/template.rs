@@ -147,9 +147,9 @@ fn copied<'a>(argument: *mut u8) -> &'a Copy<'a> {
 fn enter(copy: &Copy<'_>) {
     let mut entered = 0;
     while entered < copy.entrances {
-        let taken = sys::receive_some(copy.lines.control);
-        let result = taken.and_then(|(_, came, fds)| {
-            let mut fds = fds.into_iter().take(came).map(Fd).peekable();
+        let taken = sys::receive_some(copy.lines.control, &mut [0], &mut []);
+        let result = taken.and_then(|message| {
+            let mut fds = message.fds.into_iter().take(message.came).map(Fd).peekable();
             // The kernel drops what there is no room for.
             fds.peek().map_or(fault(Call::Receive, EMFILE), |_| Ok(()))?;
             fds.try_for_each(|fd| write_all(fd.0, b"0").map(|()| entered += 1))

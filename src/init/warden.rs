@@ -82,12 +82,14 @@ extern "C" fn watch_entry(argument: *mut u8) -> ! {
                 bell = -1;
             }
         }
+        // Before it reads: who is told in time that there is no limit any more, may be another one's by then.
+        let now = sys::now();
         warden.take_messages();
         // Where there may be groups, the embedder's end is waited for: its lines close a bit earlier.
         if bell < 0 && warden.count == 0 && warden.placed == 0 {
             exit(0);
         }
-        warden.enforce(sys::now());
+        warden.enforce(now);
         if set[0].revents != 0 {
             warden.embedder_died();
         }

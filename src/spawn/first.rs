@@ -16,7 +16,9 @@ use super::{Entering, Role, Start};
 use crate::abi::CLONE_PARENT;
 use crate::cgroup::Controller;
 use crate::cgroup::group::Groups;
-use crate::control::{FOLLOW_WAIT, Lines, Received, next_report, receive_now, send_with, transmit};
+use crate::control::{
+    FOLLOW_WAIT, Lines, Received, next_report, receive_now, send_with, transmit, unheard,
+};
 use crate::error::{Error, Result, Stage, quoted};
 use crate::namespace::{Namespaces, Source, user};
 use crate::policy::Policy;
@@ -88,6 +90,8 @@ pub(super) fn copied(start: &Start<'_>, template: &Template) -> Result<First, Re
     let began = Instant::now();
     let launched;
     let (lines, theirs) = Lines::new()?;
+    // If it cannot be opened, that is told, and not what comes of it.
+    lines.proc()?;
     let mut new = start.lowered.at_clone.flags() as u64;
     if start.groups.is_some() {
         // Else it is not waited for, and has to be reaped by another: the template.
@@ -158,7 +162,7 @@ pub(super) fn launch_first(
     let entrances = &start.groups.map_or(Vec::new(), Groups::entrances)[..];
     let numbers = init.map(AsRawFd::as_raw_fd);
     let mut keep = start.descriptors.clone();
-    keep.push(lines.proc.as_raw_fd());
+    keep.push(lines.proc()?.as_raw_fd());
     keep.extend(start.cpu_usage.map(AsRawFd::as_raw_fd));
     keep.extend(start.own_id.map(|namespace| namespace.as_raw_fd()));
     keep.extend(start.trees.iter().map(AsRawFd::as_raw_fd));
@@ -204,15 +208,20 @@ pub(super) fn spare_init(
     let memory = start.groups.and_then(|groups| groups.of(Controller::Memory));
     let may = || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
     let written = if memory.is_some() && may().unwrap_or(false) {
-        let open = |pid: u32| open_score(&lines.proc, &format!("{pid}/"));
-        let file = pid_in(lines.proc.as_fd(), launched).ok_or(Errno::ESRCH).and_then(open);
-        file.and_then(|file| nix::unistd::write(&file, b"-1000"))
+        own_score(lines, launched).and_then(|file| nix::unistd::write(&file, b"-1000"))
     } else if let (Some(own), Some(file)) = (start.lowered.score, score) {
         nix::unistd::write(&file, own.to_string().as_bytes())
     } else {
         return;
     };
     log::trace!("init is spared: {written:?}");
+}
+
+/// A process's own, by the caller's /proc.
+fn own_score(lines: &Lines, launched: &Launched) -> Result<OwnedFd, Errno> {
+    let proc = lines.proc().map_err(|_| Errno::ENOENT)?;
+    let pid = pid_in(proc.as_fd(), launched).ok_or(Errno::ESRCH)?;
+    open_score(proc, &format!("{pid}/"))
 }
 
 pub(super) fn open_score(directory: impl AsFd, process: &str) -> Result<OwnedFd, Errno> {
@@ -253,8 +262,7 @@ pub(super) fn raise_score(start: &Start<'_>, lines: &Lines, launched: &Launched)
     let Some(score) = start.entering.and_then(|entering| entering.score.as_ref()) else {
         return Ok(());
     };
-    let open = |pid: u32| open_score(&lines.proc, &format!("{pid}/"));
-    let file = pid_in(lines.proc.as_fd(), launched).ok_or(Errno::ESRCH).and_then(open);
+    let file = own_score(lines, launched);
     let written = file.and_then(|file| nix::unistd::write(&file, score));
     let failed = |errno| Error::new(Stage::Join, "raise oom_score_adj", "", errno);
     written.map(drop).map_err(failed)
@@ -280,7 +288,7 @@ pub(super) fn joined(
             // Those of v2 take 0 for who writes it.
             if start.groups.is_some_and(|groups| groups.v2().is_some())
                 && !made.born_inside
-                && (pid == 0 || !is_own(lines.proc.as_fd()))
+                && (pid == 0 || !is_own(lines.proc()?.as_fd()))
             {
                 let object = "the pid of a copy, in this process's /proc";
                 return Err(Error::new(Stage::Cgroup, "read", object, Errno::ESRCH).into());
@@ -302,14 +310,20 @@ pub(super) fn joined(
                     _ => break,
                 }
             }
-            Err(other
-                .map_or_else(Refused::Error, |(answer, fds)| failed_report(start, &answer, fds)))
+            Err(match other {
+                // The kernel drops a descriptor that a caller at its limit has no room for.
+                Ok((answer, _)) if answer.kind == report::JOINED => {
+                    unheard(Stage::Launch, Errno::EMFILE).into()
+                }
+                Ok((answer, fds)) => failed_report(start, &answer, fds),
+                Err(error) => error.into(),
+            })
         }
     }
 }
 
 pub(super) fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
-    pid_of_pidfd(lines.proc.as_fd(), pidfd.as_fd())
+    pid_of_pidfd(lines.proc().ok()?.as_fd(), pidfd.as_fd())
 }
 
 /// Writes the id maps, and opens init's `oom_score_adj` as long as that may be opened, if it is to be
@@ -329,10 +343,10 @@ pub(super) fn map_ids(
     let failed =
         |errno| Error::new(Stage::Identity, "open", format!("\"/proc/{}\"", launched.pid), errno);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let pid = pid_in(lines.proc.as_fd(), launched).ok_or_else(|| failed(Errno::ESRCH))?;
+    let pid = pid_in(lines.proc()?.as_fd(), launched).ok_or_else(|| failed(Errno::ESRCH))?;
     let path = pid.to_string();
     let process =
-        nix::fcntl::openat(&lines.proc, path.as_str(), flags, Mode::empty()).map_err(failed)?;
+        nix::fcntl::openat(lines.proc()?, path.as_str(), flags, Mode::empty()).map_err(failed)?;
     if sys::wait_readable(launched.pidfd.as_fd(), Some(Duration::ZERO)) {
         return Err(failed(Errno::ESRCH));
     }

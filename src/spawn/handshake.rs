@@ -17,20 +17,29 @@ use crate::error::{Error, Result, Stage};
 use crate::namespace::Namespaces;
 use crate::process::{Account, Exec, Launched};
 use crate::pty::Pty;
-use crate::wire::{self, CHUNK, HEADER, Header, MAGIC, Put, Report, VERSION, report};
+use crate::wire::{self, CHUNK, HEADER, Header, MAGIC, Put, Report, TOGETHER, VERSION, report};
 
-/// Sends the program part, and then its descriptors.
+/// Sends the program part and its descriptors to who waits for it: in one message, if there is room.
 pub(super) fn hand_over(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<()> {
-    send_plan(lines, &[], &start.program, init)?;
-    send_descriptors(start, lines, init)
+    let (program, fds) = (&start.program, all_descriptors(start));
+    let header = header(&[], program, -1);
+    if program.len() <= TOGETHER && fds.len() <= wire::REPORT_FDS {
+        let slices = [IoSlice::new(&header), IoSlice::new(program)];
+        return send_with(lines.ours.as_fd(), &slices, &fds, init, Stage::Start);
+    }
+    send_parts(lines, &header, [&[], program], init)?;
+    send_some(lines, &fds, init, Stage::Start)
 }
 
 /// To an init that was not cloned for the program.
 pub(super) fn send_descriptors(start: &Start<'_>, lines: &Lines, init: &Launched) -> Result<()> {
+    send_some(lines, &all_descriptors(start), init, Stage::Start)
+}
+
+fn all_descriptors(start: &Start<'_>) -> Vec<RawFd> {
     let cpu_usage = start.cpu_usage.map(AsRawFd::as_raw_fd);
     let trees = start.trees.iter().map(AsRawFd::as_raw_fd);
-    let all: Vec<_> = start.descriptors.iter().copied().chain(cpu_usage).chain(trees).collect();
-    send_some(lines, &all, init, Stage::Start)
+    start.descriptors.iter().copied().chain(cpu_usage).chain(trees).collect()
 }
 
 /// Descriptors, as many in a message as init takes.
@@ -46,17 +55,25 @@ pub(super) fn send_plan(
     program: &[u8],
     launched: &Launched,
 ) -> Result<()> {
-    let header = Header {
-        magic: MAGIC,
-        version: VERSION,
-        setup: setup.len() as u64,
-        program: program.len() as u64,
-        proc_fd: lines.proc.as_raw_fd(),
-    };
+    let header = header(setup, program, lines.proc()?.as_raw_fd());
+    send_parts(lines, &header, [setup, program], launched)
+}
+
+fn header(setup: &[u8], program: &[u8], proc_fd: RawFd) -> Vec<u8> {
+    let (magic, version) = (MAGIC, VERSION);
+    let (setup, program) = (setup.len() as u64, program.len() as u64);
     let mut bytes = Vec::with_capacity(HEADER);
-    header.put(&mut bytes);
-    transmit(lines, &bytes, launched, Stage::Setup)?;
-    let mut parts = [setup, program];
+    Header { magic, version, setup, program, proc_fd }.put(&mut bytes);
+    bytes
+}
+
+fn send_parts(
+    lines: &Lines,
+    header: &[u8],
+    mut parts: [&[u8]; 2],
+    launched: &Launched,
+) -> Result<()> {
+    transmit(lines, header, launched, Stage::Setup)?;
     while parts.iter().any(|part| !part.is_empty()) {
         let sent = {
             let first = parts[0].len().min(CHUNK);
@@ -147,7 +164,7 @@ pub(super) fn await_exec(
     let starting_at = Instant::now();
     let process = program.map_or(launched.pidfd.as_fd(), AsFd::as_fd);
     // Looked for now, as the process has its exec still to do.
-    let account = Account::open(lines.proc.as_fd(), process).map_err(unaccounted)?;
+    let account = Account::open(lines.proc()?.as_fd(), process).map_err(unaccounted)?;
     // The kernel closes this socket's other end at a successful exec.
     let mut word = receive(starting.as_fd(), launched);
     let mut terminal = None;

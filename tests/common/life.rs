@@ -395,3 +395,14 @@ pub(crate) fn reap_some() {
         std::thread::yield_now();
     }
 }
+
+/// Sets how many processes of its user's somebody may make, or as many as the hard limit has.
+pub(crate) fn limit_processes(of: u32, to: Option<u64>) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let (pid, kind) = (of.cast_signed(), libc::RLIMIT_NPROC);
+    // SAFETY: the limit is valid for writing.
+    assert_eq!(unsafe { libc::prlimit(pid, kind, std::ptr::null(), &raw mut limit) }, 0);
+    limit.rlim_cur = to.unwrap_or(limit.rlim_max);
+    // SAFETY: the limit is valid for reading.
+    assert_eq!(unsafe { libc::prlimit(pid, kind, &raw const limit, std::ptr::null_mut()) }, 0);
+}

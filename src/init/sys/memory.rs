@@ -1,5 +1,5 @@
 //! Memory of init's own. There is no allocator: it comes in whole pages, and what is small, in an init that waits for
-//! programs or is copied, from a place that is never used twice.
+//! programs or is copied, from a place of which no part is used twice, but for [`again`].
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::raw::{nr, syscall};
 use crate::wire::{Call, Fault, Texts};
 
 /// What is small need not be mapped: for that, and for the first touch of a page, the kernel takes some microseconds.
-const PLACE: usize = 16 * 1024;
+const PLACE: usize = 64 * 1024;
 
 #[repr(align(16))]
 struct Place(UnsafeCell<[u8; PLACE]>);
@@ -21,6 +21,8 @@ unsafe impl Sync for Place {}
 static PLACE_FOR_SMALL: Place = Place(UnsafeCell::new([0; PLACE]));
 /// How much of it is taken, or was asked for. The program's process, which may share this memory, takes some as well.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
+/// How often something did not fit there since [`again`] was called.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// Zeroed memory; never freed unless by [`unmap`].
 pub(crate) fn map(length: usize) -> Outcome<&'static mut [u8]> {
@@ -38,18 +40,42 @@ fn small(length: usize) -> Option<&'static mut [u8]> {
         return None;
     }
     let start = PLACE_FOR_SMALL.0.get().cast::<u8>().wrapping_add(at);
-    // SAFETY: `at` and what follows is inside, zero from the beginning, and nobody else's, as it was not taken before.
+    // SAFETY: `at` and what follows is inside, zero, and nobody else's, as it was not taken since the beginning or since
+    // `again` has made it free.
     Some(unsafe { core::slice::from_raw_parts_mut(start, length) })
 }
 
 #[inline(never)]
 fn map_as(kind: usize, length: usize) -> Outcome<&'static mut [u8]> {
+    if cfg!(session) {
+        MAPPED.fetch_add(1, Ordering::Relaxed);
+    }
     let args = [0, length, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, usize::MAX, 0];
     // SAFETY: new memory, where the kernel finds room for it, takes nothing from anybody.
     let address =
         unsafe { syscall(nr::MMAP, args) }.map_err(|errno| Fault { call: Call::Memory, errno })?;
     // SAFETY: the kernel just gave this range, zeroed and writable, to nobody else.
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, length) })
+}
+
+/// Does the same work until it is done, each time with all of the place that was free before the first.
+#[cfg(session)]
+pub(crate) fn again<A>(work: fn(&A) -> bool, argument: &A) {
+    let before = TAKEN.load(Ordering::Relaxed).min(PLACE);
+    MAPPED.store(0, Ordering::Relaxed);
+    while work(argument) {
+        let used = TAKEN.swap(before, Ordering::Relaxed).clamp(before, PLACE) - before;
+        let start = PLACE_FOR_SMALL.0.get().cast::<u8>().wrapping_add(before);
+        // SAFETY: it is inside, and nobody else's any more: a plain function has nothing to keep it in, as this caller's
+        // argument is numbers and no static has such a reference; processes that shared it have ended.
+        unsafe { core::slice::from_raw_parts_mut(start, used) }.fill(0);
+    }
+}
+
+/// Whether all of it is free again after that work.
+#[cfg(session)]
+pub(crate) fn has_fitted() -> bool {
+    MAPPED.load(Ordering::Relaxed) == 0
 }
 
 /// Puts a value into memory of its own, where it stays.

@@ -13,9 +13,9 @@ pub(crate) fn socketpair() -> Outcome<(Fd, Fd)> {
     Ok((Fd(ends[0]), Fd(ends[1])))
 }
 
-/// struct msghdr with one or two buffers and room for one descriptor.
+/// struct msghdr with one or two buffers and room for some descriptors.
 #[repr(C)]
-struct Message {
+struct Header {
     name: usize,
     name_length: u32,
     _pad: u32,
@@ -49,7 +49,7 @@ pub(crate) fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Outcome {
         (*to, control.length) = (*from, control.length + 4);
     }
     let vector = [bytes.as_ptr() as usize, bytes.len()];
-    let message = Message {
+    let message = Header {
         name: 0,
         name_length: 0,
         _pad: 0,
@@ -83,29 +83,36 @@ pub(crate) fn receive(
     second: &mut [u8],
     flags: usize,
 ) -> Outcome<(usize, Option<Fd>)> {
-    let (length, came, fds) = receive_with(socket, first, second, flags, 1)?;
+    let Message { length, came, fds } = receive_with(socket, first, second, flags, 1)?;
     // Lazily: an Fd that is made is closed.
     Ok((length, (came > 0).then(|| Fd(fds[0]))))
 }
 
-/// Receives a message of one byte, and as many descriptors as have come with it.
-#[cfg(session)]
-pub(crate) fn receive_some(socket: i32) -> Outcome<(usize, usize, [i32; REPORT_FDS])> {
-    receive_with(socket, &mut [0], &mut [], 0, REPORT_FDS)
+/// What came: how many bytes, and descriptors.
+pub(crate) struct Message {
+    pub(crate) length: usize,
+    pub(crate) came: usize,
+    pub(crate) fds: [i32; REPORT_FDS],
 }
 
-/// The same, with room for some descriptors: how many there are, and they.
+/// Receives a message, and as many descriptors as have come with it.
+#[cfg(session)]
+pub(crate) fn receive_some(socket: i32, first: &mut [u8], second: &mut [u8]) -> Outcome<Message> {
+    receive_with(socket, first, second, 0, REPORT_FDS)
+}
+
+/// The same, with room for some descriptors.
 fn receive_with(
     socket: i32,
     first: &mut [u8],
     second: &mut [u8],
     flags: usize,
     room: usize,
-) -> Outcome<(usize, usize, [i32; REPORT_FDS])> {
+) -> Outcome<Message> {
     let mut control = Rights { level: 0, ..Rights::NONE };
     let vectors =
         [[first.as_mut_ptr() as usize, first.len()], [second.as_mut_ptr() as usize, second.len()]];
-    let mut message = Message {
+    let mut message = Header {
         name: 0,
         name_length: 0,
         _pad: 0,
@@ -119,7 +126,7 @@ fn receive_with(
     let length = with_pointers!(Call::Read, RECVMSG, socket, &raw mut message, flags)?;
     // Untouched if none has come.
     let came = (control.length as usize).saturating_sub(16) / 4;
-    Ok((length as usize, came.min(room), control.fds))
+    Ok(Message { length: length as usize, came: came.min(room), fds: control.fds })
 }
 
 /// A report as it is sent.

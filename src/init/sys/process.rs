@@ -115,18 +115,9 @@ pub(crate) fn child_signals() -> Outcome<Fd> {
 }
 
 /// pidfd_open(2).
-#[cfg(any(warden, session))]
+#[cfg(warden)]
 pub(crate) fn pidfd(pid: u32) -> Outcome<Fd> {
     with_pointers!(Call::Signals, PIDFD_OPEN, pid, 0).map(|fd| Fd(fd as i32))
-}
-
-/// The caller's own pid.
-#[cfg(session)]
-pub(crate) fn own_pid() -> u32 {
-    // SAFETY: it takes nothing.
-    let pid = unsafe { ask!(code(Call::Signals, nr::GETPID);) };
-    // This cannot fail.
-    pid.unwrap_or(0)
 }
 
 /// pidfd_send_signal(2).
@@ -142,6 +133,9 @@ pub(crate) struct Ended {
     pub(crate) status: i32,
 }
 
+/// What a process and all that it has waited for used: `struct rusage`, two times and 14 words.
+pub(crate) type Used = [u64; 18];
+
 /// waitid(2) for one child or, with 0, any, with `WEXITED` and the given options.
 #[inline(never)]
 pub(crate) fn wait(pid: i32, options: usize) -> Outcome<Option<Ended>> {
@@ -150,6 +144,19 @@ pub(crate) fn wait(pid: i32, options: usize) -> Outcome<Option<Ended>> {
     with_pointers!(Call::Signals, WAITID, kind, pid, info.as_mut_ptr(), options, 0)?;
     // siginfo_t: signo, errno, code, padding, pid, uid, status.
     Ok((info[4] != 0).then_some(Ended { pid: info[4], code: info[2], status: info[6] }))
+}
+
+/// Reaps a child that has ended, and tells what it has used.
+pub(crate) fn reap(pid: i32) -> Used {
+    let (mut used, options) = ([0; 18], WEXITED | WNOHANG | __WALL);
+    let _seen = with_pointers!(Call::Signals, WAITID, P_PID, pid, 0, options, used.as_mut_ptr());
+    used
+}
+
+/// Takes the news that a child has stopped, not that of its end.
+pub(crate) fn take_stop(pid: i32) {
+    let options = WSTOPPED | WNOHANG | __WALL;
+    let _none = with_pointers!(Call::Signals, WAITID, P_PID, pid, 0, options, 0);
 }
 
 /// Whether a child of [`clone_program`] has executed something, or is somebody else's that came to init: only
@@ -164,12 +171,4 @@ pub(crate) fn has_executed(pid: i32) -> bool {
 pub(crate) fn has_others_children() -> bool {
     let options = WEXITED | WNOHANG | WNOWAIT;
     with_pointers!(Call::Signals, WAITID, P_ALL, 0, 0, options, 0).is_ok()
-}
-
-/// getrusage(2) of all children that were waited for: the kernel's 18 words.
-pub(crate) fn usage_of_children() -> [u64; 18] {
-    let mut usage = [0u64; 18];
-    // Who and the address are valid: this cannot fail.
-    let _always = with_pointers!(Call::Read, GETRUSAGE, RUSAGE_CHILDREN, usage.as_mut_ptr());
-    usage
 }
