@@ -11,6 +11,9 @@ use crate::table::{self, At, Times, micros, percent, quotient, ratio};
 /// How long a pool is given to fill, and the machine to take apart what has ended.
 const PAUSE: Duration = Duration::from_millis(3);
 
+/// How many more rounds these have than others: of few, the slowest hundredth would be the slowest.
+const MORE: usize = 15;
+
 /// One way, with the times to the exec and to the end.
 struct Row {
     name: &'static str,
@@ -21,6 +24,7 @@ struct Row {
 /// Section (i): no sandbox, one of its own, one that is prepared, with a new network and with one that is used again,
 /// a session's command, and one from a pool.
 pub(crate) fn ways(program: &Program, contenders: &Contenders, rounds: usize) {
+    let rounds = rounds * MORE;
     println!("\n(i) prepared, session and pool, {rounds} rounds: µs to the exec and to the end");
     let sandbox = sandbox(program);
     let prepared = sandbox.prepare().expect("a sandbox");
@@ -67,12 +71,22 @@ fn print(rows: &[Row]) {
             ratio(ended, bare.ended.median()),
             ratio(ended, floor.ended.median()),
             ratio(row.started.at(0.99), started),
+            ratio(row.ended.at(0.99), ended),
             percent(row.ended.spread()),
         ]
     };
     let rows: Vec<_> = rows.iter().map(line).collect();
-    let header =
-        ["", "exec", "x posix", "end", "x posix", "x floor", "exec p99/median", "quartiles"];
+    let header = [
+        "",
+        "exec",
+        "x posix",
+        "end",
+        "x posix",
+        "x floor",
+        "exec p99/median",
+        "end p99/median",
+        "quartiles",
+    ];
     table::print(&header, &rows);
 }
 

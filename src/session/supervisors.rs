@@ -13,7 +13,7 @@ use super::lock;
 use crate::control::{Received, end_followed, init_died, receive, receive_now, send_with, unheard};
 use crate::error::{Error, Result, Stage};
 use crate::policy::Policy;
-use crate::process::{Launched, pid_of_pidfd};
+use crate::process::{Launched, hold_closed_streams, pid_of_pidfd};
 use crate::rlimit::{Max, Resource};
 use crate::spawn::{limit_from_now, tell_limit};
 use crate::wire::{self, Call, SUPERVISOR, report};
@@ -95,6 +95,7 @@ struct Waiting {
 impl Supervisors {
     /// One is there from the beginning.
     pub(super) fn new(door: OwnedFd, init: &Launched, policy: &Policy) -> Result<Self> {
+        let _held = hold_closed_streams()?;
         let most = if are_few(policy) { IDLE_OF_FEW } else { IDLE };
         let supervisors = Supervisors { door, most, waiting: Mutex::default() };
         let first = supervisors.wait_for_one(false, init, policy)?;
@@ -164,6 +165,10 @@ impl Supervisors {
     }
 
     fn take_in(&self, waiting: &mut Waiting, policy: &Policy) {
+        if waiting.ordered == 0 {
+            return;
+        }
+        let Ok(_held) = hold_closed_streams() else { return };
         while waiting.ordered > 0 {
             let Some(answer) = receive_now(self.door.as_fd()) else { return };
             waiting.ordered -= 1;
