@@ -564,7 +564,7 @@ impl Child {
     }
 
     /// Who looks after it is to end with it.
-    fn expose(&self) {
+    pub(crate) fn expose(&self) {
         let nobodys = self.hosted.is_none() || self.is_a_copys();
         if nobodys || self.exposed.swap(true, Ordering::Relaxed) {
             return;

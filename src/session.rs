@@ -472,7 +472,8 @@ impl Inner {
         child.wait_timeout(timeout).map(|status| status.is_some())
     }
 
-    fn host(self: Arc<Self>, control: OwnedFd, watched: Watched) -> Result<Hosted> {
+    /// And whether there are more handles than supervisors that may wait for one to see the end.
+    fn host(self: Arc<Self>, control: OwnedFd, watched: Watched) -> Result<(Hosted, bool)> {
         let mut clock = lock(&self.clock);
         clock.last += 1;
         let (number, stood_before) = (clock.last, clock.stood);
@@ -482,8 +483,9 @@ impl Inner {
             running.tell_warden(None, self.sandbox.policy())?;
         }
         clock.commands.insert(number, running);
+        let are_many = clock.commands.len() > self.supervisors.most_held();
         drop(clock);
-        Ok(Hosted { session: self, number })
+        Ok((Hosted { session: self, number }, are_many))
     }
 
     /// Starts a program in it.
@@ -510,8 +512,12 @@ impl Inner {
         attached.missing.clone_from(&self.missing);
         let child = Child::new(made, attached);
         let (_, control) = child.init()?;
-        let hosted = self.host(control, child.watched())?;
-        Ok(child.hosted(hosted))
+        let (hosted, are_many) = self.host(control, child.watched())?;
+        let child = child.hosted(hosted);
+        if are_many {
+            child.expose();
+        }
+        Ok(child)
     }
 }
 

@@ -67,6 +67,7 @@ tests! {
         what_cannot_look_after_another,
         nobody_waits_for_one_that_was_refused,
         an_old_handle_is_let_go,
+        who_is_not_waited_for_is_no_process,
         many_threads_at_once,
         time_stands_still_in_a_pause,
         a_start_does_not_end_a_pause,
@@ -939,6 +940,27 @@ fn an_old_handle_is_let_go() {
     }
     assert_eq!(paused.wait().unwrap().outcome, Outcome::Exited(0));
     paused.resume().unwrap();
+    looked_after(session.command("true").spawn().unwrap());
+}
+
+/// But for some, which wait for the handle that sees the end.
+fn who_is_not_waited_for_is_no_process() {
+    let session = session();
+    let mut ended = Vec::new();
+    for _ in 0..40 {
+        let (reading, writing) = std::io::pipe().unwrap();
+        ended.push(session.command("true").fd(5, writing).spawn().unwrap());
+        await_released(&reading, "the program");
+    }
+    let there = |child: &&Child| Path::new(&format!("/proc/{}", child.id())).exists();
+    let begun = Instant::now();
+    while ended.iter().filter(there).count() > 16 {
+        assert!(begun.elapsed() < life::SAFETY);
+        std::thread::yield_now();
+    }
+    for child in &mut ended {
+        assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
+    }
     looked_after(session.command("true").spawn().unwrap());
 }
 

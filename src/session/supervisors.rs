@@ -24,6 +24,9 @@ const EXEC: Duration = Duration::from_nanos(wire::EXEC);
 /// How many wait for the next command, those that are made included; and how many where less than some processes are
 /// allowed.
 const IDLE: usize = 4;
+/// How many wait besides for a handle to see the end of what they have looked after: who waits for none for a long time
+/// has no more processes than that.
+const HELD: usize = 16;
 const IDLE_OF_FEW: usize = 1;
 const FEW: u64 = 256;
 
@@ -189,6 +192,11 @@ impl Supervisors {
         }
         drop(waiting);
         supervisor.end();
+    }
+
+    /// How many may wait for a handle to see an end.
+    pub(super) fn most_held(&self) -> usize {
+        if self.most > IDLE_OF_FEW { HELD } else { IDLE_OF_FEW }
     }
 
     fn order(&self, init: &Launched) -> Result<()> {
