@@ -224,7 +224,11 @@ impl Child {
             match receive_now(control.as_fd()) {
                 None => return,
                 Some(Received::Report(report, _)) => self.account.note(report),
-                Some(_) => self.control = None,
+                Some(_) => {
+                    // If words cannot be heard, the end has to be seen.
+                    self.expose();
+                    self.control = None;
+                }
             }
         }
     }
