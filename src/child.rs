@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,7 +15,6 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use crate::cgroup::freezer::Pausable;
 use crate::cgroup::group::Groups;
 use crate::changes::Changes;
-use crate::control::end_followed;
 use crate::error::{Error, Feature, Result, Stage};
 use crate::learn::{Denials, Journal};
 #[cfg(feature = "footprint")]
@@ -31,13 +30,13 @@ use crate::session::Hosted;
 use crate::spawn::Made;
 use crate::sys;
 use crate::template::Template;
-use crate::wire::LAST;
 
 mod account;
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod end;
 mod enter;
+mod hosted;
 mod limits;
 mod pause;
 mod reader;
@@ -561,24 +560,6 @@ impl Child {
         if self.status.is_some() {
             sys::wait_readable(self.pidfd.as_fd(), Some(DROP_WAIT));
         }
-    }
-
-    /// Who looks after it is to end with it.
-    pub(crate) fn expose(&self) {
-        let nobodys = self.hosted.is_none() || self.is_a_copys();
-        if nobodys || self.exposed.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        // Short of memory, it is tried again.
-        if (0..4).any(|_| self.tell_init(&[LAST], &[]).is_ok()) {
-            return;
-        }
-        // Else who waits for its end would do so for ever.
-        let told = self.control.as_ref().is_some_and(|control| end_followed(control.as_fd()));
-        log::error!(
-            "sandbox {} is told to end, as its supervisor cannot be told: {told}",
-            self.pid
-        );
     }
 
     fn program_pidfd(&self) -> BorrowedFd<'_> {

@@ -29,7 +29,8 @@ mod first;
 mod handshake;
 mod refused;
 
-use first::{First, ask_for_copy, copied, launched, map_ids, pid_of, spare_init};
+pub(crate) use first::pid_of;
+use first::{First, ask_for_copy, copied, launched, map_ids, spare_init};
 use handshake::{Ready, await_exec, await_ready, hand_over};
 pub(crate) use refused::Refused;
 use refused::refused_before;

@@ -159,8 +159,9 @@ pub(crate) fn detach(id: u64) -> Result<(), Errno> {
 
 impl Warden {
     fn start(init_file: Option<&Path>) -> Result<Self> {
-        let failed =
-            |operation| move |errno| Error::new(Stage::Launch, operation, "for the warden", errno);
+        let failed = |operation| {
+            move |errno| Error::new(Stage::Launch, operation, "for the warden", errno).explained()
+        };
         let kind = SockType::SeqPacket;
         let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
             .map_err(failed("socketpair"))?;

@@ -953,11 +953,7 @@ fn who_is_not_waited_for_is_no_process() {
         await_released(&reading, "the program");
     }
     let there = |child: &&Child| Path::new(&format!("/proc/{}", child.id())).exists();
-    let begun = Instant::now();
-    while ended.iter().filter(there).count() > 16 {
-        assert!(begun.elapsed() < life::SAFETY);
-        std::thread::yield_now();
-    }
+    life::await_that(|| ended.iter().filter(there).count() <= 16);
     for child in &mut ended {
         assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
     }
@@ -972,11 +968,7 @@ fn nothing_stays_open() {
     let state = format!("/proc/{}/stat", ids[5]);
     let sleeps = || std::fs::read_to_string(&state).unwrap().contains(") S ");
     let open = || {
-        let begun = Instant::now();
-        while !sleeps() {
-            assert!(begun.elapsed() < life::SAFETY);
-            std::thread::yield_now();
-        }
+        life::await_that(sleeps);
         std::fs::read_dir(format!("/proc/{}/fd", ids[5])).unwrap().count()
     };
     let before = open();

@@ -1,7 +1,6 @@
 //! Waiting for the end of a sandbox, by its handle.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -18,10 +17,8 @@ use crate::networks::Lent;
 use crate::outcome::{End, Output, Status};
 use crate::process::kill;
 use crate::session::Hosted;
-use crate::session::supervisors::Supervisor;
 use crate::spawn::{COUNTING, SLACK};
 use crate::sys::{self, Reaped};
-use crate::wire::ended;
 
 impl Child {
     /// Waits until the program has ended and everything that it left is gone
@@ -147,21 +144,6 @@ impl Child {
         Ok(collected(status, readers))
     }
 
-    /// Whether this is a command of a session, and its handle that of a forked copy of the caller.
-    pub(super) fn is_a_copys(&self) -> bool {
-        self.hosted.is_some() && self.owner != std::process::id()
-    }
-
-    /// Who looks after a command of a session looks after the next one as soon as one handle has heard the end: not
-    /// that of a forked copy of the caller.
-    pub(super) fn refuse_copies(&self, operation: &'static str) -> Result<()> {
-        if !self.is_a_copys() {
-            return Ok(());
-        }
-        let object = format!("(the handle is process {}'s)", self.owner);
-        Err(Error::new(Stage::Run, operation, object, Errno::EPERM))
-    }
-
     /// Whether what init says last is the end, and another process reaps it. Groups are free only when all has
     /// ended, and who has entered is nobody that init waits for.
     pub(super) fn ends_by_word(&self) -> bool {
@@ -251,11 +233,12 @@ impl Child {
         } else if !sys::wait_readable(self.pidfd.as_fd(), Some(Duration::ZERO)) {
             return false;
         }
-        // Its last words came before its end.
-        self.take_reports();
-        let reaped = match goes_on {
-            true => None,
-            false => self.reap(by_word),
+        let reaped = if goes_on {
+            None
+        } else {
+            // Its last words came before its end.
+            self.take_reports();
+            self.reap(by_word)
         };
         if let Some(groups) = self.groups.as_ref().filter(|_| !self.own_pids) {
             // Init may have been killed before it had ended what it follows.
@@ -311,29 +294,6 @@ impl Child {
             // The embedder ignores SIGCHLD or has reaped it itself.
             Err(_) => sys::ended_elsewhere(self.pidfd.as_fd()),
         }
-    }
-
-    /// Whether who has looked after a command of a session can look after another, and nobody else is to end it.
-    fn goes_on(&self) -> bool {
-        let end = self.account.last_report.as_ref();
-        let is_ours = !self.killed && !self.exposed.load(Ordering::Relaxed);
-        let was_paused = self.paused.is_some() || self.pausable.is_some();
-        let has_both = self.control.is_some() && self.program.is_some();
-        self.hosted.is_some()
-            && (is_ours && !was_paused && has_both)
-            && end.is_some_and(|end| end.numbers[ended::GOES_ON] != 0)
-    }
-
-    /// From here on its pidfd is that of the program, which has ended.
-    fn give_back(&mut self) {
-        let (hosted, program) = (self.hosted.take(), self.program.take());
-        let (Some(hosted), Some(control), Some(program)) = (hosted, self.control.take(), program)
-        else {
-            return;
-        };
-        let pidfd = std::mem::replace(&mut self.pidfd, Arc::new(program));
-        let (warden_id, limited) = (std::mem::take(&mut self.warden_id), self.deadline);
-        hosted.give_back(Supervisor { pid: self.pid, pidfd, control, warden_id, limited });
     }
 }
 

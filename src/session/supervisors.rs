@@ -6,29 +6,29 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 
 use super::lock;
-use crate::control::{Received, end_followed, init_died, receive, receive_now, send_with, unheard};
+use crate::control::{
+    Lines, Received, end_followed, init_died, receive, receive_now, send_with, unheard,
+};
 use crate::error::{Error, Result, Stage};
 use crate::policy::Policy;
-use crate::process::{Launched, hold_closed_streams, pid_of_pidfd};
+use crate::process::{Launched, hold_closed_streams};
 use crate::rlimit::{Max, Resource};
-use crate::spawn::{limit_from_now, tell_limit};
+use crate::spawn::{limit_from_now, pid_of, tell_limit};
 use crate::wire::{self, Call, SUPERVISOR, report};
 use crate::{sys, warden};
 
 /// How long an exec may take.
 const EXEC: Duration = Duration::from_nanos(wire::EXEC);
-/// How many wait for the next command, those that are made included; and how many where less than some processes are
-/// allowed.
+/// How many wait for the next command, those that are made included; and how many where processes are limited, to less
+/// than these.
 const IDLE: usize = 4;
+const IDLE_OF_FEW: usize = 1;
+const FEW: u64 = 256;
 /// How many wait besides for a handle to see the end of what they have looked after: who waits for none for a long time
 /// has no more processes than that.
 const HELD: usize = 16;
-const IDLE_OF_FEW: usize = 1;
-const FEW: u64 = 256;
 
 /// One that looks after nothing, or after the command whose handle has it.
 #[derive(Debug)]
@@ -62,13 +62,6 @@ impl Supervisor {
     pub(super) fn end(self) {
         end_followed(self.control.as_fd());
     }
-}
-
-fn pid_of(pidfd: &OwnedFd) -> Result<u32> {
-    let proc = open("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
-    let proc =
-        proc.map_err(|errno| Error::new(Stage::Launch, "open", "\"/proc\"", errno).explained())?;
-    Ok(pid_of_pidfd(proc.as_fd(), pidfd.as_fd()).unwrap_or(0))
 }
 
 /// Whether its programs may not be many processes.
@@ -145,7 +138,10 @@ impl Supervisors {
             let mut waiting = lock(&self.waiting);
             waiting.orders = false;
             // Only what was asked for will come. Who needs one asks again.
-            waiting.ordered += u32::from(told.is_ok());
+            match told {
+                Ok(()) => waiting.ordered += 1,
+                Err(error) => log::debug!("no supervisor is made ahead: {error}"),
+            }
         }
         supervisor
     }
@@ -231,23 +227,18 @@ fn made(answer: Received, policy: &Policy) -> Result<Supervisor> {
         let [_, call, errno, ..] = answer.numbers;
         let call = Call::from_number(call).map_or("clone", Call::name);
         let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(libc::EPROTO));
-        return Err(Error::new(Stage::Launch, call, "for a supervisor", errno));
+        return Err(Error::new(Stage::Launch, call, "for a supervisor", errno).explained());
     }
     // The kernel drops a descriptor that a caller at its limit has no room for.
     let [pidfd, control]: [OwnedFd; 2] =
         fds.try_into().map_err(|_| unheard(Stage::Launch, Errno::EMFILE))?;
-    let (pidfd, limited) = (Arc::new(pidfd), None);
-    let mut made = Supervisor { pid: 0, pidfd, control, warden_id: 0, limited };
-    let known = pid_of(&made.pidfd).and_then(|pid| {
-        (made.pid, made.warden_id) =
-            (pid, warden::watch(policy.init_file.as_deref(), &made.pidfd, true)?);
-        Ok(())
-    });
-    match known {
-        Ok(()) => Ok(made),
-        Err(error) => {
-            made.end();
-            Err(error)
-        }
-    }
+    let (lines, pidfd) = (Lines::with(control), Arc::new(pidfd));
+    let watched = lines
+        .proc()
+        .and_then(|_| warden::watch(policy.init_file.as_deref(), &pidfd, true))
+        .inspect_err(|_| {
+            end_followed(lines.ours.as_fd());
+        })?;
+    let pid = pid_of(&lines, &pidfd).unwrap_or(0);
+    Ok(Supervisor { pid, pidfd, control: lines.ours, warden_id: watched, limited: None })
 }

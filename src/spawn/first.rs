@@ -322,7 +322,7 @@ pub(super) fn joined(
     }
 }
 
-pub(super) fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
+pub(crate) fn pid_of(lines: &Lines, pidfd: &OwnedFd) -> Option<u32> {
     pid_of_pidfd(lines.proc().ok()?.as_fd(), pidfd.as_fd())
 }
 

@@ -406,3 +406,12 @@ pub(crate) fn limit_processes(of: u32, to: Option<u64>) {
     // SAFETY: the limit is valid for reading.
     assert_eq!(unsafe { libc::prlimit(pid, kind, &raw const limit, std::ptr::null_mut()) }, 0);
 }
+
+/// Waits until this is so: nothing but a hang takes that long.
+pub(crate) fn await_that(is_so: impl Fn() -> bool) {
+    let until = std::time::Instant::now() + SAFETY;
+    while !is_so() {
+        assert!(std::time::Instant::now() < until, "it does not come");
+        std::thread::yield_now();
+    }
+}
