@@ -25,6 +25,7 @@ use crate::outcome::Status;
 use crate::output::Remains;
 use crate::process::{Launched, Stands, pid_of_pidfd};
 use crate::pty::Pty;
+use crate::rootfs::Held;
 use crate::sandbox::Sandbox;
 use crate::session::Hosted;
 use crate::spawn::Made;
@@ -108,7 +109,9 @@ pub struct Child {
     /// Other programs may have been started in it, which are no descendants of its init.
     entered: AtomicBool,
     sandbox: Sandbox,
-    remains: Remains,
+    remains: Arc<Remains>,
+    /// Uppers that the caller keeps, and nobody else uses meanwhile.
+    held: Vec<Held>,
     /// What the program's filter asks with, if the caller is asked.
     listener: Option<OwnedFd>,
     /// What notes what the program was refused.
@@ -147,7 +150,8 @@ pub(crate) struct Attached {
     pub(crate) memory_mounts: Vec<PathBuf>,
     pub(crate) groups: Option<Groups>,
     pub(crate) sandbox: Sandbox,
-    pub(crate) remains: Remains,
+    pub(crate) remains: Arc<Remains>,
+    pub(crate) held: Vec<Held>,
     pub(crate) listener: Option<OwnedFd>,
     pub(crate) lowered: Option<Arc<Lowered>>,
     #[cfg(feature = "footprint")]
@@ -170,6 +174,7 @@ impl Child {
             groups,
             sandbox,
             remains,
+            held,
             listener,
             lowered,
             #[cfg(feature = "footprint")]
@@ -209,6 +214,7 @@ impl Child {
             entered: AtomicBool::new(false),
             sandbox,
             remains,
+            held,
             listener,
             journal: made.journal,
             hosted: None,
@@ -224,10 +230,8 @@ impl Child {
         child
     }
 
-    /// For who opens files by them, but for what ends with the handle.
-    pub(crate) fn take_remains(&mut self) -> Remains {
-        let held = std::mem::take(&mut self.remains.held);
-        std::mem::replace(&mut self.remains, Remains { held, ..Remains::default() })
+    pub(crate) fn remains(&self) -> Arc<Remains> {
+        Arc::clone(&self.remains)
     }
 
     pub(crate) fn hosted(mut self, hosted: Hosted) -> Self {
@@ -515,7 +519,7 @@ impl Child {
     /// [`Error::Failed`] with `ENOENT` if it is not there, `EISDIR` or `EINVAL` if it is no regular
     /// file, `EACCES` for a link to what is not the program's or what the caller may not read,
     /// `EAGAIN` while the program holds a lease on it, `ESTALE` if its mount is gone, `ENOTSUP` if the
-    /// sandbox has no mount namespace of its own.
+    /// sandbox has no mount namespace of its own, or the program has [entered](Self::command) that of another handle.
     ///
     /// # Examples
     ///
@@ -537,8 +541,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] with `ENOENT` if there is no overlay that can be written there, and see
-    /// [`Changes`] for its limits.
+    /// [`Error::Failed`] with `ENOENT` if there is no overlay that can be written there, `ENOTSUP` if the program has
+    /// [entered](Self::command) the sandbox of another handle, and see [`Changes`] for its limits.
     ///
     /// # Examples
     ///

@@ -692,7 +692,7 @@ impl Command {
             Arc::make_mut(&mut lowered).choose(*id);
         }
         let own_id = own_id.as_ref().map(|(namespace, _)| namespace.as_fd());
-        let held = rootfs::prepare(policy.tree.overlays().map(|(_, overlay)| overlay))?;
+        let mut held = rootfs::prepare(policy.tree.overlays().map(|(_, overlay)| overlay))?;
         let trees = Trees::make(&lowered, own_id, init_file, best_effort)?;
         log::debug!(
             "prepare: streams and {} trees in {:?}",
@@ -741,7 +741,7 @@ impl Command {
         log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
         let mut kept = std::mem::take(&mut made.kept);
         let listener = kept.take_listener();
-        let remains = self.remains(&lowered, kept, held, role == Role::Check);
+        let remains = Arc::new(self.remains(&lowered, kept, &mut held, role == Role::Check));
         let mut missing = lowered.missing.clone();
         missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
         for feature in template.as_ref().map_or(&[][..], |template| &template.missing) {
@@ -753,6 +753,7 @@ impl Command {
             own_pids: policy.has_own_pids(),
             groups,
             remains,
+            held,
             listener,
             missing,
             lowered: Some(Arc::clone(&lowered)),
@@ -822,11 +823,9 @@ impl Command {
         role: Role,
         mut made: Made,
     ) -> (Made, Attached) {
-        let mut kept = std::mem::take(&mut made.kept);
-        let listener = kept.take_listener();
-        let remains = self.remains(lowered, kept, Vec::new(), false);
+        let listener = std::mem::take(&mut made.kept).take_listener();
         let attached = self.attached(streams, lowered, role);
-        (made, Attached { remains, listener, ..attached })
+        (made, Attached { listener, ..attached })
     }
 
     /// The program's descriptors: the caller's, and their numbers inside.
@@ -864,7 +863,8 @@ impl Command {
             memory_mounts: lowered.plan.memory_mounts(),
             groups: None,
             sandbox: self.sandbox.clone(),
-            remains: Remains::default(),
+            remains: Arc::default(),
+            held: Vec::new(),
             listener: None,
             lowered: None,
             #[cfg(feature = "footprint")]
@@ -877,7 +877,7 @@ impl Command {
         &self,
         lowered: &Lowered,
         kept: Kept,
-        mut held: Vec<Held>,
+        held: &mut [Held],
         check_only: bool,
     ) -> Remains {
         let tree = &self.sandbox.policy().tree;
@@ -890,7 +890,7 @@ impl Command {
                 None => {}
             }
         }
-        for upper in &mut held {
+        for upper in &mut *held {
             upper.open_work();
             upper.used = !check_only;
         }
@@ -905,7 +905,7 @@ impl Command {
         };
         let overlays = tree.overlays().filter_map(source).collect();
         let (mounts, uid) = (tree.mounts(), lowered.ids.host.0);
-        Remains { root: kept.root, writable, namespace, mounts, uid, overlays, held }
+        Remains { own: true, root: kept.root, writable, namespace, mounts, uid, overlays }
     }
 }
 

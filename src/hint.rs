@@ -163,6 +163,8 @@ pub enum Hint {
     KeepMounts,
     /// A sandbox without a mount namespace of its own has no tree of its own.
     NoOwnTree,
+    /// A program that has entered a running sandbox has no tree by its own handle.
+    AnothersTree,
     /// The minimum kernel, such as "5.12".
     NeedsKernel(&'static str),
 }
@@ -379,6 +381,9 @@ impl fmt::Display for Hint {
             }
             Hint::NoOwnTree => {
                 "the sandbox has no mount namespace of its own; its files are the host's"
+            }
+            Hint::AnothersTree => {
+                "the program has entered a running sandbox: ask the handle of that"
             }
             Hint::NeedsKernel(version) => {
                 return write!(f, "this needs Linux {version} or later");

@@ -12,7 +12,6 @@ use nix::sys::statfs::{FsType, fstatfs};
 use crate::changes::{Changes, Source};
 use crate::error::{Error, Result, Stage, quoted};
 use crate::hint::Hint;
-use crate::rootfs::Held;
 use crate::sys;
 
 /// File systems whose files are the kernel's words and no data: proc, sysfs, cgroup, cgroup2,
@@ -35,6 +34,8 @@ const TRIES: u32 = 64;
 /// What stays of a sandbox's tree as long as its handle lives.
 #[derive(Debug, Default)]
 pub(crate) struct Remains {
+    /// No: of a program in a sandbox that is another handle's.
+    pub(crate) own: bool,
     pub(crate) root: Option<OwnedFd>,
     /// Of a copy of a template: what holds the places that are writable by default, at their paths.
     pub(crate) writable: Option<OwnedFd>,
@@ -45,7 +46,6 @@ pub(crate) struct Remains {
     /// The host's uid of the program.
     pub(crate) uid: u32,
     pub(crate) overlays: Vec<Source>,
-    pub(crate) held: Vec<Held>,
 }
 
 impl Remains {
@@ -54,7 +54,8 @@ impl Remains {
             Error::new(Stage::Run, "open output", quoted(path), errno).with_hint(hint)
         };
         let Some(root) = &self.root else {
-            return Err(failed(Errno::ENOTSUP, Some(Hint::NoOwnTree)));
+            let hint = if self.own { Hint::NoOwnTree } else { Hint::AnothersTree };
+            return Err(failed(Errno::ENOTSUP, Some(hint)));
         };
         let mut root = root.as_fd();
         let mut found = find(root, path);
@@ -123,7 +124,13 @@ impl Remains {
     pub(crate) fn changes(&self, path: &Path) -> Result<Changes> {
         match self.overlays.iter().find(|source| source.path == path) {
             Some(source) => source.changes(),
-            None => Err(Error::new(Stage::Run, "find overlay", quoted(path), Errno::ENOENT)),
+            None => {
+                let (errno, hint) = match self.own {
+                    true => (Errno::ENOENT, None),
+                    false => (Errno::ENOTSUP, Some(Hint::AnothersTree)),
+                };
+                Err(Error::new(Stage::Run, "find overlay", quoted(path), errno).with_hint(hint))
+            }
         }
     }
 }

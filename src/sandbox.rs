@@ -242,7 +242,8 @@ impl Sandbox {
     /// It belongs to a user namespace in which no program has any power, and is used again only if it is as
     /// it was made when the sandbox has ended: no socket is left, and no counter has moved. A program that has sent anything, over
     /// loopback even, leaves it to be thrown away. What the next one can tell is the number of the namespace
-    /// (`readlink /proc/self/ns/net`, `SO_NETNS_COOKIE`). Who enters it by himself, through /proc/PID/ns/net, must not stay.
+    /// (`readlink /proc/self/ns/net`, `SO_NETNS_COOKIE`). Who enters it by himself, through /proc/PID/ns/net, must not stay;
+    /// without privileges nobody can, nor have another sandbox join it.
     ///
     /// Sandboxes that are no copies, that have a sysfs, or whose program has uid 0, to which a network's sysctls belong, get
     /// a new one in any case.

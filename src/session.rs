@@ -14,6 +14,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::Mode;
 
 use crate::cgroup::{Events, Limits, Stats};
+use crate::changes::Changes;
 use crate::child::{Child, DROP_WAIT, Watched};
 use crate::command::{Command, New, Within};
 use crate::control::init_died;
@@ -44,7 +45,7 @@ use supervisors::{Supervisor, Supervisors};
 /// by its name in /proc/self/fd, and files that have setuid bits cannot be made.
 ///
 /// The tree is that of the moment when it was made: a source of a bind that is renamed, deleted or replaced on the
-/// host afterwards stays what it was. It holds six descriptors of the caller's, five for each command that runs,
+/// host afterwards stays what it was. It holds six descriptors of the caller's, four for each command that runs,
 /// besides those of piped streams, and two for each process that waits to look after one: at most four do.
 ///
 /// # Examples
@@ -73,7 +74,7 @@ pub(crate) struct Inner {
     supervisors: Supervisors,
     clock: Mutex<Clock>,
     /// Without a lock: who opens a file may wait for ever.
-    remains: Remains,
+    remains: Arc<Remains>,
     /// The sandbox itself.
     child: Mutex<Child>,
 }
@@ -142,14 +143,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Session {
     pub(crate) fn new(made: New, sandbox: &Sandbox) -> Result<Self> {
-        let New { mut child, lowered, door, .. } = made;
+        let New { child, lowered, door, .. } = made;
         let (mut init, control) = child.init()?;
         let door = door.ok_or_else(|| init_died(&init, Stage::Launch))?;
         init.session = Some(Arc::new(Sockets { control, paused: child.stands() }));
         let supervisors = Supervisors::new(door, &init, sandbox.policy())?;
         let missing = child.missing().to_vec();
         let sandbox = sandbox.clone();
-        let (clock, remains) = (Mutex::default(), child.take_remains());
+        let (clock, remains) = (Mutex::default(), child.remains());
         let (owner, child) = (std::process::id(), Mutex::new(child));
         let inner =
             Inner { owner, sandbox, lowered, missing, init, supervisors, clock, remains, child };
@@ -271,6 +272,25 @@ impl Session {
     /// ```
     pub fn open_output(&self, path: impl AsRef<Path>) -> Result<File> {
         self.0.remains.open(path.as_ref())
+    }
+
+    /// What its programs have changed so far in the [`Overlay`](crate::Overlay) at `path`, as [`Child::changes`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::changes`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stockade::{Overlay, Sandbox};
+    /// let session = Sandbox::new().overlay("/srv", Overlay::new(["/usr/bin"])).prepare()?.session()?;
+    /// session.command("touch").arg("/srv/new").status()?;
+    /// assert_eq!(session.changes("/srv")?.to_string(), "added \"new\"\n");
+    /// # Ok::<(), stockade::Error>(())
+    /// ```
+    pub fn changes(&self, path: impl AsRef<Path>) -> Result<Changes> {
+        self.0.remains.changes(path.as_ref())
     }
 
     /// Stops everything inside, as [`Child::pause`]; the wall time of each command stands still.
@@ -510,6 +530,7 @@ impl Inner {
             })?;
         self.supervisors.collect(self.sandbox.policy());
         attached.missing.clone_from(&self.missing);
+        attached.remains = Arc::clone(&self.remains);
         let child = Child::new(made, attached);
         let (_, control) = child.init()?;
         let (hosted, are_many) = self.host(control, child.watched())?;

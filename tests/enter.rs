@@ -23,7 +23,7 @@ use life::{await_byte, await_released, is_held, my_role, start};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use stockade::{
-    Capabilities, Capability, Child, Command, Error, Feature, Landlock, Limits, Namespaces,
+    Capabilities, Capability, Child, Command, Error, Feature, Hint, Landlock, Limits, Namespaces,
     Network, Outcome, Output, Proc, Sandbox, Stdio, TimeOffsets,
 };
 
@@ -144,6 +144,13 @@ fn each_has_its_own_end() {
     await_released(&third_held, "the third");
     assert!(is_held(&held));
     assert_eq!(child.try_wait().unwrap(), None);
+    // By the handle of a program that has entered there are none.
+    let mut other = sh(&child, "exit").spawn().unwrap();
+    other.wait().unwrap();
+    for error in [other.open_output("/tmp/file").unwrap_err(), other.changes("/srv").unwrap_err()] {
+        let told = (error.raw_os_error(), error.hint());
+        assert_eq!(told, (Some(libc::ENOTSUP), Some(&Hint::AnothersTree)));
+    }
     // Files are the same for both.
     sh(&child, "echo kept >/tmp/file").status().unwrap();
     assert_eq!(text(sh(&child, "cat /tmp/file").output().unwrap()), "kept\n");

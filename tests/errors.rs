@@ -229,6 +229,7 @@ fn hints_are_sentences() {
         Hint::LinkToForeign,
         Hint::KeepMounts,
         Hint::NoOwnTree,
+        Hint::AnothersTree,
         Hint::OnlyRootChoosesIds,
         Hint::NoSubordinateIds,
         Hint::RangeNotAllowed("/etc/subuid"),

@@ -30,12 +30,13 @@ use life::{await_byte, await_released, is_held, my_role, start};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{
     Action, Capability, CgroupParent, Child, Command, Error, Feature, Limits, Max, Memory,
-    Namespaces, Outcome, Output, Pool, Resource, Rule, Sandbox, Seccomp, Session, Stdio, WhenEmpty,
+    Namespaces, Outcome, Output, Overlay, Pool, Resource, Rule, Sandbox, Seccomp, Session, Stdio,
+    WhenEmpty,
 };
 
 tests! {
     Needs::Nothing => [
-        files_stay_between_commands,
+        files_stay_between_commands, changes_of_all_commands,
         each_command_has_its_own_end,
         what_a_command_leaves_ends_with_it,
         each_command_has_its_own_time,
@@ -160,6 +161,19 @@ fn files_stay_between_commands() {
     // Another session has its own.
     let other = self::session();
     assert_ne!(sh(&other, "cat /tmp/file").status().unwrap().outcome, Outcome::Exited(0));
+}
+
+fn changes_of_all_commands() {
+    let base = tempfile::tempdir().unwrap();
+    let overlay = Overlay::new([base.path()]);
+    let session = Sandbox::new().overlay("/srv", overlay).prepare().unwrap().session().unwrap();
+    for (name, told) in [("a", "added \"a\"\n"), ("b", "added \"a\"\nadded \"b\"\n")] {
+        let mut child = sh(&session, &format!("touch /srv/{name}")).spawn().unwrap();
+        child.wait().unwrap();
+        assert_eq!(child.changes("/srv").unwrap().to_string(), told);
+        assert_eq!(session.changes("/srv").unwrap().to_string(), told);
+    }
+    assert_eq!(session.changes("/tmp").unwrap_err().raw_os_error(), Some(libc::ENOENT));
 }
 
 fn each_command_has_its_own_end() {
@@ -531,7 +545,7 @@ fn descriptors_are_counted() {
     // And of who waits to look after a command.
     assert_eq!(life::descriptors(), before + 6 + 2);
     let child = session.command("sleep").arg("1000").spawn().unwrap();
-    let more = life::descriptors() - before - 6 - 5;
+    let more = life::descriptors() - before - 6 - 4;
     // The next one may be there by now.
     assert!([0, 2].contains(&more), "{more}");
     drop((child, session));

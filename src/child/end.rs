@@ -197,7 +197,7 @@ impl Drop for Child {
             .flatten()
             .collect();
         // It goes on, and has its uppers.
-        std::mem::forget(std::mem::take(&mut self.remains.held));
+        std::mem::forget(std::mem::take(&mut self.held));
         reap_later(left);
     }
 }

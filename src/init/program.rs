@@ -90,7 +90,6 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct Unsaid {
     pub(crate) pidfd: Fd,
-    pub(crate) root: i32,
     pub(crate) skipped: u64,
 }
 
@@ -367,11 +366,13 @@ fn supervised(
     let waits = !cfg!(session) || wanted.flags & (PARKED | PTY | LISTENS | CHECK_ONLY) != PARKED;
     if waits {
         let fds = [process.starting.0, process.pidfd.0, done.root.0];
-        announce(lines, [process.pid as u64, skipped], &fds)?;
+        // Of a sandbox that has waited, the root is known.
+        let fds = if cfg!(session) && wanted.flags & PARKED != 0 { &fds[..2] } else { &fds[..] };
+        announce(lines, [process.pid as u64, skipped], fds)?;
     }
     let told = process.told;
     let (pid, mut exec, pidfd) = process.let_go();
-    let unsaid = (!waits).then_some(Unsaid { pidfd, root: done.root.0, skipped });
+    let unsaid = (!waits).then_some(Unsaid { pidfd, skipped });
     for (source, _) in descriptors(wanted) {
         sys::close(source);
     }

@@ -183,11 +183,9 @@ impl Supervisor<'_> {
 
     fn tell_of_exec(&mut self) {
         let unsaid = self.running.unsaid.take().filter(|_| cfg!(session));
-        let Some(Unsaid { pidfd, root, skipped }) = unsaid else { return };
+        let Some(Unsaid { pidfd, skipped }) = unsaid else { return };
         let numbers = [self.running.pid as u64, skipped];
-        if let Err(fault) =
-            sys::tell(self.lines.control, report::EXECUTED, numbers, &[pidfd.0, root])
-        {
+        if let Err(fault) = sys::tell(self.lines.control, report::EXECUTED, numbers, &[pidfd.0]) {
             self.end_children();
             self.lines.fail(report::START, fault, 0, &[]);
         }
