@@ -22,23 +22,27 @@ use std::path::Path;
 use std::process::Child as Process;
 use std::time::Duration;
 
+use common::ways::Ways;
 use common::{Needs, moment, rounds};
 use life::{await_byte, await_no_child, await_released, is_held, my_role, pipe, tell};
 use stockade::{Child, Data, Error, IdMap, Outcome, Overlay, Sandbox};
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         killed_at_any_moment,
-        killed_at_any_moment_without_init,
         killed_at_any_moment_with_a_daemon,
-        killed_at_any_moment_with_a_daemon_without_init,
         killed_at_any_moment_with_many_threads,
-        killed_at_any_moment_with_a_world_of_its_own,
         killed_while_a_forked_copy_lives,
-        killed_while_a_forked_copy_lives_without_init,
         killed_during_a_slow_set_up,
         killed_after_the_spawning_thread_ended,
         killed_while_its_sandbox_is_paused,
+    ];
+    // Of overlays there is no template.
+    Needs::Nothing => without_template [killed_at_any_moment_with_a_world_of_its_own];
+    Needs::Nothing => alone [
+        killed_at_any_moment_without_init,
+        killed_at_any_moment_with_a_daemon_without_init,
+        killed_while_a_forked_copy_lives_without_init,
         drops_a_paused_sandbox,
         the_warden_is_killed_too,
         the_warden_leaves_when_a_detached_sandbox_ended,
@@ -57,14 +61,14 @@ tests! {
         has_few_descriptors,
         ignores_the_descriptor_limit_afterwards,
     ];
-    Needs::Root => [changes_its_root];
-    Needs::RootAndProgram("newuidmap") => [killed_at_any_moment_with_subordinate_ids];
-    Needs::Unprivileged => [has_no_process_left];
+    Needs::Root => alone [changes_its_root];
+    Needs::RootAndProgram("newuidmap") => alone [killed_at_any_moment_with_subordinate_ids];
+    Needs::Unprivileged => alone [has_no_process_left];
 }
 
 /// A program that does not end by itself and holds the embedder's standard error, a pipe.
 fn endless(sandbox: Sandbox) -> stockade::Command {
-    sandbox.command("sleep").arg("600").fd(5, life::stream(2))
+    sandbox.way_to("sleep").arg("600").fd(5, life::stream(2))
 }
 
 fn with_init(init: bool) -> Sandbox {
@@ -100,7 +104,8 @@ fn kill_at_random(times: u32, range: Duration, role: &str) {
     life::adopt_orphans();
     let before = life::mounts();
     let (mut random, mut complete) = (life::Random::new(), 0);
-    let times = rounds(times);
+    // In each way a part of it.
+    let times = rounds(if common::is_own() { times } else { times / 4 });
     for _ in 0..times {
         let (mut process, holds) = start_holding(role);
         let mut said = process.stdout.take().unwrap();

@@ -269,7 +269,7 @@ fn a_killed_init_is_told() {
     await_released(&reading, "the program");
     let outcome = child.wait().unwrap().outcome;
     // What another process reaps, as a template its copies, Linux tells since 6.15.
-    let own = std::env::var(common::WAY).is_ok_and(|way| way.is_empty());
+    let own = common::is_own();
     let signal = if own || linux() >= (6, 15) { libc::SIGKILL } else { 0 };
     assert_eq!(outcome, Outcome::InitKilled { signal });
 }

@@ -22,28 +22,30 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{myself, open_directory, refused, role, sh, sh_fails, status_field, succeed};
 use mounts::{bind, own_mounts};
 use stockade::{
     Capability, Child, Error, Feature, Hint, IdMap, Namespaces, Sandbox, Stage, Stdio, TimeOffsets,
 };
 
-tests! {
-    Needs::Nothing => [
-        contradictions, one_id_by_map, the_program_is_somebody_in_the_map, plans_show_the_map,
-        the_last_word_counts,
-    ];
-    Needs::Unprivileged => [not_for_everybody];
-    Needs::Root => [
+tests_in_all_ways! {
+    Needs::Nothing => [one_id_by_map, the_program_is_somebody_in_the_map, the_last_word_counts];
+    Needs::Nothing => alone [contradictions, plans_show_the_map];
+    Needs::Unprivileged => without_template [not_for_everybody];
+    Needs::Root => without_template [
         a_range, ids_can_be_changed, packages_with_owners, owners_in_binds, binds_of_a_map_of_identity, without_a_gap,
-        three_hundred_ranges, own_ids_differ, own_ids_of_many_processes, own_ids_are_free_again,
-        own_id_with_binds, own_id_with_a_joined_network, own_id_needs_init, own_id_of_a_killed_embedder,
-        own_ids_share_no_limit, own_ids_own_their_namespace,
+        three_hundred_ranges, own_ids_differ, own_ids_of_many_processes,
+        own_id_with_binds, own_id_needs_init, own_ids_share_no_limit,
     ];
-    Needs::RootAndProgram("busybox") => [su_without_pam];
-    Needs::RootAndProgram("su") => [su];
-    Needs::RootAndProgram("apt-get") => [apt];
-    Needs::RootAndProgram("newuidmap") => [
+    Needs::Root => alone [
+        own_ids_are_free_again, own_id_with_a_joined_network, own_id_of_a_killed_embedder,
+        own_ids_own_their_namespace,
+    ];
+    Needs::RootAndProgram("busybox") => without_template [su_without_pam];
+    Needs::RootAndProgram("su") => without_template [su];
+    Needs::RootAndProgram("apt-get") => without_template [apt];
+    Needs::RootAndProgram("newuidmap") => without_template [
         subordinate_ids, helper_errors, helper_without_privilege, a_range_through_the_helper,
     ];
 }
@@ -168,7 +170,7 @@ fn range() -> Sandbox {
 }
 
 fn a_range() {
-    let child = range().command("sleep").arg("1000").spawn().unwrap();
+    let child = range().way_to("sleep").arg("1000").spawn().unwrap();
     let program = child.program_id().unwrap();
     assert!(status_field(program, "Uid").starts_with("100000\t"));
     assert!(status_field(program, "Gid").starts_with("100000\t"));
@@ -327,7 +329,7 @@ fn binds_of_a_map_of_identity() {
 
 fn without_a_gap() {
     let map = IdMap::new().ids(0, 100_000, 1000).ids(1000, 4711, 1).ids(1001, 101_001, 10);
-    let child = Sandbox::new().id_map(map).command("sleep").arg("1000").spawn().unwrap();
+    let child = Sandbox::new().id_map(map).way_to("sleep").arg("1000").spawn().unwrap();
     assert!(status_field(child.program_id().unwrap(), "Uid").starts_with("4711\t"));
 }
 
@@ -344,7 +346,7 @@ fn three_hundred_ranges() {
 // ---- an id of the host's for each --------------------------------------------------------------
 
 fn sleeping(sandbox: &Sandbox) -> Child {
-    sandbox.command("sleep").arg("1000").spawn().unwrap()
+    sandbox.way_to("sleep").arg("1000").spawn().unwrap()
 }
 
 fn host_id(child: &Child) -> u32 {
@@ -428,7 +430,7 @@ fn own_id_with_binds() {
 }
 
 fn own_id_with_a_joined_network() {
-    let first = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
+    let first = Sandbox::new().way_to("sleep").arg("1000").spawn().unwrap();
     let network = fs::File::open(format!("/proc/{}/ns/net", first.id())).unwrap();
     let sandbox = Sandbox::new().own_host_id().join(Namespaces::NET, network);
     let (one, two) = (sleeping(&sandbox), sleeping(&sandbox));
@@ -673,7 +675,7 @@ fn own_ids_own_their_namespace() {
     let child = sleeping(&own);
     assert_eq!(owner(&child), host_id(&child));
     assert_eq!(owner(&sleeping(&Sandbox::new())), 0);
-    let first = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
+    let first = Sandbox::new().way_to("sleep").arg("1000").spawn().unwrap();
     let network = fs::File::open(format!("/proc/{}/ns/net", first.id())).unwrap();
     for sandbox in [own.clone(), own.join(Namespaces::NET, network)] {
         let sandbox = sandbox

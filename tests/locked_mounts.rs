@@ -10,18 +10,21 @@
 mod common;
 
 use common::Needs;
+use common::ways::Ways;
 use stockade::{Capability, Feature, Namespaces, Sandbox};
 
-tests! {
-    Needs::Nothing => [
+tests_in_all_ways! {
+    Needs::Nothing => without_template [
         read_only_stays_read_only,
         a_mount_does_not_come_off,
         mounts_of_its_own_are_its_own,
+    ];
+    Needs::Nothing => [
         without_the_capability_nothing_is_mounted,
     ];
     // A root caller's own namespace has the host's nobody in it, which owns nothing.
-    Needs::Unprivileged => [a_joined_user_namespace_is_locked_too];
-    Needs::Root => [without_a_user_namespace_by_name_only];
+    Needs::Unprivileged => alone [a_joined_user_namespace_is_locked_too];
+    Needs::Root => alone [without_a_user_namespace_by_name_only];
 }
 
 /// Runs a script as the inside's uid 0, so that mount(8) leaves the decision to the kernel.
@@ -33,7 +36,7 @@ fn run(script: &str, capabilities: &[Capability]) -> (bool, String) {
         .gid(0)
         .capabilities(capabilities.to_vec())
         .bind_ro(directory.path(), "/mnt/given")
-        .command("sh")
+        .way_to("sh")
         .args(["-c", script])
         .output()
         .unwrap();
@@ -62,11 +65,11 @@ fn a_mount_does_not_come_off() {
 fn without_a_user_namespace_by_name_only() {
     let new = Namespaces::all() - Namespaces::USER;
     let sandbox = Sandbox::new().namespaces(new).as_host_root().capabilities(ADMIN.to_vec());
-    let error = sandbox.command("true").spawn().unwrap_err();
+    let error = sandbox.way_to("true").spawn().unwrap_err();
     assert!(error.to_string().contains("allow_host_capabilities()"), "{error}");
     let sandbox = sandbox.allow_host_capabilities();
     let script = "mount -t tmpfs none /tmp && touch /tmp/x";
-    let outcome = sandbox.command("sh").args(["-c", script]).status().unwrap().outcome;
+    let outcome = sandbox.way_to("sh").args(["-c", script]).status().unwrap().outcome;
     assert!(outcome.is_success());
 }
 
@@ -84,13 +87,13 @@ fn a_joined_user_namespace_is_locked_too() {
         .gid(ids[1])
         .capabilities(ADMIN.to_vec())
         .bind_ro(directory.path(), "/mnt/given");
-    let output = sandbox.command("sh").args(["-c", script]).output().unwrap();
+    let output = sandbox.way_to("sh").args(["-c", script]).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(errors.contains("Read-only file system"), "{errors}");
     assert!(!output.outcome.is_success(), "{errors}");
     assert!(!directory.path().join("x").exists());
     // The lock is a user namespace of its own, so nested ones are limited by count as well.
-    let child = sandbox.command("true").spawn().unwrap();
+    let child = sandbox.way_to("true").spawn().unwrap();
     assert!(!child.missing().contains(&Feature::NestedUserNamespaceCount));
 }
 

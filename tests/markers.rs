@@ -27,9 +27,10 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use common::Needs;
+use common::ways::Ways;
 use stockade::{Data, Leak, Namespaces, Network, Outcome, Proc, Sandbox, Severity};
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [nothing_identifies_the_host];
 }
 
@@ -336,7 +337,7 @@ fn table() -> Vec<(&'static str, [bool; 3])> {
 }
 
 fn run(sandbox: &Sandbox, program: &Path, roots: &[&str]) -> String {
-    let mut command = sandbox.command(program).args(roots);
+    let mut command = sandbox.way_to(program).args(roots);
     for (key, value) in inside::myself_outside(TEST, "inside").get_envs() {
         command = command.env(key, value.unwrap());
     }
@@ -384,7 +385,10 @@ fn search() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    audited(&planted, &own, &[0, 1, 2], &table);
+    // An audit starts its own program. The name of a way would be something of the embedder's.
+    if common::is_own() {
+        audited(&planted, &own, &[0, 1, 2], &table);
+    }
     found_where_they_are_shown(&planted, &own, &sandbox, &exe);
 }
 

@@ -17,14 +17,16 @@ use std::io::Error as IoError;
 use std::process::exit;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{is_root, myself, role, sh, shell, succeed};
 use stockade::{Error, Feature, Namespaces, Proc, Sandbox, Seccomp};
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         this_crate_inside, mounts_inside, told, required, tracing_inside, init_is_not_traced,
-        nobody_outside_is_traced, addresses, the_strict_profile, keyrings, in_the_plan,
+        addresses, the_strict_profile, keyrings, in_the_plan,
     ];
+    Needs::Nothing => alone [nobody_outside_is_traced];
     Needs::Installed(&["bwrap"]) => [bubblewrap_inside];
 }
 
@@ -33,10 +35,10 @@ fn this_crate_inside() {
     if role().is_some() {
         // The whole of it, with all that it has by default.
         let script = "echo $$; ls /proc >/tmp/list; grep -c ^[0-9] /tmp/list";
-        let output = Sandbox::new().command("sh").args(["-c", script]);
+        let output = Sandbox::new().way_to("sh").args(["-c", script]);
         let output = output.output().unwrap();
         print!("{}", String::from_utf8(output.stdout).unwrap());
-        let child = Sandbox::new().command("sleep").arg("1000").spawn().unwrap();
+        let child = Sandbox::new().way_to("sleep").arg("1000").spawn().unwrap();
         drop(child);
         exit(0);
     }
@@ -67,7 +69,7 @@ fn bubblewrap_inside() {
 }
 
 fn told() {
-    let missing = |sandbox: Sandbox| sandbox.command("true").spawn().unwrap().missing().to_vec();
+    let missing = |sandbox: Sandbox| sandbox.way_to("true").spawn().unwrap().missing().to_vec();
     let both = [Feature::NestingForbidden, Feature::DebuggingForbidden];
     assert!(!missing(Sandbox::new()).iter().any(|one| both.contains(one)));
     let nesting = missing(Sandbox::new().allow_nesting());

@@ -24,42 +24,47 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{is_root, open_directory};
 use stockade::{
     ChangeKind, Child, FileKind, Hint, IdMap, Namespaces, Outcome, Overlay, Rootfs, Sandbox, Stage,
     Stdio,
 };
 
-tests! {
-    Needs::Nothing => [
+tests_in_all_ways! {
+    Needs::Nothing => by_its_handle [
         while_it_runs, after_the_end, every_default_place, no_regular_files, links_cannot_lead_out,
         links_to_the_programs_own, link_to_a_foreign_file, link_races, magic_links, files_of_proc,
-        dot_dot_stays_inside, missing_output, no_tree_of_its_own, mounts_that_are_gone,
-        mounts_that_are_kept, covered_files_do_not_show, nested_mounts_are_not_seen,
-        output_that_grows, leased_file_does_not_block, without_init, program_with_capabilities,
-        output_of_an_overlay_root, handle_dropped_frees_all,
+        dot_dot_stays_inside, missing_output, output_that_grows, leased_file_does_not_block,
+    ];
+    Needs::Nothing => alone [
+        no_tree_of_its_own, mounts_that_are_gone, without_init, handle_dropped_frees_all, export_strips_setuid,
+    ];
+    Needs::Nothing => only_waiting [
+        mounts_that_are_kept, covered_files_do_not_show, nested_mounts_are_not_seen, program_with_capabilities,
+        output_of_an_overlay_root,
         unchanged_is_not_listed, changes_while_it_runs, same_size_other_content,
         kept_and_thrown_away_are_the_same, hostile_names, deep_tree_is_an_error, sparse_files,
         no_such_overlay, added_links_and_pipes,
         export_is_all_or_nothing,
-        export_follows_no_link, export_strips_setuid, export_keeps_hard_links,
+        export_follows_no_link, export_keeps_hard_links,
         export_of_a_read_only_directory, export_of_a_changed_upper, export_of_very_long_names,
     ];
-    Needs::TmpfsAttributes => [
+    Needs::TmpfsAttributes => only_waiting [
         all_kinds_of_changes, attribute_changes, replaced_directory, changes_are_sorted_and_comparable,
         export_all, export_some, export_replaces_nothing, export_parent_missing, export_of_what_was_deleted,
     ];
-    Needs::Root => [devices_are_not_exported, owners_of_several_ids];
+    Needs::Root => only_waiting [devices_are_not_exported, owners_of_several_ids];
 }
 
 fn spawn(sandbox: &Sandbox, script: &str) -> Child {
-    let command = sandbox.command("sh").args(["-ec", script]).stdout(Stdio::piped());
+    let command = sandbox.way_to("sh").args(["-ec", script]).stdout(Stdio::piped());
     command.spawn().unwrap()
 }
 
 fn run(sandbox: &Sandbox, script: &str) -> Child {
     let mut child =
-        sandbox.command("sh").args(["-ec", script]).stderr(Stdio::inherit()).spawn().unwrap();
+        sandbox.way_to("sh").args(["-ec", script]).stderr(Stdio::inherit()).spawn().unwrap();
     assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0), "{script}");
     child
 }

@@ -28,26 +28,29 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{open_directory, refused, sh, sh_fails, shell};
 use mounts::{mount, own_mounts};
 use stockade::{Child, Error, Hint, Outcome, Overlay, Rootfs, Sandbox, Stage};
 
-tests! {
-    Needs::Nothing => [
-        order_of_layers, throw_away_upper, size_limit, inode_limit, kept_upper, kept_upper_again,
-        kept_upper_is_the_callers, kept_upper_as_a_layer, upper_in_a_forked_copy, read_only, read_only_with_one_layer,
-        two_hundred_layers, five_hundred_layers,
-        odd_names, host_paths_do_not_show, layers_that_overlap, upper_that_overlaps, upper_in_use,
-        missing_layer, layer_is_a_file, missing_upper, upper_with_a_file_in_the_way,
-        invalid_overlays, failed_spawn_leaves_no_work, relative_layers, several_overlays,
-        overlay_over_a_bind, bind_in_an_overlay, mount_points_in_an_overlay, root_layers,
-        root_layers_kept, root_layers_read_only, no_exec, sixty_four_threads,
-        sigkill_leaves_nothing_but_the_upper, submounts_are_refused, mode_of_the_root,
-        setuid_and_devices_are_without_effect, overlay_as_a_layer, check_leaves_nothing,
-        detached_keeps_its_upper, layers_bound_elsewhere, mounts_are_locked,
+tests_in_all_ways! {
+    Needs::Nothing => only_waiting [
+        order_of_layers, throw_away_upper, size_limit, inode_limit, kept_upper_is_the_callers,
+        kept_upper_as_a_layer, read_only, read_only_with_one_layer, two_hundred_layers, five_hundred_layers,
+        odd_names, host_paths_do_not_show, layers_that_overlap, missing_layer, layer_is_a_file, missing_upper,
+        relative_layers, overlay_over_a_bind, bind_in_an_overlay, mount_points_in_an_overlay, root_layers,
+        root_layers_read_only, no_exec, submounts_are_refused, mode_of_the_root,
+        setuid_and_devices_are_without_effect, overlay_as_a_layer, layers_bound_elsewhere, mounts_are_locked,
     ];
-    Needs::TmpfsAttributes => [whiteouts_and_opaque_directories, renamed_directory, xattrs_show];
-    Needs::Root => [files_of_others, without_a_user_namespace, as_the_hosts_root];
+    // With an upper that the next one of a pool has as well.
+    Needs::Nothing => alone [
+        kept_upper, kept_upper_again, upper_in_a_forked_copy, upper_in_use, root_layers_kept, several_overlays,
+        sixty_four_threads, sigkill_leaves_nothing_but_the_upper, detached_keeps_its_upper, upper_that_overlaps,
+        upper_with_a_file_in_the_way, failed_spawn_leaves_no_work,
+    ];
+    Needs::Nothing => alone [invalid_overlays, check_leaves_nothing];
+    Needs::TmpfsAttributes => only_waiting [whiteouts_and_opaque_directories, renamed_directory, xattrs_show];
+    Needs::Root => only_waiting [files_of_others, without_a_user_namespace, as_the_hosts_root];
 }
 
 /// A directory with these files in it.
@@ -74,7 +77,7 @@ fn over(path: &str, overlay: Overlay) -> Sandbox {
 }
 
 fn run(sandbox: &Sandbox, script: &str) -> Child {
-    let mut child = sandbox.command("sh").args(["-ec", script]).spawn().unwrap();
+    let mut child = sandbox.way_to("sh").args(["-ec", script]).spawn().unwrap();
     assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0), "{script}");
     child
 }
@@ -103,7 +106,7 @@ fn size_limit() {
     let sandbox = over("/w", Overlay::new([base.path()]).size(1 << 20));
     sh(&sandbox, "head -c 512K /dev/zero >/w/a");
     sh_fails(&sandbox, "head -c 2M /dev/zero >/w/a", "No space left");
-    let status = sandbox.command("sh").args(["-c", "head -c 2M /dev/zero >/w/a"]).status().unwrap();
+    let status = sandbox.way_to("sh").args(["-c", "head -c 2M /dev/zero >/w/a"]).status().unwrap();
     let full: Vec<_> = status.disk_full.iter().map(|full| full.mount.as_path()).collect();
     assert_eq!(full, [Path::new("/w")]);
 }
@@ -283,7 +286,7 @@ fn upper_that_overlaps() {
 fn upper_in_use() {
     let (base, kept) = (tree(&[]), open_directory());
     let sandbox = over("/w", Overlay::new([base.path()]).upper(kept.path()));
-    let mut first = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let mut first = sandbox.way_to("sleep").arg("1000").spawn().unwrap();
     assert_eq!(names(kept.path()), ["upper", "work"]);
     let (text, hint) = error_of(Overlay::new([base.path()]).upper(kept.path()));
     assert_eq!(hint, Some(Hint::UpperInUse), "{text}");
@@ -300,7 +303,7 @@ fn upper_in_use() {
 fn upper_in_a_forked_copy() {
     let (base, kept) = (tree(&[]), open_directory());
     let sandbox = over("/w", Overlay::new([base.path()]).upper(kept.path()));
-    let first = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let first = sandbox.way_to("sleep").arg("1000").spawn().unwrap();
     // SAFETY: exactly one of the two is dropped in each process.
     let mut copied = Some(unsafe { std::ptr::read(&raw const first) });
     life::join(life::fork(|| drop(copied.take())));
@@ -368,10 +371,10 @@ fn invalid_overlays() {
 fn failed_spawn_leaves_no_work() {
     let (base, kept) = (tree(&[]), open_directory());
     let sandbox = over("/w", Overlay::new([base.path()]).upper(kept.path()));
-    sandbox.command("/no/such/program").spawn().unwrap_err();
+    sandbox.way_to("/no/such/program").spawn().unwrap_err();
     assert!(names(kept.path()).is_empty());
     sh(&sandbox, "touch /w/n");
-    sandbox.command("/no/such/program").spawn().unwrap_err();
+    sandbox.way_to("/no/such/program").spawn().unwrap_err();
     assert_eq!(names(kept.path()), ["upper"]);
 }
 
@@ -498,7 +501,7 @@ fn sixty_four_threads() {
                     .overlay("/w", Overlay::new(layers));
                 let script =
                     format!("cat /w/last; echo by {number} >/w/last; echo by {number} >/v/last");
-                let mut child = sandbox.command("sh").args(["-ec", &script]).spawn().unwrap();
+                let mut child = sandbox.way_to("sh").args(["-ec", &script]).spawn().unwrap();
                 assert!(child.wait().unwrap().outcome.is_success());
                 let text = fs::read_to_string(kept.path().join("upper/last")).unwrap();
                 assert_eq!(text, format!("by {number}\n"));
@@ -524,7 +527,7 @@ fn sigkill_leaves_nothing_but_the_upper() {
         let script = "touch /w/n; echo ready; sleep 1000";
         let sandbox = over("/w", overlay).overlay("/v", Overlay::new([directory.join("base")]));
         let mut child = sandbox
-            .command("sh")
+            .way_to("sh")
             .args(["-c", script])
             .stdout(stockade::Stdio::piped())
             .spawn()
@@ -662,7 +665,7 @@ fn check_leaves_nothing() {
 fn detached_keeps_its_upper() {
     let (base, kept) = (tree(&[]), open_directory());
     let sandbox = over("/w", Overlay::new([base.path()]).upper(kept.path()));
-    let child = sandbox.command("sleep").arg("1000").spawn().unwrap();
+    let child = sandbox.way_to("sleep").arg("1000").spawn().unwrap();
     let pid = child.id();
     child.detach().unwrap();
     assert_eq!(refused(&sandbox).hint(), Some(&Hint::UpperInUse));

@@ -26,21 +26,23 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use common::Needs;
+use common::ways::Ways;
 use inside::{myself, open_directory, role};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::{Child, Command, Error, Namespaces, Outcome, Proc, Pty, Rootfs, Sandbox, Stage};
 use stockade::{Resource, Stdio};
 use terminal::User;
 
-tests! {
+tests_in_all_ways! {
     Needs::Nothing => [
         its_name_and_owner, it_is_all_streams, it_is_the_controlling_terminal, nothing_else_gets_in,
         the_kind_of_terminal, size_and_resize, interrupt_and_end_of_input, output_is_collected,
         what_was_written_before_the_end, a_lot_of_output, read_while_it_is_written_to, hang_up,
-        without_init, checked, given_with_other_streams, no_mount_namespace, planted_multiplexer,
+        given_with_other_streams, planted_multiplexer,
         descriptors_are_short, passed_descriptors_stay, from_many_threads, forced_input, utf8_erase,
         as_a_descriptor, daemon_does_not_hold_the_end,
     ];
+    Needs::Nothing => alone [without_init, checked, no_mount_namespace];
     Needs::Program("busybox") => [in_an_empty_root, in_a_directory];
     Needs::Program("bash") => [job_control];
     Needs::Program("vim.tiny") => [editor];
@@ -48,7 +50,7 @@ tests! {
 }
 
 fn script(text: &str) -> Command {
-    Sandbox::new().command("sh").args(["-c", text]).pty(24, 80)
+    Sandbox::new().way_to("sh").args(["-c", text]).pty(24, 80)
 }
 
 fn shown(command: Command) -> String {
@@ -96,7 +98,7 @@ fn it_is_the_controlling_terminal() {
 }
 
 fn nothing_else_gets_in() {
-    let command = Sandbox::new().command("ls").arg("/proc/self/fd").pty(24, 80);
+    let command = Sandbox::new().way_to("ls").arg("/proc/self/fd").pty(24, 80);
     // 3 is the directory that ls reads.
     assert_eq!(shown(command).split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
 }
@@ -104,7 +106,7 @@ fn nothing_else_gets_in() {
 fn the_kind_of_terminal() {
     assert_eq!(shown(script("echo $TERM")), "xterm\n");
     assert_eq!(shown(script("echo $TERM").env("TERM", "vt100")), "vt100\n");
-    let command = Sandbox::new().command("sh").args(["-c", "echo $TERM"]).env("TERM", "dumb");
+    let command = Sandbox::new().way_to("sh").args(["-c", "echo $TERM"]).env("TERM", "dumb");
     assert_eq!(shown(command.pty(1, 1)), "dumb\n");
     assert_eq!(shown(script("echo \"<$TERM>\"").env_remove("TERM")), "<>\n");
 }
@@ -124,7 +126,7 @@ fn interrupt_and_end_of_input() {
     user.types("\x03");
     let outcome = child.wait().unwrap().outcome;
     assert_eq!(outcome, Outcome::Signaled { signal: libc::SIGINT, core_dumped: false });
-    let (mut child, mut user) = sit_at(Sandbox::new().command("cat").pty(24, 80));
+    let (mut child, mut user) = sit_at(Sandbox::new().way_to("cat").pty(24, 80));
     user.types("line\n\x04");
     assert_eq!(user.sees_the_end(), "line\r\nline\r\n");
     assert_eq!(child.wait().unwrap().outcome, Outcome::Exited(0));
@@ -181,7 +183,7 @@ fn hang_up() {
 }
 
 fn without_init() {
-    let command = Sandbox::new().init(false).command("sh");
+    let command = Sandbox::new().init(false).way_to("sh");
     assert_eq!(
         shown(command.args(["-c", "tty; echo $$; stty size"]).pty(3, 4)),
         "/dev/pts/0\n1\n3 4\n"
@@ -190,7 +192,7 @@ fn without_init() {
 
 fn checked() {
     script("exit").check().unwrap();
-    Sandbox::new().init(false).command("/no/such/program").pty(1, 1).check().unwrap();
+    Sandbox::new().init(false).way_to("/no/such/program").pty(1, 1).check().unwrap();
 }
 
 fn problems(command: Command) -> String {
@@ -211,7 +213,7 @@ fn given_with_other_streams() {
 
 fn no_mount_namespace() {
     let sandbox = Sandbox::new().namespaces(Namespaces::all() - Namespaces::MOUNT);
-    assert!(problems(sandbox.command("true").pty(1, 1)).contains("mount namespace"));
+    assert!(problems(sandbox.way_to("true").pty(1, 1)).contains("mount namespace"));
 }
 
 /// What the caller puts in the place of the terminals' file system is not taken for it.
@@ -220,7 +222,7 @@ fn planted_multiplexer() {
     let pts = directory.path();
     let attempt = || {
         let sandbox = Sandbox::new().bind_rw(pts, "/dev/pts");
-        let error = sandbox.command("true").pty(1, 1).spawn().unwrap_err();
+        let error = sandbox.way_to("true").pty(1, 1).spawn().unwrap_err();
         assert_eq!(error.stage(), Some(Stage::Start), "{error}");
         error.to_string()
     };
@@ -239,7 +241,7 @@ fn planted_multiplexer() {
 fn descriptors_are_short() {
     // The program's limit does not bind the making of its terminal.
     let sandbox = Sandbox::new().rlimit(Resource::OpenFiles, 4);
-    let command = sandbox.command("sh").args(["-c", "ulimit -n; tty"]);
+    let command = sandbox.way_to("sh").args(["-c", "ulimit -n; tty"]);
     assert_eq!(shown(command.pty(1, 1)), "4\n/dev/pts/0\n");
 }
 
@@ -320,7 +322,7 @@ fn daemon_does_not_hold_the_end() {
 
 fn in_an_empty_root() {
     let sandbox = Sandbox::new().rootfs(Rootfs::empty()).program("/usr/bin/busybox");
-    let command = sandbox.command("/usr/bin/busybox").args(["tty"]).pty(24, 80);
+    let command = sandbox.way_to("/usr/bin/busybox").args(["tty"]).pty(24, 80);
     assert_eq!(shown(command), "/dev/pts/0\n");
 }
 
@@ -331,14 +333,14 @@ fn in_a_directory() {
     }
     fs::copy("/usr/bin/busybox", directory.path().join("bin/busybox")).unwrap();
     let sandbox = Sandbox::new().rootfs(Rootfs::directory(directory.path()));
-    let command = sandbox.command("/bin/busybox").args(["tty"]).pty(24, 80);
+    let command = sandbox.way_to("/bin/busybox").args(["tty"]).pty(24, 80);
     assert_eq!(shown(command), "/dev/pts/0\n");
 }
 
 // ---- programs that need a terminal -------------------------------------------------------------
 
 fn job_control() {
-    let command = Sandbox::new().command("bash").args(["--norc", "--noprofile", "-i"]);
+    let command = Sandbox::new().way_to("bash").args(["--norc", "--noprofile", "-i"]);
     let (mut child, mut user) = sit_at(command.env("PS1", "ready> ").pty(24, 80));
     user.sees("ready> ");
     user.types("sleep 1000\r");
@@ -391,7 +393,7 @@ fn editor() {
     let file = directory.path().join("text");
     fs::write(&file, "before\n").unwrap();
     let sandbox = Sandbox::new().bind_rw(directory.path(), "/place");
-    let command = sandbox.command("vim.tiny").args(["-u", "NONE", "-n", "/place/text"]);
+    let command = sandbox.way_to("vim.tiny").args(["-u", "NONE", "-n", "/place/text"]);
     let (mut child, mut user) = sit_at(command.pty(24, 80));
     user.sees("before");
     user.types("otyped inside\x1b:wq\r");
@@ -401,11 +403,10 @@ fn editor() {
 }
 
 fn top() {
-    let command = Sandbox::new().proc(Proc::Compat).command("top").arg("-b").args(["-n", "1"]);
+    let command = Sandbox::new().proc(Proc::Compat).way_to("top").arg("-b").args(["-n", "1"]);
     let batch = shown(command.pty(24, 80));
     assert!(batch.contains("PID") && batch.contains("top"), "{batch}");
-    let (mut child, mut user) =
-        sit_at(Sandbox::new().proc(Proc::Compat).command("top").pty(24, 80));
+    let (mut child, mut user) = sit_at(Sandbox::new().proc(Proc::Compat).way_to("top").pty(24, 80));
     user.sees("PID");
     user.types("q");
     user.sees_the_end();

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stockade::Sandbox;
 
+use crate::common::ways::Ways;
+
 /// How long a test waits for what should come, before it fails instead of hanging.
 pub(crate) const SAFETY: Duration = Duration::from_secs(60);
 
@@ -86,7 +88,7 @@ pub(crate) const SELF: &str = "/tmp/self";
 pub(crate) fn inside(sandbox: Sandbox, role: &str) -> stockade::Command {
     let binary = std::env::current_exe().unwrap();
     let test = std::env::var("STOCKADE_TEST_CHILD").unwrap();
-    let command = sandbox.bind_ro(binary, SELF).command(SELF);
+    let command = sandbox.bind_ro(binary, SELF).way_to(SELF);
     command.env("STOCKADE_TEST_CHILD", test).env(ROLE, role)
 }
 

@@ -506,21 +506,19 @@ macro_rules! tests {
 }
 
 /// The same, and each once more for every way to start a program: what they start by
-/// `way_to` is started in that way. Those of `needs => alone [name, name]` are not.
+/// `way_to` is started in that way. Those of `needs => alone [name, name]` are not, and
+/// [`ways_of`] has other words for those that some ways are not for.
 #[macro_export]
 macro_rules! tests_in_all_ways {
-    ($($needs:expr => $($alone:ident)? [$($name:ident),* $(,)?];)*) => {
+    ($($needs:expr => $($kind:ident)? [$($name:ident),* $(,)?];)*) => {
         fn main() -> std::process::ExitCode {
-            let alone: &[&[&str]] = &[$($crate::tests_in_all_ways!(@ $($alone)? $($name)*)),*];
-            $crate::common::main_in_all_ways(&[$($($crate::common::Test {
+            $crate::common::main_in_all_ways(&[$((&[$($crate::common::Test {
                 name: stringify!($name),
                 needs: $needs,
                 run: $name,
-            }),*),*], &alone.concat())
+            }),*], stringify!($($kind)?))),*])
         }
     };
-    (@ alone $($name:ident)*) => { &[$(stringify!($name)),*] };
-    (@ $($name:ident)*) => { &[] };
 }
 
 /// The same, and each that needs control groups once more as a user to whom root delegates some: by the
@@ -542,13 +540,33 @@ macro_rules! tests_also_delegated {
 const CHILD: &str = "STOCKADE_TEST_CHILD";
 /// Names the way in which it starts programs.
 pub(crate) const WAY: &str = "STOCKADE_TEST_WAY";
+/// Whether each has a sandbox of its own, as if nothing had been said.
+pub(crate) fn is_own() -> bool {
+    std::env::var(WAY).is_ok_and(|way| way.is_empty())
+}
+
 /// Those besides a sandbox of its own for each.
-const WAYS: [&str; 4] = ["prepared", "session", "pool", "enter"];
+const WAYS: [&str; 5] = ["prepared", "recycled", "session", "pool", "enter"];
+/// The ways of a group of tests.
+fn ways_of(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "" => &WAYS,
+        "alone" => &[],
+        // Nothing such is made before: what is prepared is made alone.
+        "without_template" => &["session", "pool", "enter"],
+        // A program in somebody else's sandbox has no files by its own handle.
+        "by_its_handle" => &["prepared", "recycled", "pool"],
+        // Both.
+        "only_waiting" => &["pool"],
+        _ => panic!("no such kind: {kind}"),
+    }
+}
+
 /// Whether a program was started in the way that the test is to have, and whether one was started otherwise.
 pub(crate) static AS_SAID: AtomicBool = AtomicBool::new(false);
 pub(crate) static OTHERWISE: AtomicBool = AtomicBool::new(false);
 /// Tests only of sandboxes that cannot wait for a program, or have no template.
-const ONLY_OTHERWISE: [&str; 19] = [
+const ONLY_OTHERWISE: [&str; 20] = [
     "nested_user_namespace_by_name",
     "signals_to_the_host",
     "without_submounts",
@@ -559,6 +577,7 @@ const ONLY_OTHERWISE: [&str; 19] = [
     "a_static_program_with_few_calls",
     "directory_root_writable",
     "inherited_streams",
+    "init_is_not_confused_by_a_tracee",
     "joined_network_alone",
     "limits_do_not_depend_on_the_caller",
     "no_call_does",
@@ -569,9 +588,40 @@ const ONLY_OTHERWISE: [&str; 19] = [
     "profiles_in_json",
     "raw_programs",
 ];
-/// Why a program that enters another one's sandbox has not these tests.
-const NOT_BY_ENTERING: [(&str, &[&str]); 4] = [
+/// Why these tests are not in a way.
+const NOT_IN: [(&str, &str, &[&str]); 11] = [
     (
+        "recycled",
+        "its network is none that is used again",
+        &[
+            "abstract_sockets_of_the_host",
+            "host_network_is_the_hosts",
+            "no_network",
+            "nobody_gets_out_of_it",
+            "none_for_root_inside",
+            "the_hosts_root_by_name",
+            "without_the_capability_nothing_is_mounted",
+        ],
+    ),
+    (
+        "recycled",
+        "no other program could be in its network before",
+        &["directory_root", "empty_root", "in_a_directory", "in_an_empty_root"],
+    ),
+    (
+        "recycled",
+        "its network is not the sandbox's own, which an unprivileged caller might join",
+        &["join_by_path", "join_user_and_network"],
+    ),
+    (
+        "session",
+        "its session is paused, by another handle",
+        &["killed_while_its_sandbox_is_paused"],
+    ),
+    ("enter", "its sandbox is paused, by another handle", &["killed_while_its_sandbox_is_paused"]),
+    ("session", "who looks after it is killed as well, as is documented", &["kills_everyone"]),
+    (
+        "enter",
         "the time of the sandbox that is entered is up before",
         &[
             "time_ends_it_for_a_caller_who_waits",
@@ -588,16 +638,30 @@ const NOT_BY_ENTERING: [(&str, &[&str]); 4] = [
             "a_fork_bomb_ends",
             "a_flood_of_output_ends",
             "closes_everything",
+            "time_ends_a_daemon_that_does_not_heed_the_grace",
+            "time_ends_a_daemon_that_lingers",
+            "time_ends_a_daemon_when_init_is_stopped",
             "stops_its_own_group",
             "deadlines",
         ],
     ),
     (
+        "enter",
         "what is full is told of the sandbox's own program",
         &["disk_full_by_default", "disk_full_of_each", "disk_full_of_inodes"],
     ),
-    ("what it has started lives on until the end of the sandbox", &["a_killed_init_is_told"]),
     (
+        "enter",
+        "files and changes are those of the sandbox's own handle",
+        &["killed_at_any_moment_with_a_world_of_its_own"],
+    ),
+    (
+        "enter",
+        "what it has started lives on until the end of the sandbox",
+        &["a_killed_init_is_told"],
+    ),
+    (
+        "enter",
         "no program that is there can go on under such a filter",
         &[
             "a_program_that_is_missing_is_told",
@@ -612,17 +676,18 @@ const NOT_BY_ENTERING: [(&str, &[&str]); 4] = [
 const DELEGATED: &str = "delegated";
 
 pub(crate) fn main(tests: &[Test]) -> ExitCode {
-    run(tests, &[], &[])
+    run(tests.iter().map(|&test| (test, &[][..])).collect())
 }
 
 pub(crate) fn main_also_delegated(tests: &[Test], delegate: fn(&str)) -> ExitCode {
-    match std::env::var(CHILD) {
-        Ok(name) if std::env::var(WAY).is_ok_and(|way| way == DELEGATED) => {
+    if let Ok(name) = std::env::var(CHILD) {
+        if std::env::var(WAY).is_ok_and(|way| way == DELEGATED) {
             delegate(&name);
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        _ => run(tests, &[], &[DELEGATED]),
     }
+    let ways = |test: &Test| if by_groups(test.needs) { &[DELEGATED][..] } else { &[] };
+    run(tests.iter().map(|&test| (test, ways(&test))).collect())
 }
 
 /// Whether a test needs nothing of root's but control groups.
@@ -647,34 +712,39 @@ fn not_delegated() -> Option<String> {
     }
 }
 
-/// Those that are `alone` once only.
-pub(crate) fn main_in_all_ways(tests: &[Test], alone: &[&str]) -> ExitCode {
-    run(tests, alone, &WAYS)
+pub(crate) fn main_in_all_ways(groups: &[(&[Test], &str)]) -> ExitCode {
+    let in_ways = |&(tests, kind): &(&[Test], &str)| {
+        let ways = ways_of(kind);
+        tests.iter().map(move |&test| (test, ways)).collect::<Vec<_>>()
+    };
+    run(groups.iter().flat_map(in_ways).collect())
 }
 
-fn run(tests: &[Test], alone: &[&str], ways: &[&'static str]) -> ExitCode {
+/// Why a test is not in that way here.
+fn not_in(way: &str, test: &Test) -> Option<String> {
+    let not = |(of, _, names): &&(&str, &str, &[&str])| *of == way && names.contains(&test.name);
+    match way {
+        DELEGATED => not_delegated(),
+        _ => NOT_IN.iter().find(not).map(|(_, why, _)| (*why).to_owned()),
+    }
+}
+
+/// Runs each, and once more in each of its ways.
+fn run(tests: Vec<(Test, &'static [&'static str])>) -> ExitCode {
     if let Ok(name) = std::env::var(CHILD) {
-        let test = tests.iter().find(|test| test.name == name).expect("a test of this binary");
+        let (test, _) =
+            tests.iter().find(|(test, _)| test.name == name).expect("a test of this binary");
         (test.run)();
         let listed = ONLY_OTHERWISE.contains(&test.name);
         let otherwise = OTHERWISE.load(Ordering::Relaxed) && !AS_SAID.load(Ordering::Relaxed);
         assert!(listed || !otherwise, "nothing was started in the way that the name says");
         return ExitCode::SUCCESS;
     }
-    let ways = std::iter::once("").chain(ways.iter().copied());
-    let trials = ways.flat_map(|way| {
-        let fits = move |test: &&Test| {
-            (way.is_empty() || !alone.contains(&test.name))
-                && (way != DELEGATED || by_groups(test.needs))
-        };
-        tests.iter().filter(fits).map(move |&test| {
-            let otherwise = NOT_BY_ENTERING.iter().find(|(_, names)| names.contains(&test.name));
-            let otherwise = otherwise.filter(|_| way == "enter").map(|(why, _)| (*why).to_owned());
-            let otherwise = match way {
-                DELEGATED => not_delegated(),
-                _ => otherwise,
-            };
-            let missing = test.needs.missing().or(otherwise);
+    let ways = [&[""], &WAYS[..], &[DELEGATED]].concat();
+    let trials = ways.into_iter().flat_map(|way| {
+        let fits = move |(_, ways): &&(Test, &[&str])| way.is_empty() || ways.contains(&way);
+        tests.iter().filter(fits).map(move |&(test, _)| {
+            let missing = test.needs.missing().or_else(|| not_in(way, &test));
             let kind = missing.clone().unwrap_or_default();
             let name =
                 if way.is_empty() { test.name.to_owned() } else { format!("{way}::{}", test.name) };
