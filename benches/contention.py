@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """What threads wait for in the kernel that start prepared sandboxes at once: its locks, and what is no lock.
 
-    python3 benches/contention.py [SPAWNS [THREADS...]]
+    python3 benches/contention.py [SPAWNS [WAY [THREADS...]]]
+
+A way is prepared (a network namespace of its own each), or recycled (one that is used again).
 
 Needs root, and a machine that does nothing else. Counts what the bench's processes wait for, by the kernel's own
 events: a lock from lock:contention_begin to contention_end, everything else from the moment in which a process
@@ -114,12 +116,13 @@ def waits(text, bench):
 
 def main():
     spawns = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    counts = sys.argv[2:] or ["1", "2", "4", "8"]
+    way = (sys.argv[2:] or ["prepared"])[0]
+    counts = sys.argv[3:] or ["1", "2", "4", "8"]
     made = subprocess.run(["cargo", "bench", "--bench", "spawn", "--features", "cli", "--no-run",
                            "--message-format=json"], check=True, capture_output=True, text=True).stdout
     bench = [json.loads(line).get("executable") for line in made.splitlines()
              if '"spawn"' in line and '"executable":"' in line][-1]
-    commands = {threads: [bench, "--threads", threads, str(spawns)] for threads in counts}
+    commands = {threads: [bench, "--threads", way, threads, str(spawns)] for threads in counts}
     table = collections.defaultdict(dict)
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run(["mount", "-t", "tracefs", "tracefs", directory], check=True)

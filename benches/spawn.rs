@@ -3,8 +3,8 @@
 //!
 //! The contenders take turns, round by round, so that what else the machine does falls on all of
 //! them. `--quick`, or STOCKADE_BENCH_ROUNDS=N, measures less; without `--bench`, which cargo gives,
-//! it is quick. `--many N` does nothing but start N programs, and shows what has grown by that; `--threads T N`
-//! starts N prepared ones by T threads, and says how many a second.
+//! it is quick. `--many N` does nothing but start N programs, and shows what has grown by that; `--threads WAY T N`
+//! starts N by T threads, prepared or recycled (prepared, with a network that is used again), and says how many a second.
 #![allow(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench may end so")]
 #![allow(clippy::cast_possible_truncation, reason = "kernel words, and counts of rounds")]
@@ -72,10 +72,10 @@ fn main() {
             return many::measure(count.parse().expect("a number"));
         }
     }
-    if let [mode, threads, count] = own.as_slice() {
+    if let [mode, way, threads, count] = own.as_slice() {
         if *mode == "--threads" {
             let [threads, count] = [threads, count].map(|text| text.parse().expect("a number"));
-            return prepared_spawns(threads, count);
+            return prepared_spawns(way, threads, count);
         }
     }
     let full = args.iter().any(|arg| arg == "--bench") && !args.iter().any(|arg| arg == "--quick");
@@ -117,8 +117,14 @@ fn main() {
 }
 
 /// Nothing but prepared spawns by several threads, for `contention.py` to look at.
-fn prepared_spawns(threads: usize, count: usize) {
-    let prepared = stockade::Sandbox::new().prepare().expect("a sandbox");
+fn prepared_spawns(way: &str, threads: usize, count: usize) {
+    let again = match way {
+        "prepared" => false,
+        "recycled" => true,
+        _ => panic!("{way} is no way to start a program"),
+    };
+    let sandbox = stockade::Sandbox::new().recycle_network(again);
+    let prepared = sandbox.prepare().expect("a sandbox");
     let run = |count| {
         for _ in 0..count {
             let status = prepared.command("/bin/true").status().expect("a sandbox");
