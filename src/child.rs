@@ -230,6 +230,10 @@ impl Child {
         child
     }
 
+    pub(crate) fn groups(&self) -> Option<&Groups> {
+        self.groups.as_ref()
+    }
+
     pub(crate) fn remains(&self) -> Arc<Remains> {
         Arc::clone(&self.remains)
     }

@@ -15,7 +15,7 @@ use crate::executable::errno_of;
 use crate::prepared::Prepared;
 use crate::rlimit::Max;
 use crate::sandbox::Sandbox;
-use crate::spawn::{Count, Made, Role, start_later};
+use crate::spawn::{Count, Made, Role, Start, start_later};
 
 /// How long a pool waits before it tries again to make a sandbox after the system refused one.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -429,8 +429,9 @@ fn start_in(new: &mut New, command: &Command, streams: &Streams, told: &mut bool
     let (init, control) = new.child.hand_over()?;
     let warden_id = new.child.warden_id();
     let (cpu_usage, role) = (new.cpu_usage.as_ref(), Role::Later(Count::One));
+    let groups = new.child.groups();
     command.start_with(streams, &new.lowered, cpu_usage, role, |start| {
-        start_later(&start, &init, control, warden_id, told)
+        start_later(&Start { groups, ..start }, &init, control, warden_id, told)
     })
 }
 

@@ -315,7 +315,7 @@ fn run(
     });
     let (terminal, early) = limited.inspect_err(|_| end_what_started(start, &lines, &launched))?;
     drop(starting);
-    if policy.init && start.role == Role::Program {
+    if policy.init && matches!(start.role, Role::Program | Role::Later(Count::One)) {
         spare_init(start, &lines, &launched, score);
     }
     let made = Made::new(lines, launched, &ready);

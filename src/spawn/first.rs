@@ -209,8 +209,10 @@ pub(super) fn spare_init(
     let may = || caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
     let written = if memory.is_some() && may().unwrap_or(false) {
         own_score(lines, launched).and_then(|file| nix::unistd::write(&file, b"-1000"))
-    } else if let (Some(own), Some(file)) = (start.lowered.score, score) {
-        nix::unistd::write(&file, own.to_string().as_bytes())
+    } else if let Some(own) = start.lowered.score {
+        // Of one that has waited, only root can open it now.
+        let file = score.map_or_else(|| own_score(lines, launched), Ok);
+        file.and_then(|file| nix::unistd::write(&file, own.to_string().as_bytes()))
     } else {
         return;
     };

@@ -522,16 +522,16 @@ macro_rules! tests_in_all_ways {
 }
 
 /// The same, and each that needs control groups once more as a user to whom root delegates some: by the
-/// `delegated` of common/groups.rs.
+/// `delegated` of common/groups.rs; those of `needs => with_its_own_groups [name, name]` in ways as well.
 #[macro_export]
 macro_rules! tests_also_delegated {
-    ($($needs:expr => [$($name:ident),* $(,)?];)*) => {
+    ($($needs:expr => $($kind:ident)? [$($name:ident),* $(,)?];)*) => {
         fn main() -> std::process::ExitCode {
-            $crate::common::main_also_delegated(&[$($($crate::common::Test {
+            $crate::common::main_also_delegated(&[$((&[$($crate::common::Test {
                 name: stringify!($name),
                 needs: $needs,
                 run: $name,
-            }),*),*], $crate::groups::delegated)
+            }),*], stringify!($($kind)?))),*], $crate::groups::delegated)
         }
     };
 }
@@ -545,6 +545,11 @@ pub(crate) fn is_own() -> bool {
     std::env::var(WAY).is_ok_and(|way| way.is_empty())
 }
 
+/// Whether each has one that has waited for it.
+pub(crate) fn is_pool() -> bool {
+    std::env::var(WAY).is_ok_and(|way| way == "pool")
+}
+
 /// Those besides a sandbox of its own for each.
 const WAYS: [&str; 5] = ["prepared", "recycled", "session", "pool", "enter"];
 /// The ways of a group of tests.
@@ -552,6 +557,9 @@ fn ways_of(kind: &str) -> &'static [&'static str] {
     match kind {
         "" => &WAYS,
         "alone" => &[],
+        "delegated" => &[DELEGATED],
+        // A session's are for all its programs, and who enters a sandbox has that one's.
+        "with_its_own_groups" => &["prepared", "pool", DELEGATED],
         // Nothing such is made before: what is prepared is made alone.
         "without_template" => &["session", "pool", "enter"],
         // A program in somebody else's sandbox has no files by its own handle.
@@ -679,15 +687,22 @@ pub(crate) fn main(tests: &[Test]) -> ExitCode {
     run(tests.iter().map(|&test| (test, &[][..])).collect())
 }
 
-pub(crate) fn main_also_delegated(tests: &[Test], delegate: fn(&str)) -> ExitCode {
+pub(crate) fn main_also_delegated(groups: &[(&[Test], &str)], delegate: fn(&str)) -> ExitCode {
     if let Ok(name) = std::env::var(CHILD) {
         if std::env::var(WAY).is_ok_and(|way| way == DELEGATED) {
             delegate(&name);
             return ExitCode::SUCCESS;
         }
     }
-    let ways = |test: &Test| if by_groups(test.needs) { &[DELEGATED][..] } else { &[] };
-    run(tests.iter().map(|&test| (test, ways(&test))).collect())
+    let ways = |kind: &str, test: &Test| match kind {
+        "" if by_groups(test.needs) => ways_of("delegated"),
+        "" => ways_of("alone"),
+        kind => ways_of(kind),
+    };
+    let in_ways = |&(tests, kind): &(&[Test], &str)| {
+        tests.iter().map(move |&test| (test, ways(kind, &test))).collect::<Vec<_>>()
+    };
+    run(groups.iter().flat_map(in_ways).collect())
 }
 
 /// Whether a test needs nothing of root's but control groups.
