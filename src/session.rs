@@ -46,7 +46,8 @@ use supervisors::{Supervisor, Supervisors};
 ///
 /// The tree is that of the moment when it was made: a source of a bind that is renamed, deleted or replaced on the
 /// host afterwards stays what it was. It holds six descriptors of the caller's, four for each command that runs,
-/// besides those of piped streams, and two for each process that waits to look after one: at most four do.
+/// besides those of piped streams (a handle of a command keeps the session's files, and the mounts that
+/// [`Sandbox::keep_mounts`](crate::Sandbox::keep_mounts) keeps), and two for each process that waits to look after one: at most four do.
 ///
 /// # Examples
 ///

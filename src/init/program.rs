@@ -322,7 +322,7 @@ fn give_word(starting: i32, rules: Option<&Fd>) -> Outcome {
 
 /// Says that the sandbox is complete. With it goes a socket that closes at exec, which is how the
 /// library knows of it: not the control socket, which a forked copy of the embedder may hold open.
-/// Then comes the root, or -1.
+/// Then comes the root, or -1, unless the sandbox has waited and told it.
 pub(crate) fn announce(lines: Lines, numbers: [u64; 2], fds: &[i32]) -> Outcome {
     sys::tell(lines.control, report::READY, numbers, fds)
 }

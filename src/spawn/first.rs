@@ -223,7 +223,12 @@ pub(super) fn spare_init(
 fn own_score(lines: &Lines, launched: &Launched) -> Result<OwnedFd, Errno> {
     let proc = lines.proc().map_err(|_| Errno::ENOENT)?;
     let pid = pid_in(proc.as_fd(), launched).ok_or(Errno::ESRCH)?;
-    open_score(proc, &format!("{pid}/"))
+    let file = open_score(proc, &format!("{pid}/"))?;
+    // It may have ended, and its pid be somebody else's by now.
+    match sys::wait_readable(launched.pidfd.as_fd(), Some(Duration::ZERO)) {
+        true => Err(Errno::ESRCH),
+        false => Ok(file),
+    }
 }
 
 pub(super) fn open_score(directory: impl AsFd, process: &str) -> Result<OwnedFd, Errno> {
