@@ -545,11 +545,6 @@ pub(crate) fn is_own() -> bool {
     std::env::var(WAY).is_ok_and(|way| way.is_empty())
 }
 
-/// Whether each has one that has waited for it.
-pub(crate) fn is_pool() -> bool {
-    std::env::var(WAY).is_ok_and(|way| way == "pool")
-}
-
 /// Those besides a sandbox of its own for each.
 const WAYS: [&str; 5] = ["prepared", "recycled", "session", "pool", "enter"];
 /// The ways of a group of tests.
