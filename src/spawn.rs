@@ -68,6 +68,11 @@ impl Role {
         matches!(self, Role::Program | Role::Later(_) | Role::Entering)
     }
 
+    /// Whether it makes the sandbox in which it is.
+    fn makes_sandbox(self) -> bool {
+        !matches!(self, Role::Later(_) | Role::Entering)
+    }
+
     /// Whether its pid namespace has another PID 1, with which it ends.
     pub(crate) fn is_in_anothers(self) -> bool {
         matches!(self, Role::Later(Count::Any) | Role::Entering)

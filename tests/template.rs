@@ -520,7 +520,7 @@ fn a_network_is_used_again() {
     let sandbox = Sandbox::new().recycle_network(true);
     let prepared = template(&sandbox);
     // Some are there at the same time, as the last is looked at when the next is wanted.
-    assert!(networks_after(&prepared, ":", 30) < 30);
+    assert!(networks_after(&prepared, ":", 30) < 10);
     // The next tenant sees what the first one saw, and what one sees in a network of its own.
     let own = sh(&template(&Sandbox::new()), VIEW);
     for _ in 0..10 {
@@ -591,7 +591,7 @@ for to in (\"224.0.0.251\", \"127.0.0.2\"):
     let closed = python(
         "s = socket.create_server((\"127.0.0.1\", 7000)); t = socket.socket(socket.AF_UNIX); t.bind(\"\\0name\")",
     );
-    assert!(networks_after(&prepared, &closed, 30) < 30);
+    assert!(networks_after(&prepared, &closed, 30) < 10);
     // Nor does the next tenant see anything of it, or find the port taken.
     let own = sh(&template(&Sandbox::new()), VIEW);
     for _ in 0..4 {

@@ -56,11 +56,9 @@ pub(crate) fn measure(count: usize) {
     };
     let rows: Vec<_> = first.iter().zip(&last).map(row).collect();
     table::print(&["", "after a tenth", "in the end", "more"], &rows);
-    for (name, most) in first.iter().map(|(name, _)| (name, allowed(name))) {
-        let value =
-            |all: &[(String, f64)]| all.iter().find(|(other, _)| other == name).map(|it| it.1);
-        let more = value(&last).zip(value(&first)).map(|(after, before)| after - before);
-        table::goal(&format!("{name}, more"), table::At::Most(most), more);
+    for ((name, before), (_, after)) in first.iter().zip(&last) {
+        let goal = table::At::Most(allowed(name));
+        table::goal(&format!("{name}, more"), goal, Some(after - before));
     }
 }
 

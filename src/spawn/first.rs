@@ -211,7 +211,11 @@ pub(super) fn spare_init(
         own_score(lines, launched).and_then(|file| nix::unistd::write(&file, b"-1000"))
     } else if let Some(own) = start.lowered.score {
         // Of one that has waited, only root can open it now.
-        let file = score.map_or_else(|| own_score(lines, launched), Ok);
+        let file = match score {
+            None if !user::is_root() => return,
+            None => own_score(lines, launched),
+            Some(file) => Ok(file),
+        };
         file.and_then(|file| nix::unistd::write(&file, own.to_string().as_bytes()))
     } else {
         return;

@@ -135,10 +135,7 @@ pub(super) fn await_ready(
     if starting.is_some() != starts || program.is_some() != start.is_supervised() {
         return Err(unheard(Stage::Start, Errno::EMFILE).into());
     }
-    if start.entering.is_none()
-        && !matches!(start.role, Role::Later(_))
-        && start.policy.new_namespaces().contains(Namespaces::MOUNT)
-    {
+    if start.role.makes_sandbox() && start.policy.new_namespaces().contains(Namespaces::MOUNT) {
         let root = fds.next().ok_or_else(|| unheard(Stage::Start, Errno::EMFILE))?;
         kept.root = Some(root);
     }

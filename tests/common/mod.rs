@@ -547,8 +547,10 @@ pub(crate) fn is_own() -> bool {
 
 /// Those besides a sandbox of its own for each.
 const WAYS: [&str; 5] = ["prepared", "recycled", "session", "pool", "enter"];
+type WayNames = &'static [&'static str];
+
 /// The ways of a group of tests.
-fn ways_of(kind: &str) -> &'static [&'static str] {
+fn ways_of(kind: &str) -> WayNames {
     match kind {
         "" => &WAYS,
         "alone" => &[],
@@ -707,10 +709,13 @@ pub(crate) fn main_also_delegated(groups: &[(&[Test], &str)], delegate: fn(&str)
         "" => ways_of("alone"),
         kind => ways_of(kind),
     };
-    let in_ways = |&(tests, kind): &(&[Test], &str)| {
-        tests.iter().map(move |&test| (test, ways(kind, &test))).collect::<Vec<_>>()
-    };
-    run(groups.iter().flat_map(in_ways).collect())
+    run(in_ways(groups, ways))
+}
+
+/// All tests of the groups, with the ways that their kind has.
+fn in_ways(groups: &[(&[Test], &str)], ways: fn(&str, &Test) -> WayNames) -> Vec<(Test, WayNames)> {
+    let all = groups.iter().flat_map(|(tests, kind)| tests.iter().map(move |test| (test, kind)));
+    all.map(|(test, kind)| (*test, ways(kind, test))).collect()
 }
 
 /// Whether a test needs nothing of root's but control groups.
@@ -736,11 +741,7 @@ fn not_delegated() -> Option<String> {
 }
 
 pub(crate) fn main_in_all_ways(groups: &[(&[Test], &str)]) -> ExitCode {
-    let in_ways = |&(tests, kind): &(&[Test], &str)| {
-        let ways = ways_of(kind);
-        tests.iter().map(move |&test| (test, ways)).collect::<Vec<_>>()
-    };
-    run(groups.iter().flat_map(in_ways).collect())
+    run(in_ways(groups, |kind, _| ways_of(kind)))
 }
 
 /// Why a test is not in that way here.
@@ -753,7 +754,7 @@ fn not_in(way: &str, test: &Test) -> Option<String> {
 }
 
 /// Runs each, and once more in each of its ways.
-fn run(tests: Vec<(Test, &'static [&'static str])>) -> ExitCode {
+fn run(tests: Vec<(Test, WayNames)>) -> ExitCode {
     if let Ok(name) = std::env::var(CHILD) {
         let (test, _) =
             tests.iter().find(|(test, _)| test.name == name).expect("a test of this binary");
