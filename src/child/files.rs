@@ -26,8 +26,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] with `ENOENT` if it is not there, `EISDIR` or `EINVAL` if it is no regular
-    /// file, `EACCES` for a link to what is not the program's or what the caller may not read,
+    /// [`Error::Failed`](crate::Error::Failed) with `ENOENT` if it is not there, `EISDIR` or `EINVAL`
+    /// if it is no regular file, `EACCES` for a link to what is not the program's or what the caller may not read,
     /// `EAGAIN` while the program holds a lease on it, `ESTALE` if its mount is gone, `ENOTSUP` if the
     /// sandbox has no mount namespace of its own, or the program has [entered](Self::command) that of another handle.
     ///
@@ -51,7 +51,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] with `ENOENT` if there is no overlay that can be written there, `ENOTSUP` if the program has
+    /// [`Error::Failed`](crate::Error::Failed) with `ENOENT` if there is no overlay that can be written
+    /// there, `ENOTSUP` if the program has
     /// [entered](Self::command) the sandbox of another handle, and see [`Changes`] for its limits.
     ///
     /// # Examples
