@@ -88,8 +88,10 @@ fn spawn_telling(command: stockade::Command) -> (Child, std::io::PipeReader) {
 fn every_exit_code() {
     // What a way starts programs in is kept.
     life::limit_open_files_softly(4096);
+    // Who reads it is the same in each way.
+    let step = if common::is_own() { 1 } else { 15 };
     for sandbox in both() {
-        for code in 0..=255 {
+        for code in (0..=255).step_by(step) {
             let status = sh(&sandbox, &format!("exit {code}")).status().unwrap();
             assert_eq!(status.outcome, Outcome::Exited(code));
             assert_eq!(status.left_count, 0);

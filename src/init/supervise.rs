@@ -264,6 +264,7 @@ impl Supervisor<'_> {
     fn end_children(&self) {
         self.kill_all();
         while self.running.flags & OWN_PIDS == 0 && sys::wait(0, 0).is_ok() {
+            while let Ok(Some(_)) = sys::wait(0, WNOHANG) {}
             self.kill_all();
         }
     }
@@ -338,7 +339,7 @@ impl Supervisor<'_> {
         loop {
             let child = match sys::wait(0, WNOHANG | WNOWAIT) {
                 Ok(Some(child)) => child,
-                Ok(None) => return true,
+                Ok(None) => break,
                 Err(Fault { errno, .. }) if errno.0 == ECHILD => return false,
                 // Who cannot be asked about its children cannot be trusted with them.
                 Err(_) => self.abandon(),
@@ -367,11 +368,12 @@ impl Supervisor<'_> {
                 let until = sys::now().min(self.paused);
                 self.end.numbers[ended::WALL] = until.saturating_sub(self.running.started);
             }
-            if self.phase == Phase::Killed && self.running.flags & OWN_PIDS == 0 {
-                // What it has left is init's child now.
-                self.kill_all();
-            }
         }
+        if self.phase == Phase::Killed {
+            // What they have left is init's child now. Not after each: a look at thousands takes its time.
+            self.kill_all();
+        }
+        true
     }
 
     /// The program's exec failed and its filter lets it not say so, or it was killed before: nothing

@@ -778,8 +778,10 @@ fn run(tests: Vec<(Test, WayNames)>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     match env!("CARGO_CRATE_NAME") {
-        // Its tests wait for most of their time.
-        "ends" if slowness() == 1 => drop(arguments.test_threads.get_or_insert(processors * 2)),
+        // Their tests wait for most of their time.
+        "ends" | "session" if slowness() == 1 => {
+            arguments.test_threads.get_or_insert(processors * 2);
+        }
         // They take what the others would miss.
         "tenants" => arguments.test_threads = Some(1),
         _ => {}
