@@ -2,40 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::audit::Audit;
-use crate::cgroup::group::Groups;
-use crate::changes::Source;
-use crate::child::{Attached, Child, Entered, reap_the_detached};
-use crate::error::{Error, Feature, Result};
-use crate::hint::Hint;
-use crate::lower::{self, Lowered};
-use crate::namespace::user;
-use crate::networks::Lent;
+use crate::child::{Child, Entered};
+use crate::error::Result;
+use crate::lower;
 use crate::outcome::{Output, Status};
-use crate::output::Remains;
 use crate::plan::Plan;
 use crate::pool;
 use crate::prepared;
 use crate::pty::Size;
-use crate::rootfs::{self, Held, Overlay, Trees};
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
 use crate::session;
-use crate::spawn::{Count, Kept, Made, Refused, Role, Start, make, make_groups};
-use crate::template::Template;
-use crate::wire;
+use crate::spawn::Role;
 
 mod added;
 mod checks;
 mod encode;
+mod handle;
 mod refused;
+mod start;
 mod stdio;
 
+pub(crate) use start::New;
 pub use stdio::Stdio;
 pub(crate) use stdio::Streams;
 
@@ -85,17 +79,6 @@ pub struct Command {
     /// Its own, in the place of the sandbox's.
     wall: Option<Duration>,
     within: Within,
-}
-
-/// A sandbox that was made for a command, and what it was made from.
-#[derive(Debug)]
-pub(crate) struct New {
-    pub(crate) child: Child,
-    pub(crate) lowered: Arc<Lowered>,
-    /// What init reads the CPU time from.
-    pub(crate) cpu_usage: Option<OwnedFd>,
-    /// Where a session takes programs.
-    pub(crate) door: Option<OwnedFd>,
 }
 
 /// Where a command is started.
@@ -454,11 +437,11 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for contradictions, of the sandbox and of the command, all at once;
-    /// [`Error::Unsupported`] for what this system cannot give; [`Error::Failed`] with the step
-    /// that failed, after everything done so far was undone. A program that was killed before its exec
-    /// is such a failure, of the operation "start": with `ETIME` if its
-    /// [time](crate::Sandbox::wall_time) was up, else with `ESRCH`.
+    /// [`Error::Invalid`](crate::Error::Invalid) for contradictions, of the sandbox and of the command,
+    /// all at once; [`Error::Unsupported`](crate::Error::Unsupported) for what this system cannot give;
+    /// [`Error::Failed`](crate::Error::Failed) with the step that failed, after everything done so far
+    /// was undone. A program that was killed before its exec is such a failure, of the operation
+    /// "start": with `ETIME` if its [time](crate::Sandbox::wall_time) was up, else with `ESRCH`.
     ///
     /// # Examples
     ///
@@ -592,325 +575,4 @@ impl Command {
     pub(crate) fn variables(&self) -> Vec<(OsString, OsString)> {
         self.env.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()
     }
-
-    fn start(self, role: Role) -> Result<Child> {
-        let started = match (&self.within, role) {
-            // What contradicts itself uses up no sandbox.
-            (Within::Session(session), Role::Program) => {
-                let session = Arc::clone(session);
-                self.validate_alone().and_then(|()| session.start(self))
-            }
-            (Within::Pool(pool), Role::Program) => {
-                let pool = Arc::clone(pool);
-                self.validate_alone().and_then(|()| pool.start(self))
-            }
-            (Within::Child(entered), Role::Program) => {
-                let entered = Arc::clone(entered);
-                self.validate_alone().and_then(|()| entered.start(self))
-            }
-            _ => self.lowered(role).and_then(|(lowered, template)| {
-                self.make(role, lowered, template).map(|made| made.child)
-            }),
-        };
-        started.map_err(Error::explained)
-    }
-
-    /// What is done, and what the sandbox is a copy of.
-    fn lowered(&self, role: Role) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
-        let began = Instant::now();
-        self.validate()?;
-        let found = self.looked_through(role)?;
-        let count = found.0.plan.len();
-        log::debug!("prepare: lowered to {count} operations in {:?}", began.elapsed());
-        Ok(found)
-    }
-
-    /// What was prepared, if that does not depend on another PATH, and what was added to it.
-    fn looked_through(&self, role: Role) -> Result<(Arc<Lowered>, Option<Arc<Template>>)> {
-        let search = self.search();
-        if let Within::Prepared(prepared) = &self.within {
-            prepared.sources.check()?;
-            let same = prepared.search == search || !self.sandbox.policy().tree.has_programs();
-            if let Some(found) = same.then(|| self.of_prepared(prepared, role)).flatten() {
-                return Ok(found);
-            }
-        }
-        Ok((lower::lower(&self.sandbox, &search).map(Arc::new)?, None))
-    }
-
-    /// Without the template it is the same sandbox, and takes longer to make: so where there is no program.
-    fn of_prepared(
-        &self,
-        prepared: &prepared::Inner,
-        role: Role,
-    ) -> Option<(Arc<Lowered>, Option<Arc<Template>>)> {
-        let template = prepared.template.as_ref().filter(|_| role != Role::Check);
-        let template = template.filter(|template| template.lives());
-        match (template, prepared.sandbox.is_same(&self.sandbox)) {
-            (Some(template), true) => Some((template.lowered(), Some(Arc::clone(template)))),
-            (Some(template), false) => {
-                let lowered = template.with_added(prepared, &self.sandbox)?;
-                Some((Arc::new(lowered), Some(Arc::clone(template))))
-            }
-            (None, true) => Some((Arc::clone(&prepared.lowered), None)),
-            (None, false) => None,
-        }
-    }
-
-    /// A sandbox that waits for programs.
-    pub(crate) fn wait_for_programs(self, count: Count) -> Result<New> {
-        let role = Role::Waiting(count);
-        let (lowered, template) = self.lowered(role)?;
-        self.make(role, lowered, template).map_err(Error::explained)
-    }
-
-    /// What sandboxes are copied from.
-    pub(crate) fn make_template(self, lowered: Arc<Lowered>) -> Result<New> {
-        self.make(Role::Template, lowered, None).map_err(Error::explained)
-    }
-
-    fn make(
-        mut self,
-        role: Role,
-        mut lowered: Arc<Lowered>,
-        template: Option<Arc<Template>>,
-    ) -> Result<New> {
-        let began = Instant::now();
-        reap_the_detached();
-        let sandbox = self.sandbox.clone();
-        let policy = sandbox.policy();
-        let copying = Instant::now();
-        let best_effort = policy.is_best_effort(Feature::IdMappedMounts);
-        let init_file = policy.init_file.as_deref();
-        // Before anything else is opened, which may get the number of a closed stream.
-        let streams = self.open_streams()?;
-        let own_id = match lowered.ids.are_chosen_late() {
-            true => Some(user::own_id(init_file)?),
-            false => None,
-        };
-        if let Some((_, id)) = &own_id {
-            Arc::make_mut(&mut lowered).choose(*id);
-        }
-        let own_id = own_id.as_ref().map(|(namespace, _)| namespace.as_fd());
-        let mut held = rootfs::prepare(policy.tree.overlays().map(|(_, overlay)| overlay))?;
-        let trees = Trees::make(&lowered, own_id, init_file, best_effort)?;
-        log::debug!(
-            "prepare: streams and {} trees in {:?}",
-            lowered.trees.len(),
-            copying.elapsed()
-        );
-        let pairs = self.pairs(&streams);
-        // Declared before what is in them, and so removed after it.
-        let mut groups = if role == Role::Template { None } else { make_groups(policy)? };
-        let cpu_usage =
-            groups.as_ref().map_or(Ok(None), |groups| groups.cpu_usage(&policy.limits))?;
-        // One after the other.
-        let handed =
-            template.as_ref().map(|_| pairs.len() + cpu_usage.iter().len() + trees.fds.len());
-        let cpu_fd = match (&cpu_usage, i32::try_from(pairs.len())) {
-            (Some(_), Ok(count)) if handed.is_some() => Some(wire::HANDED + count),
-            (file, _) => file.as_ref().map(AsRawFd::as_raw_fd),
-        };
-        let networks = template.as_ref().and_then(|template| template.networks.as_ref());
-        let lent = networks.map(|(networks, _)| networks.lend()).transpose()?;
-        let (program, filter) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role, handed)?;
-        let start = Start {
-            groups: groups.as_ref(),
-            cpu_usage: cpu_usage.as_ref(),
-            policy,
-            lowered: &lowered,
-            trees: &trees.fds,
-            own_id,
-            program,
-            descriptors: pairs.iter().map(|(source, _)| source.as_raw_fd()).collect(),
-            terminal: self.pty,
-            journal: (policy.is_journaled() && role == Role::Program)
-                .then(|| (sandbox.clone(), filter)),
-            role,
-            wall: self.wall(),
-            entering: None,
-            template: template.as_deref(),
-            network: lent.as_ref().map(Lent::network),
-        };
-        let mut made = make(&start).map_err(|refused| {
-            self.refused(&lowered.plan, refused).with_hint(out_of_memory(groups.as_ref()))
-        })?;
-        if let Some(groups) = &mut groups {
-            groups.close_entrances();
-        }
-        log::debug!("spawned as {} in {:?} in all", made.pid, began.elapsed());
-        let mut kept = std::mem::take(&mut made.kept);
-        let listener = kept.take_listener();
-        let remains = Arc::new(self.remains(&lowered, kept, &mut held, role == Role::Check));
-        let mut missing = lowered.missing.clone();
-        missing.extend(trees.unmapped.then_some(Feature::IdMappedMounts));
-        for feature in template.as_ref().map_or(&[][..], |template| &template.missing) {
-            if !missing.contains(feature) {
-                missing.push(*feature);
-            }
-        }
-        let attached = Attached {
-            own_pids: policy.has_own_pids(),
-            groups,
-            remains,
-            held,
-            listener,
-            missing,
-            lowered: Some(Arc::clone(&lowered)),
-            ..self.attached(streams, &lowered, role)
-        };
-        let door = made.door.take();
-        let child = Child::new(made, attached).copied(template, lent);
-        Ok(New { child, lowered, cpu_usage, door })
-    }
-
-    /// Starts it in a sandbox that is there: `start` is given all that is to be told.
-    pub(crate) fn start_later(
-        mut self,
-        lowered: &Lowered,
-        cpu_usage: Option<&OwnedFd>,
-        role: Role,
-        start: impl FnOnce(Start<'_>) -> Result<Made, Refused>,
-    ) -> Result<(Made, Attached)> {
-        let streams = self.open_streams()?;
-        let made = self.start_with(&streams, lowered, cpu_usage, role, start)?;
-        Ok(self.attach(streams, lowered, role, made))
-    }
-
-    /// The same, with its standard streams open.
-    pub(crate) fn start_with(
-        &self,
-        streams: &Streams,
-        lowered: &Lowered,
-        cpu_usage: Option<&OwnedFd>,
-        role: Role,
-        start: impl FnOnce(Start<'_>) -> Result<Made, Refused>,
-    ) -> Result<Made> {
-        let policy = self.sandbox.policy();
-        let pairs = self.pairs(streams);
-        let mut descriptors: Vec<_> = pairs.iter().map(|(source, _)| source.as_raw_fd()).collect();
-        // It comes after them.
-        let cpu_fd =
-            cpu_usage.and(i32::try_from(descriptors.len()).ok()).map(|at| wire::HANDED + at);
-        descriptors.extend(cpu_usage.map(AsRawFd::as_raw_fd));
-        let handed = matches!(role, Role::Later(_)).then_some(descriptors.len());
-        let (program, _) = self.encode(policy, &lowered.plan, &pairs, cpu_fd, role, handed)?;
-        let given = Start {
-            groups: None,
-            cpu_usage: None,
-            policy,
-            lowered,
-            trees: &[],
-            own_id: None,
-            program,
-            descriptors,
-            terminal: self.pty,
-            journal: None,
-            role,
-            wall: self.wall(),
-            entering: None,
-            template: None,
-            network: None,
-        };
-        start(given).map_err(|refused| self.refused(&lowered.plan, refused))
-    }
-
-    /// With what the handle is made of that it is started for.
-    pub(crate) fn attach(
-        &self,
-        streams: Streams,
-        lowered: &Lowered,
-        role: Role,
-        mut made: Made,
-    ) -> (Made, Attached) {
-        let listener = std::mem::take(&mut made.kept).take_listener();
-        let attached = self.attached(streams, lowered, role);
-        (made, Attached { listener, ..attached })
-    }
-
-    /// The program's descriptors: the caller's, and their numbers inside.
-    fn pairs<'a>(&'a self, streams: &'a Streams) -> Vec<(BorrowedFd<'a>, RawFd)> {
-        let standard = (0..).zip(&streams.theirs).map(|(target, theirs)| (theirs.as_fd(), target));
-        let others = self.descriptors.iter().map(|(number, fd)| (fd.as_fd(), *number));
-        standard.chain(others).collect()
-    }
-
-    fn refused(&self, plan: &Plan, refused: Refused) -> Error {
-        match refused {
-            Refused::Error(error) => error,
-            Refused::Start(report, interpreter) => self.not_started(plan, &report, interpreter),
-        }
-    }
-
-    /// What a handle is made of, as far as the command tells.
-    fn attached(&self, streams: Streams, lowered: &Lowered, role: Role) -> Attached {
-        let policy = self.sandbox.policy();
-        #[cfg(feature = "footprint")]
-        let passed = streams.passed;
-        let [stdin, stdout, stderr] = streams.ours;
-        let wall = self.wall();
-        let limit = wall.map(|wall| wall.saturating_add(policy.grace));
-        Attached {
-            stdin: stdin.map(Into::into),
-            stdout: stdout.map(Into::into),
-            stderr: stderr.map(Into::into),
-            missing: Vec::new(),
-            supervised: policy.init,
-            own_pids: false,
-            wall,
-            limit: limit.filter(|_| !matches!(role, Role::Waiting(_) | Role::Template)),
-            keep_bytes: self.keep,
-            memory_mounts: lowered.plan.memory_mounts(),
-            groups: None,
-            sandbox: self.sandbox.clone(),
-            remains: Arc::default(),
-            held: Vec::new(),
-            listener: None,
-            lowered: None,
-            #[cfg(feature = "footprint")]
-            passed: passed || self.pty.is_some() || !self.descriptors.is_empty(),
-        }
-    }
-
-    /// What stays of the tree: what the operations that keep something have sent, in their order.
-    fn remains(
-        &self,
-        lowered: &Lowered,
-        kept: Kept,
-        held: &mut [Held],
-        check_only: bool,
-    ) -> Remains {
-        let tree = &self.sandbox.policy().tree;
-        let (mut namespace, mut writable, mut uppers) = (None, None, Vec::new());
-        for (index, fd) in kept.others {
-            match lowered.plan.kept(index) {
-                Some(b"") => namespace = Some(fd),
-                Some(b"/") => writable = Some(fd),
-                Some(_) => uppers.push(Arc::new(fd)),
-                None => {}
-            }
-        }
-        for upper in &mut *held {
-            upper.open_work();
-            upper.used = !check_only;
-        }
-        let (mut own, mut held_uppers) = (uppers.into_iter(), held.iter().map(|held| &held.upper));
-        let source = |(path, overlay): (&Path, &Overlay)| {
-            let (upper, ids) = match overlay.kept() {
-                Some(_) => (held_uppers.next().cloned(), None),
-                None if overlay.is_thrown_away() => (own.next(), Some(lowered.ids)),
-                None => (None, None),
-            };
-            upper.map(|upper| Source::new(path, overlay, upper, ids))
-        };
-        let overlays = tree.overlays().filter_map(source).collect();
-        let (mounts, uid) = (tree.mounts(), lowered.ids.host.0);
-        Remains { own: true, root: kept.root, writable, namespace, mounts, uid, overlays }
-    }
-}
-
-/// Whether a set-up ended because of the sandbox's own limit of memory.
-fn out_of_memory(groups: Option<&Groups>) -> Option<Hint> {
-    let kills = groups.and_then(|groups| groups.stats().memory.oom_kills);
-    (kills.unwrap_or(0) > 0).then_some(Hint::MemoryLimit)
 }

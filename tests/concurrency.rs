@@ -13,7 +13,7 @@ mod life;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Needs;
 use life::{await_released, is_held, my_role, pipe};
@@ -50,19 +50,20 @@ fn possessions() -> Possessions {
     }
 }
 
-/// Allocates and frees until told to end, so that a spawn finds the allocator's locks taken.
+/// Allocates and frees for half of the time until told to end, so that a spawn finds the allocator's locks taken.
 fn churn(end: &AtomicBool) {
     let mut random = life::Random::new();
     let mut kept: Vec<Vec<u8>> = Vec::new();
     while !end.load(Ordering::Relaxed) {
-        for _ in 0..1000 {
+        let began = Instant::now();
+        for _ in 0..100 {
             let size = usize::try_from(random.below(60_000)).unwrap() + 1;
             kept.push(vec![1; size]);
             if kept.len() > 50 {
                 kept.swap_remove(usize::try_from(random.below(50)).unwrap());
             }
         }
-        std::thread::yield_now();
+        std::thread::sleep(began.elapsed());
     }
 }
 

@@ -240,8 +240,22 @@ impl Child {
             self.take_reports();
             self.reap(by_word)
         };
+        self.end_what_is_followed();
+        self.status = Some(self.status_at_the_end(reaped));
+        self.network.take().into_iter().for_each(Lent::give_back);
+        if let (Some(template), true) = (self.template.take(), by_word) {
+            template.outlive(&self.pidfd);
+        }
+        if goes_on {
+            self.give_back();
+        }
+        self.let_go();
+        true
+    }
+
+    /// Init may have been killed before it had ended what it follows.
+    fn end_what_is_followed(&mut self) {
         if let Some(groups) = self.groups.as_ref().filter(|_| !self.own_pids) {
-            // Init may have been killed before it had ended what it follows.
             let (policy, made) = (self.sandbox.policy(), self.pausable.take());
             let make = || {
                 made.map_or_else(
@@ -251,7 +265,10 @@ impl Child {
             };
             groups.kill(self.pid, make);
         }
-        // Read before the groups are removed.
+    }
+
+    /// How it ended; the groups are there still.
+    fn status_at_the_end(&mut self, reaped: Option<Reaped>) -> Status {
         let stats = self.groups.as_ref().map(Groups::stats).unwrap_or_default();
         let end = End {
             stats,
@@ -267,21 +284,17 @@ impl Child {
         };
         let status = end.status();
         log::debug!("run: {} {} in {:?}", self.pid, status.outcome, self.started.elapsed());
-        self.network.take().into_iter().for_each(Lent::give_back);
-        if let (Some(template), true) = (self.template.take(), by_word) {
-            template.outlive(&self.pidfd);
-        }
-        self.status = Some(status);
-        if goes_on {
-            self.give_back();
-        }
+        status
+    }
+
+    /// Closes what only a program that runs needs.
+    fn let_go(&mut self) {
         self.control = None;
         self.pausable = None;
         self.groups = None;
         self.hosted = None;
         self.maker = None;
         self.lowered = None;
-        true
     }
 }
 

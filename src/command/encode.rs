@@ -49,65 +49,26 @@ impl Command {
         role: Role,
         handed: Option<usize>,
     ) -> Result<(Vec<u8>, Arc<Assembled>)> {
-        let texts = |texts: &[&OsString]| -> Vec<Vec<u8>> {
-            texts.iter().map(|text| text.as_bytes().to_vec()).collect()
-        };
-        let mut argv = texts(&[self.arg0.as_ref().unwrap_or(&self.program)]);
-        argv.extend(self.args.iter().map(|arg| arg.as_bytes().to_vec()));
-        let pair = |(key, value): (&OsString, &Secret<OsString>)| {
-            [key.as_bytes(), b"=", value.as_bytes()].concat()
-        };
-        let mut descriptors = Vec::new();
-        let later = matches!(role, Role::Later(_));
-        for (number, (source, target)) in (wire::HANDED..).zip(pairs) {
-            let source = if handed.is_some() { number } else { source.as_raw_fd() };
-            descriptors.extend(source.to_ne_bytes());
-            descriptors.extend(target.to_ne_bytes());
-        }
         let sets = &policy.capabilities;
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let later = matches!(role, Role::Later(_));
         let (first, operations) = if later { (0, Vec::new()) } else { plan.encode_own() };
         let inherits_rules = role == Role::Later(Count::Any);
         // Where neither rules nor the filter depend on it, nobody looks.
-        let looked_at = if inherits_rules { &[] } else { pairs };
-        let given = (wire::HANDED..).zip(looked_at).map(|(number, &(source, target))| {
-            let given = Given::look(source, target)?;
-            Ok(if handed.is_some() { given.numbered(number) } else { given })
-        });
-        let given = given.collect::<Result<Vec<_>>>()?;
-        let journaled = policy.is_journaled() && role == Role::Program;
-        // What a program is given that comes later, is not known when the filter is made.
-        let unknown = matches!(role, Role::Waiting(_) | Role::Later(_));
-        let filters = policy.filter(unknown || given.iter().any(Given::writes_to_host), journaled);
-        let filters = filters.map_err(Error::Invalid)?;
-        let installs = match role {
-            Role::Program | Role::Entering => true,
-            // Without init nobody could tell that they are in place, nor that they are not.
-            Role::Check => filters.allow_report,
-            Role::Template => false,
-            Role::Waiting(_) => filters.can_be_inherited,
-            Role::Later(_) => !filters.can_be_inherited,
-        };
+        let given = given(if inherits_rules { &[] } else { pairs }, handed.is_some())?;
+        let filters = filters(policy, role, &given)?;
+        let installs = installs(role, &filters);
         let filter = |at: usize| {
             filters.programs.0.get(at).filter(|_| installs).cloned().unwrap_or_default()
         };
-        let asks = installs && policy.init && role.has_program();
+        let listener = filters.listener.filter(|_| installs && policy.init && role.has_program());
         let powerless = user::is_powerless(policy);
         let program = Program {
             first,
             operations,
             flags: self.flags(policy, plan, role)
                 | if filters.allow_setup { 0 } else { wire::FILTERS_LAST }
-                | match filters.listener.filter(|_| asks) {
-                    None => 0,
-                    Some(Listener::Init) => wire::LISTENS,
-                    Some(Listener::Caller) => wire::LISTENS | wire::CALLER_LISTENS,
-                    Some(Listener::Journal) => {
-                        wire::LISTENS
-                            | wire::CALLER_LISTENS
-                            | if sys::filters_wait_killable() { wire::KILLABLE } else { 0 }
-                    }
-                },
+                | listener.map_or(0, listening),
             umask: self.umask,
             nice: policy.nice,
             // What cannot be changed is not tried: it would be an error.
@@ -126,7 +87,7 @@ impl Command {
             handed: handed.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             directory: self.directory_inside(policy).into_os_string().into_vec(),
             rlimits: self.rlimits(policy)?,
-            descriptors,
+            descriptors: numbers(pairs, handed.is_some()),
             filter: filter(0),
             second_filter: filter(1),
             ruleset: if inherits_rules { Vec::new() } else { plan.ruleset.handled() },
@@ -134,12 +95,24 @@ impl Command {
             places: if later { Vec::new() } else { plan.ruleset.places() },
             rules: if inherits_rules { Vec::new() } else { plan.ruleset.rules(&given) },
             candidates: self.candidates(),
-            argv,
-            envp: self.env.iter().map(pair).collect::<Vec<Vec<u8>>>(),
+            argv: self.argv(),
+            envp: self.envp(),
         };
         let mut out = Vec::with_capacity(8 << 10);
         program.put(&mut out);
         Ok((out, filters))
+    }
+
+    fn argv(&self) -> Vec<Vec<u8>> {
+        let first = self.arg0.as_ref().unwrap_or(&self.program);
+        [first].into_iter().chain(&self.args).map(|text| text.as_bytes().to_vec()).collect()
+    }
+
+    fn envp(&self) -> Vec<Vec<u8>> {
+        let pair = |(key, value): (&OsString, &Secret<OsString>)| {
+            [key.as_bytes(), b"=", value.as_bytes()].concat()
+        };
+        self.env.iter().map(pair).collect()
     }
 
     /// Where the program starts: HOME, if there is one and nothing else was asked for.
@@ -189,6 +162,58 @@ impl Command {
             bytes.extend(number(limit.hard).to_ne_bytes());
         }
         Ok(bytes)
+    }
+}
+
+/// The program's descriptors: each with the number that it has in init, and its own.
+fn numbers(pairs: &[(BorrowedFd<'_>, RawFd)], handed: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(pairs.len() * 8);
+    for (number, (source, target)) in (wire::HANDED..).zip(pairs) {
+        let source = if handed { number } else { source.as_raw_fd() };
+        bytes.extend(source.to_ne_bytes());
+        bytes.extend(target.to_ne_bytes());
+    }
+    bytes
+}
+
+/// What can be reached through them.
+fn given(pairs: &[(BorrowedFd<'_>, RawFd)], handed: bool) -> Result<Vec<Given>> {
+    let look = |(number, &(source, target))| {
+        let given = Given::look(source, target)?;
+        Ok(if handed { given.numbered(number) } else { given })
+    };
+    (wire::HANDED..).zip(pairs).map(look).collect()
+}
+
+fn filters(policy: &Policy, role: Role, given: &[Given]) -> Result<Arc<Assembled>> {
+    let journaled = policy.is_journaled() && role == Role::Program;
+    // What a program is given that comes later, is not known when the filter is made.
+    let unknown = matches!(role, Role::Waiting(_) | Role::Later(_));
+    let writes = unknown || given.iter().any(Given::writes_to_host);
+    policy.filter(writes, journaled).map_err(Error::Invalid)
+}
+
+/// Whether the filters are installed for this program, and not by who started it.
+fn installs(role: Role, filters: &Assembled) -> bool {
+    match role {
+        Role::Program | Role::Entering => true,
+        // Without init nobody could tell that they are in place, nor that they are not.
+        Role::Check => filters.allow_report,
+        Role::Template => false,
+        Role::Waiting(_) => filters.can_be_inherited,
+        Role::Later(_) => !filters.can_be_inherited,
+    }
+}
+
+/// The flags for who is asked by the filters.
+fn listening(listener: Listener) -> u32 {
+    match listener {
+        Listener::Init => wire::LISTENS,
+        Listener::Caller => wire::LISTENS | wire::CALLER_LISTENS,
+        Listener::Journal => {
+            let killable = if sys::filters_wait_killable() { wire::KILLABLE } else { 0 };
+            wire::LISTENS | wire::CALLER_LISTENS | killable
+        }
     }
 }
 

@@ -12,16 +12,20 @@ use crate::error::{Error, Stage, quoted};
 use crate::hint::{self, Hint};
 use crate::plan::Plan;
 use crate::rlimit::Resource;
+use crate::spawn::Refused;
 use crate::wire::{Call, Report};
 
 impl Command {
+    /// Puts it into words that it was not started.
+    pub(super) fn refused(&self, plan: &Plan, refused: Refused) -> Error {
+        match refused {
+            Refused::Error(error) => error,
+            Refused::Start(report, interpreter) => self.not_started(plan, &report, interpreter),
+        }
+    }
+
     /// Puts init's report about the start into words.
-    pub(super) fn not_started(
-        &self,
-        plan: &Plan,
-        report: &Report,
-        interpreter: Option<OsString>,
-    ) -> Error {
+    fn not_started(&self, plan: &Plan, report: &Report, interpreter: Option<OsString>) -> Error {
         let [_, call, errno, detail, ..] = report.numbers;
         let call = Call::from_number(call).unwrap_or(Call::Exec);
         let errno = Errno::from_raw(i32::try_from(errno).unwrap_or(libc::EPROTO));

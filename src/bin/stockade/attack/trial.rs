@@ -210,28 +210,25 @@ impl<'a> Trial<'a> {
             touched.extend(next.filter(|_| !is_shared));
         }
         if attempt.needs(Plant::Follow) {
-            // What is in the way may well be an error; what is made outside is seen.
-            let made = planted("writable/link/made");
-            let sandbox = self.sandbox(attempt, given, place).directory(made, 0o755);
-            let next = Source::new(given.way, &sandbox, &program);
-            let next = next.and_then(|next| next.command(&program)?.status());
-            log::debug!("the next sandbox: {next:?}");
+            self.follow(attempt, given, place, &program, planted("writable/link/made"));
         }
-        Ok(match status.outcome {
-            // The limit is the sandbox's, and its outcome would tell.
-            Outcome::Signaled { signal: 9, .. } if source.has_killed_for_memory() => {
-                Finding::held("the kernel ended it at the sandbox's limit of memory")
-            }
-            Outcome::Exited(_) | Outcome::Signaled { .. } => {
-                Finding::broken(format!("the program ended without a word: {}", status.outcome))
-            }
-            // The sandbox's own goes on, as has been seen.
-            Outcome::InitKilled { .. } if source.has_others() => {
-                Finding::held("the program's supervisor was killed, which its end says")
-            }
-            Outcome::InitKilled { .. } => Finding::open("the sandbox's init was killed"),
-            outcome => Finding::held(format!("the sandbox was ended: {outcome}")),
-        })
+        Ok(said_by_the_end(status.outcome, source))
+    }
+
+    /// Makes another sandbox, which comes by what was left in its way. That may well be an error; what is made
+    /// outside is seen.
+    fn follow(
+        &self,
+        attempt: &Attempt,
+        given: &Configuration,
+        place: Option<&Path>,
+        program: &Path,
+        made: PathBuf,
+    ) {
+        let sandbox = self.sandbox(attempt, given, place).directory(made, 0o755);
+        let next = Source::new(given.way, &sandbox, program);
+        let next = next.and_then(|next| next.command(program)?.status());
+        log::debug!("the next sandbox: {next:?}");
     }
 
     /// What every attempt in a sandbox is told.
@@ -421,6 +418,25 @@ fn beside_others(
         touched.extend(starting.join().unwrap_or_else(panicked));
         status
     })
+}
+
+/// What the end of a program says that has said nothing itself.
+fn said_by_the_end(outcome: Outcome, source: &mut Source) -> Finding {
+    match outcome {
+        // The limit is the sandbox's, and its outcome would tell.
+        Outcome::Signaled { signal: 9, .. } if source.has_killed_for_memory() => {
+            Finding::held("the kernel ended it at the sandbox's limit of memory")
+        }
+        Outcome::Exited(_) | Outcome::Signaled { .. } => {
+            Finding::broken(format!("the program ended without a word: {}", outcome))
+        }
+        // The sandbox's own goes on, as has been seen.
+        Outcome::InitKilled { .. } if source.has_others() => {
+            Finding::held("the program's supervisor was killed, which its end says")
+        }
+        Outcome::InitKilled { .. } => Finding::open("the sandbox's init was killed"),
+        outcome => Finding::held(format!("the sandbox was ended: {outcome}")),
+    }
 }
 
 /// Without the plants it can be made: that has been tried.
