@@ -15,6 +15,9 @@ use crate::wire::{
 /// How many of the processes that the program left are named.
 const NAMED: u64 = 32;
 
+/// How many are reaped before it is looked again for what is to be killed, a power of two.
+const BATCH: u64 = 64;
+
 /// How long CPU time is not looked at, at the least.
 const SHORTEST: u64 = 1_000_000;
 
@@ -264,7 +267,10 @@ impl Supervisor<'_> {
     fn end_children(&self) {
         self.kill_all();
         while self.running.flags & OWN_PIDS == 0 && sys::wait(0, 0).is_ok() {
-            while let Ok(Some(_)) = sys::wait(0, WNOHANG) {}
+            // What ends faster than it is reaped does not hold up what ends it.
+            for _ in 0..BATCH {
+                let _none = sys::wait(0, WNOHANG);
+            }
             self.kill_all();
         }
     }
@@ -368,12 +374,22 @@ impl Supervisor<'_> {
                 let until = sys::now().min(self.paused);
                 self.end.numbers[ended::WALL] = until.saturating_sub(self.running.started);
             }
+            // Not after each, as a look at thousands takes its time; nor only after the last, of which there may
+            // be none while what goes on leaves more.
+            if self.end.numbers[ended::LEFT] & (BATCH - 1) == 0 {
+                self.kill_the_next();
+            }
         }
-        if self.phase == Phase::Killed {
-            // What they have left is init's child now. Not after each: a look at thousands takes its time.
+        self.kill_the_next();
+        true
+    }
+
+    /// What those that were killed have left: it is init's child by then.
+    #[inline(never)]
+    fn kill_the_next(&self) {
+        if self.phase == Phase::Killed && self.running.flags & OWN_PIDS == 0 {
             self.kill_all();
         }
-        true
     }
 
     /// The program's exec failed and its filter lets it not say so, or it was killed before: nothing
@@ -452,15 +468,18 @@ impl Supervisor<'_> {
 pub(crate) fn each_child(proc_fd: i32, known: i32, act: impl Fn(i32)) {
     let mut list = [0; 4096];
     let path = Text::new(b"thread-self/children\0");
+    // Only a child of init's own is signalled, whatever the list says.
+    let is_own = |&pid: &i32| sys::wait(pid, WNOHANG | WNOWAIT).is_ok();
     let Ok(file) = sys::open(proc_fd, path, O_RDONLY, 0) else {
-        act(known);
+        if is_own(&known) {
+            act(known);
+        }
         return;
     };
     let length = sys::read(file.0, &mut list).unwrap_or(0);
     for number in list.get(..length).unwrap_or(&[]).split(|&byte| byte == b' ') {
         let number = text::number(number).and_then(|pid| own_number(proc_fd, pid));
-        // Only a child of init's own is signalled, whatever the list says.
-        if let Some(pid) = number.filter(|&pid| sys::wait(pid, WNOHANG | WNOWAIT).is_ok()) {
+        if let Some(pid) = number.filter(is_own) {
             act(pid);
         }
     }
