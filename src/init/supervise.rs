@@ -267,10 +267,6 @@ impl Supervisor<'_> {
     fn end_children(&self) {
         self.kill_all();
         while self.running.flags & OWN_PIDS == 0 && sys::wait(0, 0).is_ok() {
-            // What ends faster than it is reaped does not hold up what ends it.
-            for _ in 0..BATCH {
-                let _none = sys::wait(0, WNOHANG);
-            }
             self.kill_all();
         }
     }
@@ -374,12 +370,8 @@ impl Supervisor<'_> {
                 let until = sys::now().min(self.paused);
                 self.end.numbers[ended::WALL] = until.saturating_sub(self.running.started);
             }
-            // Not after each, as a look at thousands takes its time; nor only after the last, of which there may
-            // be none while what goes on leaves more.
-            if self.end.numbers[ended::LEFT] & (BATCH - 1) == 0 {
-                self.kill_the_next();
-            }
         }
+        // Not after each: a look at thousands takes its time.
         self.kill_the_next();
         true
     }
@@ -407,6 +399,10 @@ impl Supervisor<'_> {
     fn report_left(&mut self, pid: i32) {
         let count = self.end.numbers[ended::LEFT] + 1;
         self.end.numbers[ended::LEFT] = count;
+        // Nor only after the last, of which there may be none while what goes on leaves more.
+        if count & (BATCH - 1) == 0 {
+            self.kill_the_next();
+        }
         // Should it not live to tell the whole number, it has told half of it at the least.
         if count > NAMED && !count.is_power_of_two() {
             return;
@@ -468,18 +464,15 @@ impl Supervisor<'_> {
 pub(crate) fn each_child(proc_fd: i32, known: i32, act: impl Fn(i32)) {
     let mut list = [0; 4096];
     let path = Text::new(b"thread-self/children\0");
-    // Only a child of init's own is signalled, whatever the list says.
-    let is_own = |&pid: &i32| sys::wait(pid, WNOHANG | WNOWAIT).is_ok();
     let Ok(file) = sys::open(proc_fd, path, O_RDONLY, 0) else {
-        if is_own(&known) {
-            act(known);
-        }
+        act(known);
         return;
     };
     let length = sys::read(file.0, &mut list).unwrap_or(0);
     for number in list.get(..length).unwrap_or(&[]).split(|&byte| byte == b' ') {
         let number = text::number(number).and_then(|pid| own_number(proc_fd, pid));
-        if let Some(pid) = number.filter(is_own) {
+        // Only a child of init's own is signalled, whatever the list says.
+        if let Some(pid) = number.filter(|&pid| sys::wait(pid, WNOHANG | WNOWAIT).is_ok()) {
             act(pid);
         }
     }
