@@ -496,7 +496,7 @@ impl Directory {
         command.env_clear().env(SCENARIO, scenario).env("PATH", "/usr/bin:/bin");
         command.env(DIRECTORY, self.0.path());
         let mut refused = Refused::new();
-        let traced = tracer::trace(&mut command, None, &mut |call| {
+        let traced = tracer::trace(&mut command, &mut |call| {
             answer(call).map_or(Verdict::Pass, |errno| {
                 *refused.entry(call.number).or_default() += 1;
                 Verdict::Fail(errno)

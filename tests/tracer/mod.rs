@@ -99,7 +99,6 @@ type Names = Arc<Mutex<HashMap<pid_t, String>>>;
 
 struct Tracer<'a> {
     decide: &'a mut dyn FnMut(&Call) -> Verdict,
-    only: Option<&'a str>,
     first: pid_t,
     tracees: HashMap<pid_t, Tracee>,
     /// Stopped before the parent's event told whose child it is.
@@ -111,13 +110,8 @@ struct Tracer<'a> {
     status: Option<ExitStatus>,
 }
 
-/// Runs a command under the tracer; `decide` is asked for each call between the marks. With `only`, a role, no
-/// other process is stopped at its calls, nor that one after the call that fails, which halves the time.
-pub(crate) fn trace(
-    command: &mut Command,
-    only: Option<&str>,
-    decide: &mut dyn FnMut(&Call) -> Verdict,
-) -> Traced {
+/// Runs a command under the tracer; `decide` is asked for each call between the marks.
+pub(crate) fn trace(command: &mut Command, decide: &mut dyn FnMut(&Call) -> Verdict) -> Traced {
     let traced = || {
         // SAFETY: PTRACE_TRACEME uses no other argument.
         match unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0usize, 0usize) } {
@@ -134,7 +128,6 @@ pub(crate) fn trace(
     let names = Names::default();
     let mut tracer = Tracer {
         decide,
-        only,
         first,
         tracees: HashMap::from([(first, Tracee::new("0".to_owned()))]),
         early: Vec::new(),
@@ -287,10 +280,7 @@ impl Tracer<'_> {
         if self.tracees[&pid].hangs {
             return;
         }
-        let tracee = &self.tracees[&pid];
-        let wanted =
-            self.active && !tracee.done && self.only.is_none_or(|only| only == tracee.role);
-        let look = wanted || tracee.pending.is_some();
+        let look = self.active && !self.tracees[&pid].done || self.tracees[&pid].pending.is_some();
         let how = if look { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
         request(how, pid, 0, signal as usize);
     }
@@ -326,11 +316,7 @@ impl Tracer<'_> {
         if !active || tracee.done {
             return;
         }
-        let verdict = (self.decide)(&call);
-        if self.only.is_some() && verdict != Verdict::Pass {
-            self.tracee(pid).done = true;
-        }
-        match verdict {
+        match (self.decide)(&call) {
             Verdict::Pass => {}
             Verdict::Fail(errno) => {
                 self.tracee(pid).pending = Some(errno);
