@@ -411,7 +411,8 @@ impl Supervisor<'_> {
         left.numbers[..2].copy_from_slice(&[pid as u64, count]);
         let mut name = [0; 64];
         let length = command_name(pid, &mut name);
-        left.set_text(name.get(..length).unwrap_or(&[]));
+        // What is read, less the end of the line, is at most 63 bytes.
+        left.set_text(&name[..length & 63]);
         self.tell(&left);
     }
 
